@@ -1,0 +1,109 @@
+"""FER2013 (Goodfellow et al., 2013): the challenge's CSV, or a folder of images."""
+import csv
+import gzip
+import os
+import warnings
+from typing import List
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.images import read_image
+from data_prep.manifest import Dataset, Face
+
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+COUNTS = {"train": 28709, "val": 3589, "test": 3589}
+USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+SIDE = 48
+# Names that the folder versions in circulation give the classes and the parts.
+FOLDER_CLASSES = dict({name: label for label, name in enumerate(CLASSES)},
+                      anger=0, happiness=3, sadness=4, surprised=5)
+FOLDER_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+                 "publictest": "val", "test": "test", "privatetest": "test"}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+def read(source: str, folder: str, processes: int) -> Dataset:
+    """source: the CSV `emotion,pixels,Usage` (also .csv.gz), or a folder <part>/<emotion>/<image>.
+
+    Raises UserError with file and line (or path) on what is no FER2013.
+    """
+    if source is None or not os.path.exists(source):
+        raise UserError("{}: no such file or folder; expected fer2013.csv or a folder train/<emotion>/*.jpg".format(
+            source))
+    return _read_folder(source) if os.path.isdir(source) else _read_csv(source)
+
+
+def _read_csv(path: str) -> Dataset:
+    name = os.path.basename(path)
+    faces, images = [], {}
+    opener = gzip.open if path.endswith(".gz") else open
+    try:
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream)
+            header = next(rows, [])
+            if header != ["emotion", "pixels", "Usage"]:
+                raise UserError("{}:1: the columns are {!r}, expected emotion,pixels,Usage".format(
+                    path, ",".join(header)[:60]))
+            for row in rows:
+                line = rows.line_num
+                face = _face(row, name, line, "{}:{}".format(path, line))
+                images[line] = _pixels(row[1], "{}:{}".format(path, line))
+                faces.append(face)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
+    if not faces:
+        raise UserError("{}: no rows".format(path))
+    return Dataset("fer2013", CLASSES, faces, lambda face: images[face.row])
+
+
+def _face(row: List[str], name: str, line: int, where: str) -> Face:
+    if len(row) != 3:
+        raise UserError("{}: {} fields, expected 3 (emotion,pixels,Usage)".format(where, len(row)))
+    if row[0] not in map(str, range(len(CLASSES))):
+        raise UserError("{}: unknown label {!r}, expected 0 to {}".format(where, row[0], len(CLASSES) - 1))
+    if row[2] not in USAGE:
+        raise UserError("{}: unknown Usage {!r}, expected {}".format(where, row[2], ", ".join(USAGE)))
+    label = int(row[0])
+    return Face(name, line, label, CLASSES[label], split=USAGE[row[2]])
+
+
+def _pixels(text: str, where: str) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            # NumPy only warns where the text ends in something that is no number.
+            warnings.simplefilter("error", DeprecationWarning)
+            pixels = np.fromstring(text, dtype=np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        raise UserError("{}: pixels that are no integers".format(where)) from None
+    if len(pixels) != SIDE * SIDE:
+        raise UserError("{}: {} pixels, expected {} (48x48)".format(where, len(pixels), SIDE * SIDE))
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise UserError("{}: pixel {}, expected 0 to 255".format(where, pixels[(pixels < 0) | (pixels > 255)][0]))
+    return pixels.astype(np.uint8).reshape(SIDE, SIDE)
+
+
+def _read_folder(root: str) -> Dataset:
+    faces = []
+    for part in sorted(os.listdir(root)):
+        if not os.path.isdir(os.path.join(root, part)):
+            continue
+        if part.lower() not in FOLDER_SPLITS:
+            raise UserError("{}: unknown part, expected one of {}".format(
+                os.path.join(root, part), ", ".join(FOLDER_SPLITS)))
+        for emotion in sorted(os.listdir(os.path.join(root, part))):
+            faces += _read_class(root, part, emotion)
+    if not faces:
+        raise UserError("{}: no images, expected {}/<emotion>/*.jpg".format(root, os.path.join(root, "train")))
+    return Dataset("fer2013", CLASSES, faces, lambda face: read_image(os.path.join(root, face.path)))
+
+
+def _read_class(root: str, part: str, emotion: str) -> List[Face]:
+    folder = os.path.join(root, part, emotion)
+    if emotion.lower() not in FOLDER_CLASSES:
+        raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(CLASSES)))
+    label = FOLDER_CLASSES[emotion.lower()]
+    names = [name for name in sorted(os.listdir(folder)) if name.lower().endswith(IMAGE_SUFFIXES)]
+    # The common folder version merges both test parts, and keeps the part in the file's name.
+    return [Face(os.path.join(part, emotion, name), None, label, CLASSES[label],
+                 split=USAGE.get(name.split("_")[0], FOLDER_SPLITS[part.lower()])) for name in names]

@@ -1,0 +1,1 @@
+"""Handcrafted features: face -> float32 vector."""

@@ -1,0 +1,131 @@
+"""LMDBs of Caffe's `Datum`: written in order, read by position."""
+import os
+from typing import Dict, Tuple
+
+import caffe
+import lmdb
+import numpy as np
+
+from data_prep import files
+from data_prep.errors import UserError
+
+NOTE = "note.json"
+# protobuf's tag of Datum.float_data (field 6, 32 bits): the field is not packed, so each value has its own.
+FLOAT_TAG = 0x35
+FLOAT_FIELD = np.dtype([("tag", "u1"), ("value", "<f4")])
+PAGE = 4096
+# A record of over half a page gets pages of its own.
+PAGE_HEADER = 16
+# For the tree, and for pages that a commit copies.
+SPARE = 1.1
+
+
+def encode_image(image: np.ndarray, label: int) -> bytes:
+    """image: uint8 (height, width) grey or (height, width, channels), as OpenCV has it."""
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    channels, height, width = planes.shape
+    return caffe.proto.caffe_pb2.Datum(channels=channels, height=height, width=width, label=label,
+                                       data=planes.tobytes()).SerializeToString()
+
+
+def encode_floats(vector: np.ndarray, label: int) -> bytes:
+    """vector: float32 (D), as a Datum of D x 1 x 1."""
+    head = caffe.proto.caffe_pb2.Datum(channels=len(vector), height=1, width=1, label=label)
+    fields = np.empty(len(vector), FLOAT_FIELD)
+    fields["tag"], fields["value"] = FLOAT_TAG, vector
+    return head.SerializeToString() + fields.tobytes()
+
+
+def decode(raw: bytes) -> Tuple[np.ndarray, int]:
+    """-> (channels, height, width) array, uint8 for an image and float32 for features, and the label."""
+    datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
+    shape = datum.channels, datum.height, datum.width
+    if datum.float_data:
+        return np.array(datum.float_data, np.float32).reshape(shape), datum.label
+    return np.frombuffer(datum.data, np.uint8).reshape(shape), datum.label
+
+
+def decode_floats(raw: bytes, count: int) -> np.ndarray:
+    """The float32 (count) values of a Datum, some hundred times faster than protobuf hands them over."""
+    size = count * FLOAT_FIELD.itemsize
+    fields = np.frombuffer(raw, FLOAT_FIELD, offset=len(raw) - size) if len(raw) >= size else None
+    if fields is None or not (fields["tag"] == FLOAT_TAG).all():
+        return decode(raw)[0].ravel()
+    return fields["value"]
+
+
+def key_of(index: int) -> bytes:
+    return b"%08d" % index
+
+
+def estimate(count: int, record_bytes: int) -> int:
+    """Bytes that `count` records of `record_bytes` take on disk, from above."""
+    # 64 bytes are above what the other fields of a Datum take.
+    pages = -(-(record_bytes + 64 + PAGE_HEADER) // PAGE)
+    return int(count * pages * PAGE * SPARE) + (1 << 20)
+
+
+class Writer:
+    """Writes records in their order under the keys 00000000, 00000001, ... of a new LMDB folder.
+
+    The caller makes the folder's parent appear only when all is written. size: upper bound in bytes (the map's
+    size, which costs no disk). note: JSON beside the data, to which `close` adds the count.
+    """
+
+    COMMIT_EVERY = 1000
+
+    def __init__(self, path: str, size: int, note: Dict):
+        self.path, self.note, self.count = path, note, 0
+        os.makedirs(path)
+        self._environment = lmdb.open(path, map_size=size, sync=False, lock=False)
+        self._transaction = self._environment.begin(write=True)
+
+    def put(self, record: bytes) -> None:
+        self._transaction.put(key_of(self.count), record, append=True)
+        self.count += 1
+        if self.count % self.COMMIT_EVERY == 0:
+            self._transaction.commit()
+            self._transaction = self._environment.begin(write=True)
+
+    def close(self) -> None:
+        self._transaction.commit()
+        self._environment.sync(True)
+        self._environment.close()
+        files.write_json(os.path.join(self.path, NOTE), dict(self.note, count=self.count))
+
+
+class Reader:
+    """Read access by position to an LMDB that `write` made.
+
+    Raises UserError where the folder, its note or a record is missing.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        if not os.path.exists(os.path.join(path, "data.mdb")):
+            raise UserError("{}: no LMDB here; `./fer prepare` makes it".format(path))
+        self.note = files.read_json(os.path.join(path, NOTE))
+        self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
+        self._transaction = self._environment.begin(buffers=False)
+
+    def __len__(self) -> int:
+        return self._environment.stat()["entries"]
+
+    def __getitem__(self, index: int) -> bytes:
+        record = self._transaction.get(key_of(index))
+        if record is None:
+            raise UserError("{}: no record with key {}".format(self.path, key_of(index).decode()))
+        return record
+
+    def close(self) -> None:
+        self._transaction.abort()
+        self._environment.close()
+
+
+def require_match(images: Reader, features: Reader) -> None:
+    """Raises UserError unless both hold the same faces in the same order (by note and count)."""
+    for what, ours, theirs in [("records", len(images), len(features))] + [
+            (key, images.note.get(key), features.note.get(key)) for key in ("manifest", "crops", "seed", "split")]:
+        if ours != theirs:
+            raise UserError("{} does not match {}: {} {} against {}; prepare both in one go".format(
+                features.path, images.path, what, theirs, ours))

@@ -1,0 +1,1 @@
+"""Caffe Python layers, one file a layer; their arithmetic is in `functions`, without Caffe."""

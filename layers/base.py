@@ -1,0 +1,88 @@
+"""What every layer of ours does the same way: parameters, checks, and errors that can be read."""
+import functools
+import sys
+
+import caffe
+import numpy as np
+
+from layers import parameters
+
+
+def _reporting(method):
+    """Caffe aborts on an exception of a Python layer and does not print it, so the layer does."""
+    @functools.wraps(method)
+    def reporting(self, *arguments):
+        try:
+            return method(self, *arguments)
+        except Exception as error:
+            name = getattr(self, "name", "") or "without a name"
+            print("layer {} ({}): {}".format(name, type(self).__name__, error), file=sys.stderr, flush=True)
+            raise
+    return reporting
+
+
+class Layer(caffe.Layer):
+    """Base of our layers.
+
+    A subclass lists its `param_str` keys in `PARAMETERS`, says how many blobs it takes and gives (`BOTTOMS`,
+    `TOPS`; None: any number) and writes `prepare` in place of `setup`. The key `name` is the layer's own name,
+    for errors: Caffe does not tell a Python layer its name.
+    """
+
+    PARAMETERS = {}
+    BOTTOMS = None
+    TOPS = None
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        for name in ("setup", "reshape", "forward", "backward"):
+            if name in vars(cls):
+                setattr(cls, name, _reporting(vars(cls)[name]))
+
+    @_reporting
+    def setup(self, bottom, top):
+        self.name = ""
+        self.params = parameters.parse(self.param_str, dict(self.PARAMETERS, name=parameters.text(default="")))
+        self.name = self.params.name
+        for what, blobs, expected in (("bottoms", bottom, self.BOTTOMS), ("tops", top, self.TOPS)):
+            if expected is not None and len(blobs) != expected:
+                raise ValueError("{} {}, expected {}".format(len(blobs), what, expected))
+        self.prepare(bottom, top)
+
+    def prepare(self, bottom, top):
+        """Makes what the layer keeps (parameter blobs)."""
+
+    def backward(self, top, propagate_down, bottom):
+        if any(propagate_down):
+            raise ValueError("this layer has no gradient")
+
+
+class LossLayer(Layer):
+    """A loss of features: bottom[0] is (M, ...) features, top[0] the loss, a scalar.
+
+    `normalization` "batch" (default) divides by the batch size M, "none" sums over the batch.
+    """
+
+    NORMALIZATION = parameters.choice("batch", "none", default="batch")
+    TOPS = 1
+
+    def reshape(self, bottom, top):
+        top[0].reshape()
+
+    def divisor(self, bottom) -> int:
+        return bottom[0].shape[0] if self.params.normalization == "batch" else 1
+
+
+def rows(array: np.ndarray) -> np.ndarray:
+    """(M, ...) as (M, D), without a copy."""
+    return array.reshape(len(array), -1)
+
+
+def class_indices(labels: np.ndarray, classes: int) -> np.ndarray:
+    """A label blob as (M,) int; raises ValueError on what is no class index in [0, classes)."""
+    indices = labels.ravel().astype(np.int64)
+    wrong = (indices != labels.ravel()) | (indices < 0) | (indices >= classes)
+    if wrong.any():
+        raise ValueError("label {:g}, expected an integer from 0 to {} ({} classes)".format(
+            labels.ravel()[wrong][0], classes - 1, classes))
+    return indices

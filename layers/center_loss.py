@@ -1,0 +1,47 @@
+"""Center loss as a Caffe layer."""
+import numpy as np
+
+from layers import base, parameters
+from layers.functions import center_loss
+
+
+class CenterLossLayer(base.LossLayer):
+    """Center loss, [xie2019a] Eq. (1), as the layer that Wen et al. (ECCV 2016) trained with.
+
+    Bottoms: x (M, D) features; labels (M) class indices. Top: the loss, 1/(2M) sum_i |x_i - c_yi|^2.
+    Parameter blob: the centers (C, D). They are an ordinary learnable blob, so the solver's learning rate
+    (lr_mult is their only "alpha"), momentum and weight decay (decay_mult) act on them; what stands for their
+    gradient is in `center_loss.center_steps`.
+    Errors: a label that is no class index stops the training and is named.
+
+    param_str, e.g. {"classes": 7}:
+        classes        number of classes C
+        normalization  "batch" (default): the loss is divided by M; "none": it is not
+        seed           of the centers' initial values, Caffe's xavier filler: U(-s, s), s = sqrt(3 / D)
+    """
+
+    BOTTOMS = 2
+    PARAMETERS = {"classes": parameters.integer(least=1),
+                  "normalization": base.LossLayer.NORMALIZATION,
+                  "seed": parameters.integer(least=0, default=0)}
+
+    def prepare(self, bottom, top):
+        dimensions = bottom[0].count // bottom[0].shape[0]
+        scale = np.sqrt(3.0 / dimensions)
+        self.blobs.add_blob(self.params.classes, dimensions)
+        self.blobs[0].data[...] = np.random.RandomState(self.params.seed).uniform(
+            -scale, scale, (self.params.classes, dimensions))
+
+    def forward(self, bottom, top):
+        self.labels = base.class_indices(bottom[1].data, self.params.classes)
+        loss, self.difference = center_loss.forward(
+            base.rows(bottom[0].data), self.labels, self.blobs[0].data)
+        top[0].data[...] = loss / self.divisor(bottom)
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[1]:
+            raise ValueError("labels have no gradient")
+        self.blobs[0].diff[...] += center_loss.center_steps(self.difference, self.labels, self.params.classes)
+        if propagate_down[0]:
+            scale = float(top[0].diff) / self.divisor(bottom)
+            base.rows(bottom[0].diff)[...] = scale * self.difference

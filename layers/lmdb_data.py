@@ -1,0 +1,70 @@
+"""A data layer that knows its position: images, labels and handcrafted features in step."""
+import numpy as np
+
+from data_prep import lmdb_io
+from layers import base, parameters
+
+
+class LmdbDataLayer(base.Layer):
+    """Reads an image LMDB and any number of feature LMDBs, record by record in step.
+
+    Caffe's own Data layer begins at the first record at every start (BVLC/caffe issue #1059), so a training
+    that is resumed sees other data than one that ran through. This one keeps its position in a parameter blob,
+    which the snapshot saves: `caffe train -snapshot` reads on where it stopped. It takes the same LMDBs.
+
+    Tops: images (M, channels, height, width), (pixel - mean) * scale; labels (M); then one (M, D) for each
+    feature LMDB. Parameter blob: the position (2), whole passes and the next record; it needs
+    `param { lr_mult: 0 decay_mult: 0 }`. The record after the last is the first: a batch may span both.
+    Errors: a feature LMDB that was not made together with the image LMDB is refused.
+
+    param_str, e.g. {"images": "data/fer2013/train/images", "batch_size": 64, "mean": 127.5, "scale": 0.0078125}:
+        images      image LMDB
+        features    list of feature LMDBs (default none)
+        batch_size  M
+        mean, scale (default 0 and 1)
+    """
+
+    BOTTOMS = 0
+    PARAMETERS = {"images": parameters.text(),
+                  "features": parameters.texts(default=[]),
+                  "batch_size": parameters.integer(least=1),
+                  "mean": parameters.number(default=0),
+                  "scale": parameters.number(default=1)}
+
+    def prepare(self, bottom, top):
+        if len(top) != 2 + len(self.params.features):
+            raise ValueError("{} tops, expected {}: images, labels and one for each of features".format(
+                len(top), 2 + len(self.params.features)))
+        self.images = lmdb_io.Reader(self.params.images)
+        self.features = [lmdb_io.Reader(path) for path in self.params.features]
+        for reader in self.features:
+            lmdb_io.require_match(self.images, reader)
+        self.blobs.add_blob(2)
+        self.blobs[0].data[...] = 0
+        batch = self.params.batch_size
+        top[0].reshape(batch, *lmdb_io.decode(self.images[0])[0].shape)
+        top[1].reshape(batch)
+        for number, reader in enumerate(self.features, start=2):
+            top[number].reshape(batch, lmdb_io.decode(reader[0])[0].size)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        images, labels = top[0].data, top[1].data
+        features = [(reader, top[number].data) for number, reader in enumerate(self.features, start=2)]
+        position = self.blobs[0].data
+        epoch, index = int(position[0]), int(position[1])
+        for row in range(self.params.batch_size):
+            image, labels[row] = lmdb_io.decode(self.images[index])
+            if image.shape != images.shape[1:]:
+                raise ValueError("{}: record {} is {}, the first one {}".format(
+                    self.params.images, index, image.shape, images.shape[1:]))
+            images[row] = image
+            for reader, vectors in features:
+                vectors[row] = lmdb_io.decode_floats(reader[index], vectors.shape[1])
+            index += 1
+            if index == len(self.images):
+                epoch, index = epoch + 1, 0
+        np.multiply(np.subtract(images, self.params.mean, out=images), self.params.scale, out=images)
+        position[...] = epoch, index

@@ -1,0 +1,66 @@
+"""`param_str` of our layers: JSON, checked key by key."""
+import json
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, NamedTuple
+
+REQUIRED = object()
+
+
+class Parameter(NamedTuple):
+    """expected: what is allowed, in words; accepts: value -> bool; default: REQUIRED where there is none."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+    default: Any = REQUIRED
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def integer(least: int, default=REQUIRED) -> Parameter:
+    return Parameter("an integer >= {}".format(least),
+                     lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
+                     default)
+
+
+def number(low: float = float("-inf"), high: float = float("inf"), default=REQUIRED) -> Parameter:
+    return Parameter("a number from {} to {}".format(low, high),
+                     lambda value: _is_number(value) and low <= value <= high, default)
+
+
+def choice(*allowed, default=REQUIRED) -> Parameter:
+    return Parameter("one of " + ", ".join(json.dumps(value) for value in allowed),
+                     lambda value: not isinstance(value, bool) and value in allowed, default)
+
+
+def text(default=REQUIRED) -> Parameter:
+    return Parameter("a string", lambda value: isinstance(value, str), default)
+
+
+def texts(default=REQUIRED) -> Parameter:
+    return Parameter("a list of strings", lambda value: isinstance(value, list) and all(
+        isinstance(item, str) for item in value), default)
+
+
+def parse(param_str: str, parameters: Dict[str, Parameter]) -> SimpleNamespace:
+    """Raises ValueError that names the key and what is allowed."""
+    try:
+        given = json.loads(param_str or "{}")
+    except ValueError as error:
+        raise ValueError("param_str is no JSON: {}".format(error)) from None
+    if not isinstance(given, dict):
+        raise ValueError("param_str is {}, expected a JSON object".format(json.dumps(given)))
+    for key in given:
+        if key not in parameters:
+            raise ValueError("param_str: unknown key {!r}, expected one of {}".format(
+                key, ", ".join(sorted(parameters))))
+    values = {}
+    for key, parameter in parameters.items():
+        if key not in given and parameter.default is REQUIRED:
+            raise ValueError("param_str: key {!r} is missing, expected {}".format(key, parameter.expected))
+        values[key] = given.get(key, parameter.default)
+        if key in given and not parameter.accepts(given[key]):
+            raise ValueError("param_str: {!r} is {}, expected {}".format(
+                key, json.dumps(given[key]), parameter.expected))
+    return SimpleNamespace(**values)

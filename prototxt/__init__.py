@@ -1,0 +1,1 @@
+"""Network definitions: builders in Python, and the text that they generate, committed."""

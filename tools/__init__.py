@@ -1,0 +1,1 @@
+"""The drivers: prepare, train, evaluate, report, demo, and the command line."""
