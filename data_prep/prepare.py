@@ -66,6 +66,20 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     return note
 
 
+def summary(out: str, note: Dict) -> str:
+    """Counts of each part and class, and differences from the published ones, as text."""
+    width = max(map(len, note["classes"])) + 2
+    lines = ["{}: {} images of {}x{}, features: {}".format(
+        out, sum(note["counts"].values()), note["shape"][2], note["shape"][1], ", ".join(note["features"]) or "none")]
+    lines.append(" " * 6 + "".join(name.rjust(width) for name in note["classes"]) + "all".rjust(width))
+    for split, counts in note["class_counts"].items():
+        lines.append(split.ljust(6) + "".join(str(count).rjust(width) for count in counts + [sum(counts)]))
+    for split, published in note["published_counts"].items():
+        if note["counts"][split] != published:
+            lines.append("note: {} {} images, published {}".format(note["counts"][split], split, published))
+    return "\n".join(lines)
+
+
 def read_note(folder: str) -> Dict:
     """prepare.json of a prepared folder."""
     if not os.path.exists(os.path.join(folder, NOTE)):

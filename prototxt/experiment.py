@@ -1,6 +1,7 @@
 """An experiment: one YAML file of `experiments/`, on top of its paper's defaults."""
+import contextlib
 import os
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import yaml
 
@@ -14,6 +15,8 @@ LOSSES = {"center": {"weight", "normalization"},
           "gabor": {"weight", "rho", "p", "gradient", "normalization"}}
 SOLVER = {"base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
           "test_interval", "snapshot", "random_seed"}
+# Settings that are no numbers.
+WORDS = {"lr_policy", "gradient", "normalization"}
 
 
 class Experiment(NamedTuple):
@@ -44,37 +47,69 @@ def names() -> List[str]:
     return found
 
 
-def load(name: str) -> Experiment:
-    """Raises UserError on an unknown experiment, an unknown or missing key, or a number that is none."""
+def load(name: str, changes: Sequence[str] = ()) -> Experiment:
+    """An experiment, with changes such as "solver.max_iter=3000".
+
+    Raises UserError on an unknown experiment, an unknown or missing key, or a number that is none.
+    """
     if name not in names():
         raise UserError("there is no experiment {!r}; there are: {}".format(name, ", ".join(names())))
-    defaults = _read(name.split("/")[0] + "/" + DEFAULTS)
-    own = _read(name)
     path = _path(name)
+    defaults = _read(_path(name.split("/")[0] + "/" + DEFAULTS))
+    own = _read(path)
     _check_keys(path, own, set(Experiment._fields) - {"name"})
-    losses = own.get("losses", {})
+    missing = set(Experiment._fields) - {"name", "losses", "solver"} - set(own)
+    if missing:
+        raise UserError("{}: missing {}".format(path, ", ".join(sorted(missing))))
+    losses = {loss: dict(defaults["losses"].get(loss, {}), **settings)
+              for loss, settings in own.get("losses", {}).items()}
+    solver = dict(defaults["solver"], **own.get("solver", {}))
+    for change in changes:
+        _change({"losses": losses, "solver": solver}, change)
     _check_keys(path + ": losses", losses, LOSSES)
     for loss, settings in losses.items():
         _check_keys("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
-        losses[loss] = dict(defaults["losses"][loss], **settings)
-    solver = dict(defaults["solver"], **own.get("solver", {}))
     _check_keys(path + ": solver", solver, SOLVER)
-    for key, value in list(solver.items()) + [(loss + ": weight", losses[loss]["weight"]) for loss in losses]:
-        if key != "lr_policy" and not isinstance(value, (int, float)):
-            raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
-                path, key, value))
-    missing = {"title", "source", "data", "net"} - set(own)
-    if missing:
-        raise UserError("{}: missing {}".format(path, ", ".join(sorted(missing))))
+    for section in [solver] + list(losses.values()):
+        for key, value in section.items():
+            if key not in WORDS and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
+                    path, key, value))
     return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, solver)
+
+
+def _change(sections: Dict, change: str) -> None:
+    keys, equals, value = change.partition("=")
+    *outer, key = keys.split(".")
+    section = sections
+    for name in outer:
+        section = section.get(name, {}) if isinstance(section, dict) else {}
+    if not equals or key not in section or isinstance(section[key], dict):
+        raise UserError("--set {}: expected KEY=VALUE with a key of the experiment, such as {}".format(
+            change, ", ".join(_settings(sections))))
+    section[key] = value if key in WORDS else _number(value, change)
+
+
+def _settings(sections: Dict, prefix: str = "") -> List[str]:
+    found = []
+    for key, value in sections.items():
+        found += _settings(value, prefix + key + ".") if isinstance(value, dict) else [prefix + key]
+    return found
+
+
+def _number(text: str, change: str):
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    raise UserError("--set {}: {!r} is no number".format(change, text))
 
 
 def _path(name: str) -> str:
     return os.path.join(FOLDER, name + ".yml")
 
 
-def _read(name: str) -> Dict:
-    with open(_path(name), encoding="utf-8") as stream:
+def _read(path: str) -> Dict:
+    with open(path, encoding="utf-8") as stream:
         return yaml.safe_load(stream)
 
 

@@ -4,6 +4,7 @@ from typing import Dict, List, NamedTuple, Optional, Union
 
 ITERATION = re.compile(r"Iteration (\d+)(?: \(.*?\))?, (loss = (\S+)|Testing net|lr = (\S+))")
 OUTPUT = re.compile(r"(Train|Test) net output #\d+: (\S+) = (\S+)")
+PHASES = {"Train": "train", "Test": "val"}
 SNAPSHOT = re.compile(r"Snapshotting (?:solver state )?to binary proto file (\S+)")
 
 
@@ -15,7 +16,7 @@ class Loss(NamedTuple):
 
 
 class Output(NamedTuple):
-    """An output of the train or test net at an iteration."""
+    """An output of the net at an iteration. phase: "train" or "val" (what Caffe tests on is validation data)."""
 
     phase: str
     iteration: int
@@ -40,13 +41,13 @@ class Parser:
             return Loss(self._iteration, float(found.group(3))) if found.group(3) else None
         found = OUTPUT.search(line)
         if found:
-            return Output(found.group(1).lower(), self._iteration, found.group(2), float(found.group(3)))
+            return Output(PHASES[found.group(1)], self._iteration, found.group(2), float(found.group(3)))
         found = SNAPSHOT.search(line)
         return Snapshot(found.group(1)) if found else None
 
 
 def curves(path: str) -> Dict[str, List]:
-    """"loss", "train <output>" and "test <output>" -> [(iteration, value)], in order of the iteration.
+    """"loss", "train <output>" and "val <output>" -> [(iteration, value)], in order of the iteration.
 
     A run that was interrupted repeats iterations in its log; the last word counts.
     """

@@ -47,6 +47,10 @@ class Run(NamedTuple):
                 self.folder, self.folder))
         return files.read_json(self.path("run.json"))
 
+    def threads(self, otherwise: int) -> int:
+        """What the run was begun with: another number would give other bytes."""
+        return self.info["threads"] if os.path.exists(self.path("run.json")) else otherwise
+
     def snapshots(self) -> List[int]:
         """Iterations of the complete snapshots, in rising order."""
         states = glob.glob(glob.escape(self.path("snapshots")) + "/iter_*.solverstate")
@@ -134,8 +138,9 @@ def _difference(one, other):
     """Both, without what they agree on."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return one, other
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return {key: one.get(key) for key in keys}, {key: other.get(key) for key in keys}
+    pairs = {key: _difference(one.get(key), other.get(key)) for key in {**one, **other}
+             if one.get(key) != other.get(key)}
+    return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
 
 
 def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> None:
@@ -148,7 +153,8 @@ def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> Non
     elif weights:
         pretrained.write_fitting(weights, run.path("deploy.prototxt"), run.path("initial.caffemodel"))
         command += ["-weights", run.path("initial.caffemodel")]
-    environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1")
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
+                       GLOG_minloglevel="0")
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent,
                                encoding="utf-8", errors="replace")

@@ -1,0 +1,4 @@
+"""What several tests share."""
+import os
+
+os.environ.setdefault("GLOG_minloglevel", "2")

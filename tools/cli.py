@@ -1,0 +1,129 @@
+"""The command line inside the environment: `./fer COMMAND`."""
+import argparse
+import os
+import sys
+from typing import List
+
+# Caffe's own chatter; a training run's goes into its log.
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import lmdb  # noqa: E402
+
+from data_prep import datasets, files, manifest, prepare  # noqa: E402
+from data_prep.errors import UserError  # noqa: E402
+from prototxt import experiment  # noqa: E402
+
+
+def main(arguments: List[str]) -> int:
+    options = _parser().parse_args(arguments)
+    if options.debug:
+        return options.command(options)
+    try:
+        return options.command(options)
+    except UserError as error:
+        message = str(error)
+    except lmdb.Error as error:
+        message = "LMDB: {}".format(error)
+    except OSError as error:
+        message = "{}: {}".format(error.filename or "input/output", error.strerror or error)
+    except KeyboardInterrupt:
+        message = "stopped; the same command goes on"
+    print("fer: " + message, file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fer", description="Facial expression recognition on the real Caffe.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, command, summary, example):
+        sub = commands.add_parser(name, help=summary, description=summary, epilog="example:\n  ./fer " + example,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("prepare", _prepare, "Make the manifest and the LMDBs of a data set.",
+              "prepare fer2013 fer2013.csv --out data/fer2013")
+    sub.add_argument("dataset", choices=datasets.NAMES)
+    sub.add_argument("source", nargs="?", help="the data set's file or folder (synthetic draws its own)")
+    sub.add_argument("--out", help="folder to make (default: data/DATASET)")
+    sub.add_argument("--features", nargs="*", choices=sorted(prepare.FEATURES), default=sorted(prepare.FEATURES),
+                     help="handcrafted features (default: all)")
+    sub.add_argument("--seed", type=int, default=0, help="of the training order (default: 0)")
+    sub.add_argument("--processes", type=int, default=_cores(), help="(default: one a core)")
+
+    sub = add("train", _train, "Train an experiment, or go on where RUN stopped.",
+              "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax")
+    sub.add_argument("experiment", help="one of: " + ", ".join(experiment.names()))
+    sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
+    sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    sub.add_argument("--weights", help="caffemodel to begin with")
+    sub.add_argument("--threads", type=int, help="of BLAS (default: the run's, or one a core)")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
+
+    sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
+              "evaluate runs/softmax")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--split", choices=manifest.SPLITS, default="test", help="(default: test)")
+
+    sub = add("report", _report, "One self-contained HTML page on one or several runs.",
+              "report runs/softmax runs/gabor --out report.html")
+    sub.add_argument("runs", metavar="RUN", nargs="+")
+    sub.add_argument("--out", help="the page (default: report.html in the first RUN)")
+
+    sub = add("demo", _demo, "The main job on drawn faces: prepare, train twice, evaluate, report.", "demo")
+    sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "demo"),
+                     help="folder (default: runs/demo in the project)")
+    return parser
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _prepare(options) -> int:
+    out = options.out or os.path.join(experiment.ROOT, "data", options.dataset)
+    settings = prepare.Settings(options.dataset, options.source and os.path.abspath(options.source),
+                                features=sorted(options.features), seed=options.seed)
+    print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
+    return 0
+
+
+def _train(options) -> int:
+    from tools import run
+    for path in filter(None, [options.weights]):
+        if not os.path.exists(path):
+            raise UserError("{}: no such file".format(path))
+    chosen = experiment.load(options.experiment, options.set)
+    trained = run.train(chosen, options.data, options.out, options.weights, options.threads or run.Run(
+        options.out).threads(_cores()))
+    print("trained: {}".format(trained.caffemodel()))
+    return 0
+
+
+def _evaluate(options) -> int:
+    from tools import evaluate, run
+    metrics = evaluate.evaluate(run.Run(os.path.abspath(options.run)), options.split)
+    print("{}: {} of {} {}s right, {:.2f}%".format(
+        options.split, metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"]))
+    return 0
+
+
+def _report(options) -> int:
+    from tools import report, run
+    out = options.out or os.path.join(options.runs[0], "report.html")
+    files.write_text(out, report.page([run.Run(os.path.abspath(folder)) for folder in options.runs]))
+    print(out)
+    return 0
+
+
+def _demo(options) -> int:
+    from tools import demo
+    demo.demo(options.out, _cores())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""The main job on drawn faces: what the handcrafted feature loss does to the toy net ([xie2019a] III-B)."""
+import concurrent.futures
+import os
+from typing import Dict
+
+from data_prep import files, prepare
+from prototxt import experiment
+from tools import evaluate, report, run
+
+EXPERIMENTS = ("xie2019a/synthetic-toy-softmax", "xie2019a/synthetic-toy-center-gabor")
+
+
+def demo(folder: str, cores: int) -> None:
+    """Prints a small table and the report's path. Interrupted, the next call goes on."""
+    data = os.path.join(folder, "data")
+    prepare.prepare(prepare.Settings("synthetic", None), data, cores)
+    # One thread each, side by side: faster than two threads, one after the other.
+    with concurrent.futures.ThreadPoolExecutor(min(cores, len(EXPERIMENTS))) as pool:
+        runs = list(pool.map(lambda name: run.train(
+            experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, threads=1),
+            EXPERIMENTS))
+    print("{:<28}{:>20}{:>20}".format("loss", "validation", "test"))
+    for trained in runs:
+        print("{:<28}{:>20}{:>20}".format(trained.info["experiment"]["title"], *(
+            as_count(evaluate.evaluate(trained, split)) for split in ("val", "test"))))
+    page = os.path.join(folder, "report.html")
+    files.write_text(page, report.page(runs))
+    print("report: " + page)
+
+
+def as_count(metrics: Dict) -> str:
+    return "{:.2f}% ({}/{})".format(100 * metrics["accuracy"], metrics["correct"], metrics["total"])
