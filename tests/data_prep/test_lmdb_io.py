@@ -1,0 +1,82 @@
+"""Datums and LMDBs: equal to protobuf's own reading, to the byte."""
+import caffe
+import numpy as np
+import pytest
+
+from data_prep import lmdb_io
+from data_prep.errors import UserError
+
+
+def datum(raw):
+    return caffe.proto.caffe_pb2.Datum.FromString(raw)
+
+
+def test_float_record_is_what_protobuf_writes():
+    vector = np.array([0, 1.5, -2, 3e-9, np.float32(0.1)], np.float32)
+    expected = caffe.proto.caffe_pb2.Datum(channels=5, height=1, width=1, label=6)
+    expected.float_data.extend(vector.tolist())
+    raw = lmdb_io.encode_floats(vector, 6)
+    assert raw == expected.SerializeToString()
+    np.testing.assert_array_equal(lmdb_io.decode_floats(raw, 5), vector)
+    array, label = lmdb_io.decode(raw)
+    assert (array.shape, label) == ((5, 1, 1), 6)
+    np.testing.assert_array_equal(array.ravel(), vector)
+
+
+def test_fast_reading_gives_way_to_protobuf_where_the_layout_differs():
+    other = caffe.proto.caffe_pb2.Datum(channels=2, height=1, width=1, encoded=False)
+    other.float_data.extend([1, 2])
+    np.testing.assert_array_equal(lmdb_io.decode_floats(other.SerializeToString(), 2), [1, 2])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 3)])
+def test_image_record(shape):
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    raw = lmdb_io.encode_image(image, 2)
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    assert (datum(raw).channels, datum(raw).height, datum(raw).width) == planes.shape
+    array, label = lmdb_io.decode(raw)
+    assert label == 2
+    np.testing.assert_array_equal(array, planes)
+
+
+def fill(path, records, size=1 << 22, **note):
+    writer = lmdb_io.Writer(str(path), size, note)
+    for record in records:
+        writer.put(record)
+    writer.close()
+    return lmdb_io.Reader(str(path))
+
+
+def test_records_come_back_in_order_beyond_one_commit(tmp_path):
+    reader = fill(tmp_path / "lmdb", (b"%d" % n for n in range(2500)), seed=3)
+    assert [reader[n] for n in (0, 999, 1000, 2499)] == [b"0", b"999", b"1000", b"2499"]
+    assert len(reader) == 2500
+    assert reader.note == {"seed": 3, "count": 2500}
+
+
+@pytest.mark.parametrize("record_bytes", [100, 2304, 51529, 64000])
+def test_estimate_is_enough_and_not_far_off(tmp_path, record_bytes):
+    size = lmdb_io.estimate(2000, record_bytes)
+    fill(tmp_path / "lmdb", (bytes(record_bytes + 20) for _ in range(2000)), size)
+    used = (tmp_path / "lmdb" / "data.mdb").stat().st_blocks * 512
+    assert used <= size
+
+
+def test_missing_record_and_missing_lmdb_are_named(tmp_path):
+    reader = fill(tmp_path / "lmdb", [b"0"])
+    with pytest.raises(UserError, match="lmdb: no record with key 00000001"):
+        reader[1]
+    with pytest.raises(UserError, match="nowhere: no LMDB here"):
+        lmdb_io.Reader(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("key, value", [("manifest", "b"), ("crops", "ten"), ("seed", 1), ("split", "val"),
+                                        ("records", None)])
+def test_sets_that_were_not_made_together_do_not_match(tmp_path, key, value):
+    note = {"manifest": "a", "crops": "whole", "seed": 0, "split": "train"}
+    images = fill(tmp_path / "images", [b"0", b"1"], **note)
+    other = [b"0"] if key == "records" else [b"0", b"1"]
+    features = fill(tmp_path / "features", other, **(note if key == "records" else dict(note, **{key: value})))
+    with pytest.raises(UserError, match="features does not match .*images: " + key):
+        lmdb_io.require_match(images, features)
