@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import cv2
 import numpy as np
 
-from data_prep import datasets, files, lmdb_io, manifest, progress
+from data_prep import children, datasets, files, lmdb_io, manifest, progress
 from data_prep.errors import UserError
 from data_prep.features import gabor
 from data_prep.images import grey_square
@@ -145,6 +145,7 @@ def _write_split(settings, dataset, folder, split, rows, digest, processes) -> N
 
 
 def _start_worker(dataset: Dataset, settings: Settings) -> None:
+    children.die_with_parent()
     cv2.setNumThreads(1)
     _start_worker.state = dataset, settings
 

@@ -1,5 +1,6 @@
 """An experiment: one YAML file of `experiments/`, on top of its paper's defaults."""
 import contextlib
+import functools
 import os
 from typing import Any, Dict, List, NamedTuple, Sequence
 
@@ -79,14 +80,12 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
 
 
 def _change(sections: Dict, change: str) -> None:
-    keys, equals, value = change.partition("=")
-    *outer, key = keys.split(".")
-    section = sections
-    for name in outer:
-        section = section.get(name, {}) if isinstance(section, dict) else {}
-    if not equals or key not in section or isinstance(section[key], dict):
-        raise UserError("--set {}: expected KEY=VALUE with a key of the experiment, such as {}".format(
+    name, equals, value = change.partition("=")
+    if not equals or name not in _settings(sections):
+        raise UserError("--set {}: expected KEY=VALUE with a key of the experiment: {}".format(
             change, ", ".join(_settings(sections))))
+    *outer, key = name.split(".")
+    section = functools.reduce(dict.get, outer, sections)
     section[key] = value if key in WORDS else _number(value, change)
 
 

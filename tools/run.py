@@ -15,14 +15,13 @@ import json
 import math
 import os
 import re
-import signal
 import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
 import caffe
 import numpy as np
 
-from data_prep import files, prepare, progress
+from data_prep import children, files, prepare, progress
 from data_prep.errors import UserError
 from prototxt import build, nets
 from prototxt.experiment import ROOT, Experiment
@@ -156,7 +155,7 @@ def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> Non
     environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
                        GLOG_minloglevel="0")
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent,
+                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=children.die_with_parent,
                                encoding="utf-8", errors="replace")
     try:
         last_words = _follow(run, process, done, max_iter)
@@ -167,11 +166,6 @@ def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> Non
         raise UserError("{}: caffe train ended with status {}: {}".format(
             run.folder, process.returncode, " | ".join(last_words)))
     files.remove(run.path("scratch"))
-
-
-def _die_with_parent() -> None:
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _resumable(run: Run, iteration: int) -> str:

@@ -1,0 +1,133 @@
+"""The whole preparation: what it writes, that it writes it twice alike, and that it leaves nothing half-done."""
+import filecmp
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_prep import files, lmdb_io, manifest, prepare
+from data_prep.errors import UserError
+from data_prep.features import gabor
+from tests import small_data
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return small_data.write_csv(tmp_path_factory.mktemp("source") / "fer2013.csv", small_data.rows((20, 7, 7)))
+
+
+def run(source, out, processes=1, **settings):
+    return prepare.prepare(prepare.Settings("fer2013", source, **settings), str(out), processes)
+
+
+def same(one, other):
+    comparison = filecmp.dircmp(str(one), str(other))
+    names = [name for _, _, found in os.walk(str(one)) for name in found]
+    assert len(names) > 10
+    for folder, _, found in os.walk(str(one)):
+        for name in found:
+            twin = os.path.join(str(other), os.path.relpath(folder, str(one)), name)
+            with open(os.path.join(folder, name), "rb") as a, open(twin, "rb") as b:
+                assert a.read() == b.read(), twin
+    assert not comparison.right_only
+
+
+def test_what_it_writes(tmp_path, source):
+    note = run(source, tmp_path / "out")
+    assert note["counts"] == {"train": 20, "val": 7, "test": 7}
+    assert note["class_counts"]["train"] == [3, 3, 3, 3, 3, 3, 2]
+    faces = manifest.read(str(tmp_path / "out" / "manifest.csv"))
+    for split in manifest.SPLITS:
+        rows = prepare.read_records(str(tmp_path / "out"), split)
+        assert sorted(rows) == [row for row, face in enumerate(faces) if face.split == split]
+        assert (rows == sorted(rows)) == (split != "train")
+        images = lmdb_io.Reader(str(tmp_path / "out" / split / "images"))
+        vectors = lmdb_io.Reader(str(tmp_path / "out" / split / "gabor"))
+        lmdb_io.require_match(images, vectors)
+        for record, row in enumerate(rows):
+            image, label = lmdb_io.decode(images[record])
+            assert image.shape == (1, 48, 48) and label == faces[row].label
+            np.testing.assert_array_equal(lmdb_io.decode_floats(vectors[record], 12800), gabor.extract(image[0]))
+    text = prepare.summary("out", note)
+    assert "note: 20 train images, published 28709" in text and "surprise" in text
+
+
+def test_same_bytes_from_any_number_of_processes(tmp_path, source):
+    run(source, tmp_path / "one", processes=1)
+    run(source, tmp_path / "two", processes=2)
+    same(tmp_path / "one", tmp_path / "two")
+
+
+def test_again_does_nothing_and_other_settings_are_refused(tmp_path, source):
+    run(source, tmp_path / "out")
+    before = os.stat(str(tmp_path / "out" / "prepare.json")).st_mtime_ns
+    run(source, tmp_path / "out")
+    assert os.stat(str(tmp_path / "out" / "prepare.json")).st_mtime_ns == before
+    with pytest.raises(UserError, match="holds a preparation with seed 0, not 1"):
+        run(source, tmp_path / "out", seed=1)
+
+
+def test_folder_of_something_else_is_left_alone(tmp_path, source):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("")
+    with pytest.raises(UserError, match="is there already and is no prepared data"):
+        run(source, tmp_path / "out")
+    assert os.listdir(str(tmp_path / "out")) == ["thesis.txt"]
+
+
+def test_bad_input_leaves_nothing(tmp_path, source):
+    with open(source) as stream:
+        text = stream.read()
+    broken = tmp_path / "fer2013.csv"
+    broken.write_text(text.replace("PublicTest", "Public", 1))
+    with pytest.raises(UserError, match="unknown Usage"):
+        run(str(broken), tmp_path / "out")
+    assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
+
+
+def test_missing_part_is_named_and_leaves_nothing(tmp_path):
+    broken = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((5, 0, 5)))
+    with pytest.raises(UserError, match="no val images"):
+        run(broken, tmp_path / "out")
+    assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
+
+
+def test_broken_image_in_a_worker_is_named_and_leaves_nothing(tmp_path):
+    import cv2
+    for part in ("train", "val", "test"):
+        folder = tmp_path / "fer" / part / "sad"
+        folder.mkdir(parents=True)
+        for number in range(3):
+            cv2.imwrite(str(folder / "{}.png".format(number)), np.full((48, 48), number, np.uint8))
+    (tmp_path / "fer" / "val" / "sad" / "1.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(UserError, match="val/sad/1.png: not a readable image"):
+        run(str(tmp_path / "fer"), tmp_path / "out", processes=2, features=())
+    assert os.listdir(str(tmp_path)) == ["fer"]
+
+
+def test_full_disk_is_refused_before_the_first_record(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match="out.partial: 0.0 GB are needed and 0.0 GB are free"):
+        run(source, tmp_path / "out")
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((150, 7, 7)))
+    out = str(tmp_path / "out")
+    command = [sys.executable, "-m", "tools.cli", "prepare", "fer2013", source, "--out", out, "--processes", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not os.path.exists(out + ".partial/train/gabor/data.mdb"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not os.path.exists(out) and os.path.exists(out + ".partial")
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    run(source, tmp_path / "undisturbed")
+    same(out, tmp_path / "undisturbed")
+    assert not os.path.exists(out + ".partial")
