@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Union
 ITERATION = re.compile(r"Iteration (\d+)(?: \(.*?\))?, (loss = (\S+)|Testing net|lr = (\S+))")
 OUTPUT = re.compile(r"(Train|Test) net output #\d+: (\S+) = (\S+)")
 PHASES = {"Train": "train", "Test": "val"}
-SNAPSHOT = re.compile(r"Snapshotting (?:solver state )?to binary proto file (\S+)")
+SNAPSHOT = re.compile(r"Snapshotting (?:solver state )?to binary proto file (.+)")
 
 
 class Loss(NamedTuple):

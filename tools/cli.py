@@ -84,6 +84,9 @@ def _cores() -> int:
 
 
 def _prepare(options) -> int:
+    if options.source is None and options.dataset != "synthetic":
+        raise UserError("{} needs its file or folder: ./fer prepare {} SOURCE".format(
+            options.dataset, options.dataset))
     out = options.out or os.path.join(experiment.ROOT, "data", options.dataset)
     settings = prepare.Settings(options.dataset, options.source and os.path.abspath(options.source),
                                 features=sorted(options.features), seed=options.seed)
@@ -93,9 +96,8 @@ def _prepare(options) -> int:
 
 def _train(options) -> int:
     from tools import run
-    for path in filter(None, [options.weights]):
-        if not os.path.exists(path):
-            raise UserError("{}: no such file".format(path))
+    if options.weights and not os.path.exists(options.weights):
+        raise UserError("{}: no such file".format(options.weights))
     chosen = experiment.load(options.experiment, options.set)
     trained = run.train(chosen, options.data, options.out, options.weights, options.threads or run.Run(
         options.out).threads(_cores()))

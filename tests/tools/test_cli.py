@@ -1,0 +1,84 @@
+"""The command line: help, exit status, one-line errors, and the whole path by its commands."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import small_data
+from tests.tools.conftest import SMALL
+from tools import cli
+
+COMMANDS = ("prepare", "train", "evaluate", "report", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert "example:\n  ./fer " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["prepare", "mnist"], ["evaluate", "r", "--split", "x"]])
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: fer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["prepare", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
+    (["prepare", "fer2013", "--out", "o"], "fer2013 needs its file or folder"),
+    (["train", "xie2019a/vgg", "--data", "d", "--out", "o"], "there is no experiment"),
+    (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
+    (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),
+    (["evaluate", "o"], "o: no run here"), (["report", "o"], "o: no run here")])
+def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fer: ") and said in lines[0]
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(Exception, match="no run here"):
+        cli.main(["--debug", "evaluate", "nowhere"])
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
+    """A real file system that is too small, where this may be mounted."""
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
+    tiny = tmp_path / "tiny"
+    tiny.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tiny)], stderr=subprocess.DEVNULL)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    try:
+        assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
+        assert "GB are needed and" in capsys.readouterr().err
+        assert os.listdir(str(tiny)) == []
+    finally:
+        subprocess.run(["umount", str(tiny)], check=True)
+
+
+def test_the_whole_path(tmp_path):
+    """As a person gives the commands, in a folder with a space, by relative paths."""
+    (tmp_path / "my data").mkdir()
+    small_data.write_csv(tmp_path / "my data" / "fer2013.csv", small_data.rows((16, 7, 7)))
+    sets = [word for change in SMALL for word in ("--set", change)]
+
+    def fer(*arguments):
+        process = subprocess.run([sys.executable, "-m", "tools.cli"] + list(arguments), cwd=str(tmp_path / "my data"),
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                                 env=dict(os.environ, PYTHONPATH=cli.experiment.ROOT))
+        assert (process.returncode, process.stderr) == (0, "")
+        return process.stdout
+    assert "surprise" in fer("prepare", "fer2013", "fer2013.csv", "--out", "set")
+    trained = fer("train", "xie2019a/fer2013-toy-center-gabor", "--data", "set", "--out", "run 1", *sets)
+    assert trained.endswith("run 1/snapshots/iter_12.caffemodel\n")
+    assert "of 7 images right" in fer("evaluate", "run 1")
+    assert fer("report", "run 1").strip() == os.path.join("run 1", "report.html")
+    assert (tmp_path / "my data" / "run 1" / "report.html").read_text().startswith("<!DOCTYPE html>")

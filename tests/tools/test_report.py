@@ -1,0 +1,61 @@
+"""The page: complete, self-contained, the same twice."""
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from tools import evaluate, report
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    for split in ("val", "test"):
+        evaluate.evaluate(trained, split)
+    return report.page([trained])
+
+
+def test_it_needs_nothing_from_outside(page):
+    targets = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert targets and all(target.startswith("data:") for target in targets)
+    assert "<script" not in page and "@import" not in page and "url(" not in page
+
+
+def test_it_shows_what_was_measured(page, trained):
+    metrics = evaluate.evaluate(trained, "test")
+    assert "({}/{})".format(metrics["correct"], metrics["total"]) in page
+    for text in ("softmax + center + GABOR", "Surest right decisions", "weight 0.001", "OpenBLAS", "max_iter: 12",
+                 'alt="confusion matrix"', 'alt="loss and accuracy over the iterations"', "val accuracy"):
+        assert text in page
+    assert page.count("<figure>") == 12
+
+
+def test_it_is_well_formed(page):
+    class Checker(html.parser.HTMLParser):
+        open_tags = []
+
+        def handle_starttag(self, tag, attributes):
+            if tag not in ("meta", "img", "br"):
+                self.open_tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.open_tags.pop() == tag
+    checker = Checker()
+    checker.feed(page)
+    assert not checker.open_tags
+
+
+def test_run_without_evaluation(tmp_path, data, small):
+    from tools import run
+    bare = report.page([run.train(small, data, str(tmp_path / "bare"), None, threads=1)])
+    assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare
+
+
+def test_samples_take_turns_among_classes():
+    def decision(label, probability):
+        return evaluate.Decision("u", label, 0, (probability, 0, 0), ())
+    decisions = [decision(0, p) for p in np.linspace(0.9, 1, 20)] + [decision(1, 0.5), decision(2, 0.4)]
+    chosen = report._spread(decisions)
+    assert len(chosen) == report.FACES
+    assert [d.label for d in chosen[:4]] == [0, 1, 2, 0]
+    assert chosen[0].probabilities[0] == 1

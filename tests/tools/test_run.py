@@ -1,0 +1,182 @@
+"""Training through the real `caffe train`: same bytes twice, after a kill too, and refusals."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import caffe
+import numpy as np
+import pytest
+
+from data_prep.errors import UserError
+from prototxt import experiment
+from tests import small_data
+from tests.tools.conftest import SMALL
+from tools import caffe_log, pretrained, run
+
+NAME = "xie2019a/fer2013-toy-center-gabor"
+
+
+def read(path):
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def test_run_has_what_it_should(trained):
+    assert trained.snapshots() == [4, 8, 12]
+    names = set(os.listdir(trained.folder))
+    assert {"caffe.log", "deploy.prototxt", "run.json", "solver.prototxt", "train_val.prototxt"} < names
+    assert "scratch" not in names
+    curves = caffe_log.curves(trained.path("caffe.log"))
+    assert [iteration for iteration, _ in curves["val accuracy"]] == [4, 8, 12]
+    assert {"train softmax_loss", "train center_loss", "train gabor_loss"} < set(curves)
+    assert curves["train softmax_loss"][-1][1] < curves["train softmax_loss"][0][1]
+
+
+def test_twice_gives_the_same_bytes(tmp_path, data, small, trained):
+    again = run.train(small, data, str(tmp_path / "again"), None, threads=1)
+    assert read(again.caffemodel()) == read(trained.caffemodel())
+
+
+def test_clock_and_position_are_in_the_caffemodel(trained):
+    blobs = {layer.name: list(layer.blobs[0].data) for layer in pretrained.read(trained.caffemodel()).layer
+             if layer.name in ("train_data", "gabor_loss")}
+    assert blobs == {"train_data": [4, 0], "gabor_loss": [4, 0]}  # 12 batches of 8 are 4 passes over 24 faces
+
+
+def command(data, out, *more):
+    return [sys.executable, "-m", "tools.cli", "train", NAME, "--data", data, "--out", out, "--threads", "1"] + [
+        word for change in SMALL for word in ("--set", change)] + list(more)
+
+
+@pytest.mark.parametrize("after", [1, 5, 9])
+def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path, data, trained, after):
+    out = str(tmp_path / "run")
+    process = subprocess.Popen(command(data, out), stdout=subprocess.DEVNULL)
+    log = os.path.join(out, "caffe.log")
+    while not (os.path.exists(log) and "Iteration {} (".format(after).encode() in read(log)):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert subprocess.run(command(data, out), stdout=subprocess.DEVNULL).returncode == 0
+    assert read(run.Run(out).caffemodel()) == read(trained.caffemodel())
+
+
+def test_half_written_snapshot_does_not_count(tmp_path, data, small, trained):
+    stopped = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    # As after a kill between the two renames of the last commit, and within Caffe's writing of the next.
+    os.unlink(stopped.path("snapshots", "iter_12.solverstate"))
+    with open(stopped.path("snapshots", "iter_12.caffemodel"), "wb") as stream:
+        stream.write(b"half")
+    os.makedirs(stopped.path("scratch"))
+    with open(stopped.path("scratch", "snapshot_iter_12.caffemodel"), "wb") as stream:
+        stream.write(b"half")
+    assert stopped.snapshots() == [4, 8]
+    run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    assert read(stopped.caffemodel()) == read(trained.caffemodel())
+
+
+def test_moved_run_goes_on(tmp_path, data, small, trained):
+    stopped = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    os.unlink(stopped.path("snapshots", "iter_12.solverstate"))
+    os.rename(str(tmp_path / "run"), str(tmp_path / "moved"))
+    moved = run.train(small, data, str(tmp_path / "moved"), None, threads=1)
+    assert read(moved.caffemodel()) == read(trained.caffemodel())
+
+
+def test_folder_of_another_run_is_refused(data, trained):
+    other = experiment.load(NAME, SMALL + ["solver.base_lr=0.1"])
+    with pytest.raises(UserError) as error:
+        run.train(other, data, trained.folder, None, threads=1)
+    assert str(error.value) == "{}: belongs to another run, whose experiment was {}, not {}; give another --out".format(
+        trained.folder, {"solver": {"base_lr": 0.005}}, {"solver": {"base_lr": 0.1}})
+
+
+def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(UserError, match="is there already and is no run"):
+        run.train(small, data, str(tmp_path), None, threads=1)
+    assert os.listdir(str(tmp_path)) == ["thesis.txt"]
+
+
+def test_two_at_once_in_one_folder(tmp_path, data, small):
+    os.makedirs(str(tmp_path / "run"))
+    with run._locked(run.Run(str(tmp_path / "run"))):
+        with pytest.raises(UserError, match="another training is at work"):
+            run.train(small, data, str(tmp_path / "run"), None, threads=1)
+
+
+def test_exploding_loss_stops_and_names_the_last_good_snapshot(tmp_path, data):
+    wild = experiment.load(NAME, SMALL + ["solver.base_lr=1000", "solver.snapshot=1", "solver.max_iter=40"])
+    with pytest.raises(UserError, match=r"run: the loss is \S+ at iteration \d+ .*; last good snapshot: "):
+        run.train(wild, data, str(tmp_path / "run"), None, threads=1)
+
+
+def test_last_good_snapshot_is_a_finite_one(tmp_path, trained):
+    model = pretrained.read(trained.caffemodel())
+    assert pretrained.is_finite(trained.caffemodel())
+    next(layer for layer in model.layer if layer.name == "fc1").blobs[0].data[5] = float("nan")
+    (tmp_path / "nan.caffemodel").write_bytes(model.SerializeToString())
+    assert not pretrained.is_finite(str(tmp_path / "nan.caffemodel"))
+
+
+def test_caffes_last_words_are_shown(tmp_path, small):
+    data = small_data.prepared(tmp_path)
+    os.unlink(os.path.join(data, "train", "gabor", "data.mdb"))
+    with pytest.raises(UserError) as error:
+        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    assert "layer train_data (LmdbDataLayer): {}/train/gabor: no LMDB here".format(data) in str(error.value)
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, small):
+    data = small_data.prepared(tmp_path, features=())
+    with pytest.raises(UserError, match="has no gabor features, which xie2019a/fer2013-toy-center-gabor needs"):
+        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    with pytest.raises(UserError, match="no prepared data here"):
+        run.train(small, str(tmp_path), str(tmp_path / "run"), None, threads=1)
+    assert not os.path.exists(str(tmp_path / "run"))
+
+
+def test_begins_with_given_weights_but_not_with_their_state(tmp_path, data, small, trained):
+    fine = run.train(small, data, str(tmp_path / "run"), trained.caffemodel(), threads=1)
+    with_weights = {layer.name for layer in pretrained.read(fine.path("initial.caffemodel")).layer}
+    assert with_weights == {"conv1", "relu1", "conv2", "relu2", "fc1", "fc2"}
+    first = caffe_log.curves(fine.path("caffe.log"))["train softmax_loss"][0]
+    fresh = caffe_log.curves(trained.path("caffe.log"))["train softmax_loss"][0]
+    assert first[1] < fresh[1]
+    state = pretrained.read(fine.caffemodel())
+    assert list(next(layer for layer in state.layer if layer.name == "train_data").blobs[0].data) == [4, 0]
+
+
+def changed_model(path, trained, change):
+    model = pretrained.read(trained.caffemodel())
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, data, small, trained):
+    def widen(model):
+        blob = next(layer for layer in model.layer if layer.name == "fc2").blobs[1]
+        blob.shape.dim[0] = 8
+        blob.data.append(0)
+
+    def rename(model):
+        for layer in model.layer:
+            layer.name = "other_" + layer.name
+    for change, said in ((widen, r"layer fc2 has blobs \(\(7, 384\), \(8,\)\), the net \(\(7, 384\), \(7,\)\)"),
+                         (rename, "no layer matches the net's; it has other_")):
+        weights = changed_model(tmp_path / "w.caffemodel", trained, change)
+        with pytest.raises(UserError, match=said):
+            run.train(small, data, str(tmp_path / change.__name__), weights, threads=1)
+    (tmp_path / "w.caffemodel").write_bytes(b"\xff no model")
+    with pytest.raises(UserError, match="w.caffemodel: not a caffemodel"):
+        run.train(small, data, str(tmp_path / "third"), str(tmp_path / "w.caffemodel"), threads=1)
+
+
+def test_weights_equal_pycaffes_reading(trained):
+    net = caffe.Net(trained.path("deploy.prototxt"), caffe.TEST, weights=trained.caffemodel())
+    model = {layer.name: layer for layer in pretrained.read(trained.caffemodel()).layer}
+    np.testing.assert_array_equal(net.params["fc2"][0].data.ravel(), np.float32(model["fc2"].blobs[0].data))
