@@ -3,7 +3,8 @@ import json
 from typing import Dict, NamedTuple, Optional
 
 import caffe
-from caffe import layers as L, params as P
+from caffe import layers as L
+from caffe import params as P
 
 from prototxt.experiment import Experiment
 

@@ -6,14 +6,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
 import jinja2
-import matplotlib
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
+from matplotlib.figure import Figure
 
-from data_prep import files, lmdb_io, manifest, prepare  # noqa: E402
-from tools import caffe_log, evaluate  # noqa: E402
-from tools.run import Run  # noqa: E402
+from data_prep import files, lmdb_io, prepare
+from tools import caffe_log, evaluate
+from tools.run import Run
 
 FACES = 14
 FACE_PIXELS = 96
@@ -51,7 +49,8 @@ def page(runs: Sequence[Run]) -> str:
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("report.html.j2")
-    return template.render(sections=sections, curves=curves(runs), percent=lambda value: "{:.2f}%".format(100 * value))
+    return template.render(sections=sections, curves=curves(runs),
+                           percent=lambda value: "{:.2f}%".format(100 * value))
 
 
 def _section(run: Run) -> Section:
@@ -118,13 +117,13 @@ def _svg(figure) -> str:
     stream = io.BytesIO()
     # Without the date the same runs give the same page.
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
     return _uri(stream.getvalue(), "image/svg+xml")
 
 
 def curves(runs: Sequence[Run]) -> str:
     """Training and validation loss, and validation accuracy, over the iterations: SVG as a data URI."""
-    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(11, 3.6))
+    figure = Figure(figsize=(11, 3.6))
+    loss, accuracy = figure.subplots(1, 2)
     for run, color in zip(runs, [COLORS[i % len(COLORS)] for i in range(len(runs))]):
         found, title = _curves(run), run.info["experiment"]["title"]
         for axes, name, style, label in (
@@ -149,7 +148,8 @@ def confusion_matrix(metrics: Dict) -> str:
     """Row: true class, in % of it; counts below: SVG as a data URI."""
     counts = np.array(metrics["confusion"])
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = plt.subplots(figsize=(4.8, 4.4))
+    figure = Figure(figsize=(4.8, 4.4))
+    axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
         if count:

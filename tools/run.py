@@ -220,6 +220,6 @@ def _commit(run: Run, written: List[str]) -> None:
 def _require_sane(run: Run, loss: caffe_log.Loss, first: float) -> None:
     if math.isfinite(loss.value) and abs(loss.value) <= EXPLOSION * max(1, abs(first)):
         return
-    good = [iteration for iteration in run.snapshots() if pretrained.is_finite(run.caffemodel(iteration))]
+    snapshots = [run.caffemodel(iteration) for iteration in reversed(run.snapshots())]
     raise UserError("{}: the loss is {:g} at iteration {} (learning rate too high?); last good snapshot: {}".format(
-        run.folder, loss.value, loss.iteration, run.caffemodel(good[-1]) if good else "none"))
+        run.folder, loss.value, loss.iteration, next(filter(pretrained.is_finite, snapshots), "none")))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep import lmdb_io
+from data_prep.errors import UserError
 from tests import caffe_nets, small_data
 
 
@@ -28,7 +29,7 @@ def test_records_come_in_order_and_wrap_around(tmp_path, data):
     net = caffe_nets.net(tmp_path, text(data))
     images, vectors = records(data, "images"), records(data, "gabor")
     seen = 0
-    for batch in range(6):
+    for _ in range(6):
         blobs = net.forward()
         for row in range(4):
             image, label = images[seen % 10]
@@ -83,7 +84,7 @@ def test_features_of_other_faces_are_refused(tmp_path, data, capfd):
     other.mkdir()
     other = small_data.prepared(other, counts=(9, 7, 7))
     wrong = text(data).replace(data + "/train/gabor", other + "/train/gabor")
-    with pytest.raises(Exception):
+    with pytest.raises(UserError):
         caffe_nets.net(tmp_path, wrong)
     said = capfd.readouterr().err
     assert "layer train_data (LmdbDataLayer): " + other + "/train/gabor does not match " + data in said
@@ -93,7 +94,7 @@ def test_features_of_other_faces_are_refused(tmp_path, data, capfd):
     (lambda text: text.replace("/train/images", "/nowhere"), "nowhere: no LMDB here"),
     (lambda text: text.replace('top: "label"', ""), "2 tops, expected 3")])
 def test_wrong_set_up_is_named(tmp_path, data, capfd, change, said):
-    with pytest.raises(Exception):
+    with pytest.raises((UserError, ValueError)):
         caffe_nets.net(tmp_path, change(text(data)))
     assert said in capfd.readouterr().err
 

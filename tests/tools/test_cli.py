@@ -20,7 +20,8 @@ def test_help_has_an_example(command, capsys):
     assert "example:\n  ./fer " + command in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["prepare", "mnist"], ["evaluate", "r", "--split", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["prepare", "mnist"],
+                                       ["evaluate", "r", "--split", "x"]])
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
