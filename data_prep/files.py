@@ -67,8 +67,15 @@ def require_space(folder: str, needed: int) -> None:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """SHA-256 in hexadecimal digits: of a file's content, or of the names and sizes of a folder's files."""
     sha = hashlib.sha256()
+    if os.path.isdir(path):
+        for folder, _, names in sorted(os.walk(path)):
+            for name in sorted(names):
+                inner = os.path.join(folder, name)
+                sha.update("{} {}\n".format(os.path.relpath(inner, path), os.stat(inner).st_size).encode(
+                    "utf-8", "surrogateescape"))
+        return sha.hexdigest()
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             sha.update(block)

@@ -39,8 +39,12 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     Raises UserError where it holds something else, on bad input, and where the disk is too small.
     """
     out = out.rstrip("/")
+    if settings.source and not os.path.exists(settings.source):
+        raise UserError("{}: no such file or folder".format(settings.source))
+    asked = dict(settings._asdict(), features=list(settings.features),
+                 source_digest=settings.source and files.digest(settings.source))
     if os.path.exists(out):
-        return _already_there(settings, out)
+        return _already_there(asked, out)
     with files.replacing(out) as folder:
         os.makedirs(folder)
         dataset = datasets.module(settings.dataset).read(settings.source, folder, processes)
@@ -56,8 +60,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
         digest = files.digest(table)
         for split, rows in parts.items():
             _write_split(settings, dataset, os.path.join(folder, split), split, rows, digest, processes)
-        note = dict(settings._asdict(), features=list(settings.features), classes=list(dataset.classes),
-                    manifest=digest, shape=[1, settings.side, settings.side],
+        note = dict(asked, classes=list(dataset.classes), manifest=digest, shape=[1, settings.side, settings.side],
                     counts={split: len(rows) for split, rows in parts.items()},
                     class_counts={split: _class_counts(dataset, rows) for split, rows in parts.items()},
                     published_counts=datasets.module(settings.dataset).COUNTS,
@@ -94,11 +97,11 @@ def read_records(folder: str, split: str) -> List[int]:
         return [int(record["row"]) for record in csv.DictReader(stream)]
 
 
-def _already_there(settings: Settings, out: str) -> Dict:
+def _already_there(asked: Dict, out: str) -> Dict:
     if not os.path.exists(os.path.join(out, NOTE)):
         raise UserError("{}: is there already and is no prepared data; give another --out".format(out))
     note = read_note(out)
-    for key, value in dict(settings._asdict(), features=list(settings.features)).items():
+    for key, value in asked.items():
         if note[key] != value:
             raise UserError("{}: holds a preparation with {} {}, not {}; give another --out or remove it".format(
                 out, key, note[key], value))

@@ -27,7 +27,8 @@ def main(arguments: List[str]) -> int:
     except OSError as error:
         message = "{}: {}".format(error.filename or "input/output", error.strerror or error)
     except KeyboardInterrupt:
-        message = "stopped; the same command goes on"
+        print("fer: stopped; the same command goes on", file=sys.stderr)
+        return 130
     print("fer: " + message, file=sys.stderr)
     return 1
 

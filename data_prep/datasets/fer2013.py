@@ -28,9 +28,6 @@ def read(source: str, folder: str, processes: int) -> Dataset:
 
     Raises UserError with file and line (or path) on what is no FER2013.
     """
-    if source is None or not os.path.exists(source):
-        raise UserError("{}: no such file or folder; expected fer2013.csv or a folder train/<emotion>/*.jpg".format(
-            source))
     return _read_folder(source) if os.path.isdir(source) else _read_csv(source)
 
 

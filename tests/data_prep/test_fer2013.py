@@ -71,11 +71,6 @@ def test_file_that_is_no_fer2013(tmp_path, content, said):
     assert str(error.value).startswith(str(path) + said)
 
 
-def test_missing_source(tmp_path):
-    with pytest.raises(UserError, match="nowhere.csv: no such file or folder"):
-        read(tmp_path / "nowhere.csv")
-
-
 def image_file(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.full((48, 48), value, np.uint8))

@@ -71,6 +71,14 @@ def test_again_does_nothing_and_other_settings_are_refused(tmp_path, source):
         run(source, tmp_path / "out", seed=1)
 
 
+def test_source_that_has_changed_is_noticed(tmp_path):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((20, 7, 7)))
+    run(source, tmp_path / "out", features=())
+    small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((20, 7, 7), seed=1))
+    with pytest.raises(UserError, match="holds a preparation with source_digest"):
+        run(source, tmp_path / "out", features=())
+
+
 def test_folder_of_something_else_is_left_alone(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("")
