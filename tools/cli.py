@@ -25,7 +25,7 @@ def main(arguments: List[str]) -> int:
     except lmdb.Error as error:
         message = "LMDB: {}".format(error)
     except OSError as error:
-        message = "{}: {}".format(error.filename or "input/output", error.strerror or error)
+        message = "{}: {}".format(error.filename, error.strerror) if error.filename else str(error)
     except KeyboardInterrupt:
         print("fer: stopped; the same command goes on", file=sys.stderr)
         return 130
