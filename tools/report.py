@@ -1,6 +1,7 @@
 """One self-contained HTML page on one or several runs."""
 import base64
 import io
+import itertools
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -124,7 +125,7 @@ def curves(runs: Sequence[Run]) -> str:
     """Training and validation loss, and validation accuracy, over the iterations: SVG as a data URI."""
     figure = Figure(figsize=(11, 3.6))
     loss, accuracy = figure.subplots(1, 2)
-    for run, color in zip(runs, [COLORS[i % len(COLORS)] for i in range(len(runs))]):
+    for run, color in zip(runs, itertools.cycle(COLORS)):
         found, title = _curves(run), run.info["experiment"]["title"]
         for axes, name, style, label in (
                 (loss, "train softmax_loss", dict(linewidth=0.9, alpha=0.55), title + ", training batch"),
@@ -140,7 +141,7 @@ def curves(runs: Sequence[Run]) -> str:
         axes.spines["top"].set_visible(False)
         axes.spines["right"].set_visible(False)
         if axes.lines:
-            axes.legend(fontsize=8, frameon=False)
+            axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncol=2)
     return _svg(figure)
 
 
