@@ -1,0 +1,70 @@
+#!/bin/sh
+# Runs COMMAND in the environment:  enter.sh ENVIRONMENT FOLDER [HOST_PATH...] -- COMMAND...
+# ../fer starts this as process 1 of a mount and a PID namespace of its own: all that
+# is mounted here ends with it, whichever way it ends.
+# Inside, usr, bin, sbin, lib* and etc are the environment's; every other folder is the
+# host's, at the same place, so a path means the same on both sides.
+set -eu
+env=$1 cwd=$2
+shift 2
+new=$env/mnt
+read_only() { mount -o remount,bind,ro "$1" 2>/dev/null || :; }
+
+mount -t tmpfs -o mode=755 fer "$new"
+# The host's folders are bound in with all that is mounted below them, which must not
+# draw in the new root itself where the environment lies below them too.
+mount --make-unbindable "$new"
+
+for dir in "$env"/usr "$env"/bin "$env"/sbin "$env"/lib* "$env"/etc; do
+    at=$new/${dir##*/}
+    if [ -L "$dir" ]; then
+        cp -P "$dir" "$at"
+    elif [ -d "$dir" ]; then
+        mkdir "$at"
+        mount --bind "$dir" "$at"
+        read_only "$at"
+    fi
+done
+for file in /etc/resolv.conf /etc/hosts; do
+    [ ! -e "$file" ] || mount --bind "$file" "$new$file"
+done
+# A user's HOME may be read-only; what matplotlib knows about fonts goes here.
+mkdir "$new/caffe-fer-cache"
+mount -t tmpfs -o mode=1777,size=64m fer "$new/caffe-fer-cache"
+cp -r "$env/caffe-fer-cache/." "$new/caffe-fer-cache"
+
+mkdir "$new/proc"
+# Some containers hide parts of /proc, and then forbid a fresh one.
+mount -t proc proc "$new/proc" 2>/dev/null || mount --rbind /proc "$new/proc"
+
+for dir in /* /.[!.]*; do
+    at=$new$dir
+    if [ -e "$at" ] || [ -L "$at" ]; then
+        continue
+    elif [ -L "$dir" ]; then
+        cp -P "$dir" "$at"
+    elif [ -d "$dir" ]; then
+        mkdir "$at"
+        mount --rbind "$dir" "$at" || echo "fer: $dir cannot be shown inside" >&2
+    elif [ -f "$dir" ]; then
+        : >"$at"
+        mount --bind "$dir" "$at" || rm "$at"
+    fi
+done
+while [ "$1" != -- ]; do
+    mount --rbind "$1" "$new$1"
+    shift
+done
+shift
+# Otherwise what is written into a new folder directly below / would vanish in the end.
+read_only "$new"
+
+# Not exec: this shell stays as process 1, gathers orphans and hands the status on.
+set +e
+# shellcheck disable=SC2016
+chroot "$new" /bin/sh -c '
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    cd "$1" || exit 1
+    shift
+    exec "$@"' fer "$cwd" "$@"
+exit $?

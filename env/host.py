@@ -1,0 +1,343 @@
+"""The host's side of ../fer: running a child that cannot outlive it, and building the
+environment. Standard library only."""
+import ctypes
+import fcntl
+import hashlib
+import os
+import pwd
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # what decides what is inside
+SUITE = "bullseye"
+MARKER = "etc/caffe-fer"
+NEEDED = 3 * 10**9  # bytes: the environment and what passes through while it is made
+KEYRINGS = ["/usr/share/keyrings/debian-archive-%s" % name
+            for name in ("keyring.gpg", "keyring.pgp", "removed-keys.gpg", "removed-keys.pgp")]
+PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
+             "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES")
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
+SI_KERNEL = 0x80
+
+
+class Failure(Exception):
+    """An expected failure; its text is all that the user needs."""
+
+    def __init__(self, text, status=1):
+        super().__init__(text)
+        self.status = status
+
+
+def say(text):
+    os.write(2, ("fer: %s\n" % text).encode("utf-8", "replace"))
+
+
+# ---------------------------------------------------------------- children
+
+def run(argv, tick=None, end=signal.SIGKILL, **options):
+    """Runs argv to its end and returns its exit status, 128 + n after signal n.
+
+    A signal that somebody sends to us ends the child, by the signal `end`, and so does
+    our own death. What a terminal sends (Ctrl-C) has reached the child already: it
+    decides; except where there is a `tick`, which is called now and then.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    caught = {signal.SIGCHLD} | {s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+                                 if signal.getsignal(s) != signal.SIG_IGN}  # as under nohup
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+    try:
+        child = start(argv, end=end, mask=before, **options)
+        while child.poll() is None:
+            got = signal.sigtimedwait(caught, 1) if tick else signal.sigwaitinfo(caught)
+            if tick:
+                tick()
+            if got is None or got.si_signo == signal.SIGCHLD:
+                continue
+            if not tick and got.si_code == SI_KERNEL and got.si_signo in (signal.SIGINT, signal.SIGQUIT):
+                continue
+            child.send_signal(end)
+            child.wait()
+            return 128 + got.si_signo
+        return child.returncode if child.returncode >= 0 else 128 - child.returncode
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start(argv, end=signal.SIGKILL, mask=None, **options):
+    libc = ctypes.CDLL(None)
+
+    def prepare():
+        libc.prctl(1, int(end), 0, 0, 0)  # PR_SET_PDEATHSIG
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return subprocess.Popen(argv, preexec_fn=prepare, **options)
+
+
+def tool_path():
+    """The PATH for the host's own tools: some accounts lack the sbin folders."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+
+
+def namespaces():
+    """The start of a command line that runs the rest in namespaces of its own."""
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child"] + (
+        ["--map-root-user"] if os.geteuid() else [])
+
+
+def check_namespaces():
+    for tool in ("unshare", "mount", "chroot"):
+        if not shutil.which(tool, path=tool_path()):
+            raise Failure("the program %s is missing (packages util-linux and coreutils)" % tool)
+    test = namespaces() + ["sh", "-c", "mount -t tmpfs fer /usr"]
+    if subprocess.run(test, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                      env=dict(os.environ, PATH=tool_path())).returncode:
+        raise Failure(
+            "this system does not let %s create mount and PID namespaces; %s, or use the Dockerfile"
+            % (("ordinary users", "see the sysctls kernel.unprivileged_userns_clone and "
+                "kernel.apparmor_restrict_unprivileged_userns, run as root") if os.geteuid() else
+               ("root", "a container needs to be started with --privileged")))
+
+
+# ---------------------------------------------------------------- building
+
+def key():
+    digest = hashlib.sha256()
+    for name in CONTENT:
+        with open(os.path.join(HERE, name), "rb") as f:
+            digest.update(f.read())
+    return digest.hexdigest()[:16]
+
+
+def marker(root="/"):
+    """What install.sh wrote last: {"key": ..., package: version}; {} where it did not."""
+    try:
+        with open(os.path.join(root, MARKER)) as f:
+            return dict(line.split() for line in f)
+    except (OSError, ValueError):
+        return {}
+
+
+def is_complete(place):
+    return marker(place).get("key") == key()
+
+
+def build(place):
+    """Makes the environment in the folder `place`, unless it is there."""
+    if is_complete(place):
+        return
+    parent = os.path.dirname(place)
+    try:
+        os.makedirs(parent, exist_ok=True)
+        lock = open(os.path.join(parent, "lock"), "w")
+    except OSError as e:
+        raise Failure("cannot write %s (%s); name another folder in FER_ENV_DIR" % (parent, e.strerror)) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another set-up is at work in %s: waiting for it" % parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_complete(place):
+            return
+        partial, log = place + ".partial", place + ".log"
+        # Left by a set-up that was killed. Its processes and mounts are gone: they hold
+        # the lock too.
+        tmp = scratch(place)
+        for folder in (partial, place, tmp):
+            remove(folder)
+        check_namespaces()
+        for folder in (parent, os.path.dirname(tmp)):
+            check_space(folder)
+        began = time.time()
+        try:
+            with open(log, "w") as output:
+                tools_for_building(output)
+                say("building the environment (Debian 11 with Caffe) in %s: some 2 minutes and 1.1 GB, once" % place)
+                say("its log: %s" % log)
+                os.mkdir(partial)
+                os.mkdir(tmp)
+                os.chmod(tmp, 0o755)
+                (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
+            os.sync()  # dpkg was told not to
+            os.rename(partial, place)
+        except OSError as e:
+            raise Failure("the set-up failed: %s" % e) from None
+        finally:
+            remove(partial)
+            remove(tmp)
+        say("ready after %d s" % (time.time() - began))
+
+
+def scratch(place):
+    """The folder for mmdebstrap's temporary files. A user's mmdebstrap works under the
+    subordinate ids, which may not look into a private home, and needs space there."""
+    if os.geteuid() == 0:
+        return place + ".tmp"
+    name = "fer-%d-%s" % (os.geteuid(), hashlib.sha256(os.fsencode(place)).hexdigest()[:16])
+    return os.path.join(os.environ.get("TMPDIR") or "/var/tmp", name)
+
+
+def remove(folder):
+    for _ in range(50):  # the last of the processes that were told to end may still write
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            break
+        if os.geteuid() and shutil.which("mmdebstrap", path=tool_path()):  # it may belong to the subordinate ids
+            subprocess.run(["mmdebstrap", "--unshare-helper", "rm", "-rf", folder], stderr=subprocess.DEVNULL)
+        time.sleep(0.1)
+    else:
+        raise Failure("cannot remove %s, left by an earlier set-up; please remove it" % folder)
+
+
+def check_space(folder):
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED:
+        raise Failure("%s has %.1f GB free, the set-up needs %.0f GB" % (folder, free / 1e9, NEEDED / 1e9))
+
+
+def missing_tools():
+    names = [] if shutil.which("mmdebstrap", path=tool_path()) else ["mmdebstrap"]
+    if not any(map(os.path.exists, KEYRINGS)):
+        names.append("debian-archive-keyring")
+    if os.geteuid() and not shutil.which("newuidmap", path=tool_path()):
+        names.append("uidmap")
+    return names
+
+
+def tools_for_building(output):
+    names = missing_tools()
+    if not names:
+        return
+    if os.geteuid() or not shutil.which("apt-get", path=tool_path()):
+        raise Failure("this machine lacks %s: install with the system's package manager, "
+                      "%sor use the Dockerfile" % (" and ".join(names),
+                                                   "or let root run ./fer setup, " if os.geteuid() else ""))
+    say("installing %s on this machine" % " and ".join(names))
+    options = dict(stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                   env=dict(os.environ, PATH=tool_path(), DEBIAN_FRONTEND="noninteractive"))
+    install = ["apt-get", "-y", "--no-install-recommends", "install"] + names
+    if run(install, **options):  # a fresh machine has no lists yet
+        run(["apt-get", "update"], **options)
+        run(install, **options)
+    if missing_tools():
+        raise failed(output)
+
+
+def build_as_root(partial, tmp, lock, output):
+    status = run(namespaces() + ["--mount-proc"] + mmdebstrap("root", partial), stdout=output, stderr=output,
+                 stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()], tick=Steps(output.name))
+    check(status, output)
+
+
+def build_as_user(partial, tmp, lock, output):
+    """Through a tar, so that every file belongs to the user and rm -rf removes it."""
+    user, uid = pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())
+    for name in ("/etc/subuid", "/etc/subgid"):
+        try:
+            with open(name) as f:
+                found = any(line.split(":")[0] in (user, uid) for line in f)
+        except OSError:
+            found = False
+        if not found:
+            raise Failure("%s has no range for %s: let root run "
+                          "usermod --add-subuids 200000-265535 --add-subgids 200000-265535 %s"
+                          % (name, user, user))
+    tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
+                stdout=output, stderr=output, pass_fds=[lock.fileno()])
+    # mmdebstrap makes the namespaces itself here, and would finish its step when told to
+    # end: a shell above it ends its whole process group.
+    guard = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
+    status = run(guard + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
+                 stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
+                 tick=Steps(output.name))
+    tar.stdin.close()
+    unpacked = tar.wait()
+    check(status or unpacked, output)
+    subprocess.check_call(["chmod", "-R", "u+rwX", partial])
+
+
+def mmdebstrap(mode, target):
+    inside = "/caffe-fer-env"
+    files = [os.path.join(HERE, name) for name in CONTENT]
+    bundle = certificates()
+    form = "tar" if target == "-" else "directory"
+    argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\""]
+    argv += ["--keyring=" + name for name in KEYRINGS if os.path.exists(name)]
+    with open(os.path.join(HERE, "dpkg.cfg")) as f:
+        argv += ["--dpkgopt=" + line.strip() for line in f if not line.startswith("#")]
+    mirror = os.environ.get("FER_DEBIAN_MIRROR")
+    if not mirror:  # see install.sh about the suites beside the main one
+        argv.append("""--setup-hook=sed -i '/-security\\|-updates/d' "$1/etc/apt/sources.list" """)
+    argv.append("""--customize-hook=mkdir "$1%s" """ % inside)
+    # copy-in, because a hook may not be allowed to read the user's folders.
+    for name in files:
+        argv.append("--customize-hook=copy-in %s %s" % (shlex.quote(name), inside))
+    if bundle:
+        argv.append("--customize-hook=upload %s %s/ca.crt" % (shlex.quote(bundle), inside))
+    argv.append("""--customize-hook=env %s chroot "$1" %s/install.sh""" % (
+        "FER_CA=%s/ca.crt" % inside if bundle else "", inside))
+    argv.append("""--customize-hook=rm -r "$1%s"; touch "$1/etc/resolv.conf" "$1/etc/hosts" """ % inside)
+    return argv + [SUITE, target] + (["deb %s %s main" % (mirror, SUITE)] if mirror else [])
+
+
+def certificates():
+    names = [os.environ.get(name) for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
+    return next((name for name in names + list(CERTIFICATES) if name and os.path.isfile(name)), None)
+
+
+def build_variables(tmp):
+    kept = ("FER_DEBIAN_MIRROR", "HOME") + PASSED_ON
+    env = {k: v for k, v in os.environ.items() if k in kept or k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    env.update(PATH=tool_path(), LC_ALL="C.UTF-8", TMPDIR=tmp)
+    return env
+
+
+class Steps:
+    """Repeats on stderr the steps that install.sh announces in the log."""
+
+    def __init__(self, log):
+        self.file = open(log, errors="replace")
+        self.began = time.time()
+        self.rest = ""
+
+    def __call__(self):
+        lines = (self.rest + self.file.read()).split("\n")
+        self.rest = lines.pop()
+        for line in lines:
+            if line.startswith("fer: "):
+                say("  %3d s  %s" % (time.time() - self.began, line[5:]))
+
+
+def check(status, output):
+    if status in (128 + s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+        raise Failure("the set-up was interrupted; nothing of it was kept", status)
+    if status:
+        raise failed(output)
+
+
+REASONS = (
+    ("No space left on device|enough free space", "no space left on the disk"),
+    ("NO_PUBKEY|is not signed|EXPKEYSIG|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
+    ("CERTIFICATE_VERIFY_FAILED|certificate verif", "a server's certificate cannot be verified"),
+    ("DO NOT MATCH THE HASHES", "a package from PyPI is not the one in env/pip.txt"),
+    ("Could not resolve|Temporary failure|Could not connect|Unable to connect|onnection refused|"
+     "Network is unreachable|Failed to fetch|onnection timed out|Max retries|NewConnectionError",
+     "the Debian mirror or PyPI cannot be reached"),
+)
+
+
+def failed(output):
+    with open(output.name, errors="replace") as f:
+        text = f.read()
+    lines = [line for line in text.split("\n") if line.strip()]
+    reason = next((reason for pattern, reason in REASONS if re.search(pattern, text)), None)
+    reason = reason or next((line for line in lines if line.startswith("E: ")), "see its log")
+    for line in lines[-8:]:
+        os.write(2, ("  | %s\n" % line).encode())
+    return Failure("the set-up failed: %s (log: %s)" % (reason, output.name))

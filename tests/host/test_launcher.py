@@ -1,0 +1,328 @@
+"""The launcher, seen from the host. Python's own unittest, because a host has no
+pytest; `./fer test` runs these before the tests inside."""
+import importlib.machinery
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+from unittest import mock
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FER = os.path.join(ROOT, "fer")
+
+
+def load():
+    loader = importlib.machinery.SourceFileLoader("fer", FER)
+    spec = importlib.util.spec_from_loader("fer", loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+fer = load()
+host = fer.host
+if host.marker():
+    raise unittest.SkipTest("for the host; this is the environment itself")
+
+# Stands in for mmdebstrap: makes a folder (or a tar of one) that has the marker, after
+# BEFORE, a line of shell.
+FAKE = """
+set -e; echo "fer: a step" >&2
+if [ "$1" = - ]; then t=$(mktemp -d); else t=$1; fi
+%s
+mkdir -p "$t/etc"; echo "key %s" >"$t/etc/caffe-fer"
+if [ "$1" = - ]; then tar -C "$t" -c .; rm -r "$t"; fi
+"""
+
+# A process that builds with that stand-in, to be killed or doubled.
+BUILDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import host
+host.missing_tools = list
+host.NEEDED = 0
+host.mmdebstrap = lambda mode, target: ["sh", "-c", sys.argv[3], "sh", target]
+try:
+    host.build(sys.argv[2])
+except host.Failure as e:
+    host.say(str(e))
+    sys.exit(e.status)
+"""
+
+
+def fake(before=""):
+    return FAKE % (before, host.key())
+
+
+def mounts():
+    with open("/proc/self/mountinfo") as f:
+        return sorted(f)
+
+
+def wait_for(condition, seconds=20):
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end:
+            raise AssertionError("waited %d s in vain" % seconds)
+        time.sleep(0.05)
+
+
+def alive(name):
+    """The other processes that have `name` in their command line."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                if name.encode() in f.read() and int(pid) != os.getpid():
+                    found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+class Building(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="fer test ")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.place = os.path.join(self.folder, "envs", "key")
+        self.note = os.path.join(self.folder, "note")
+
+    def builder(self, before=""):
+        return subprocess.Popen([sys.executable, "-c", BUILDER, os.path.join(ROOT, "env"), self.place, fake(before)],
+                                stderr=subprocess.PIPE, universal_newlines=True)
+
+    def finish(self, process):
+        error = process.communicate(timeout=60)[1]
+        return process.returncode, error
+
+    def test_complete_only_at_the_end(self):
+        status, error = self.finish(self.builder())
+        self.assertEqual((status, host.is_complete(self.place)), (0, True), error)
+        self.assertIn("a step", error)
+        self.assertEqual(sorted(os.listdir(os.path.dirname(self.place))), ["key", "key.log", "lock"])
+
+    def test_another_env_folder_is_another_environment(self):
+        self.finish(self.builder())
+        with mock.patch.object(host, "key", lambda: "other"):
+            self.assertFalse(host.is_complete(self.place))
+
+    def test_failure_is_one_sentence_and_leaves_nothing(self):
+        for line, reason in (("E: Failed to fetch x  Could not connect", "cannot be reached"),
+                             ("tar: write error: No space left on device", "no space left"),
+                             ("W: GPG error: NO_PUBKEY 123", "signature"),
+                             ("E: something new", "something new")):
+            status, error = self.finish(self.builder("echo '%s' >&2; exit 3" % line))
+            self.assertEqual(status, 1)
+            self.assertRegex(error.strip().split("\n")[-1], r"^fer: the set-up failed: .*%s" % reason)
+            self.assertNotIn("Traceback", error)
+            self.assertEqual(sorted(os.listdir(os.path.dirname(self.place))), ["key.log", "lock"])
+
+    def test_killed_builds_leave_no_process_and_no_mount_and_the_next_one_succeeds(self):
+        before = mounts()
+        busy = 'mount -t tmpfs none "$t" 2>/dev/null || :; (exec sleep 1000) & : >"%s"; wait' % self.note
+        for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            process = self.builder(busy)
+            wait_for(lambda: os.path.exists(self.note))
+            os.remove(self.note)
+            process.send_signal(number)
+            self.assertEqual(self.finish(process)[0], status)
+            self.assertFalse(host.is_complete(self.place))
+            wait_for(lambda: not alive(self.note))
+            self.assertEqual(mounts(), before)
+        status, error = self.finish(self.builder())
+        self.assertEqual((status, host.is_complete(self.place)), (0, True), error)
+        self.assertFalse(os.path.exists(self.place + ".partial"))
+
+    def test_two_at_once_build_once(self):
+        first = self.builder('echo x >>"%s"; sleep 1' % self.note)
+        wait_for(lambda: os.path.exists(self.note))
+        second = self.builder('echo x >>"%s"' % self.note)
+        results = [self.finish(first), self.finish(second)]
+        self.assertEqual([status for status, _ in results], [0, 0], results)
+        self.assertIn("waiting for it", results[1][1])
+        with open(self.note) as f:
+            self.assertEqual(f.read(), "x\n")
+
+    def test_space_is_looked_at_first(self):
+        with mock.patch.object(host, "NEEDED", 10**18), self.assertRaisesRegex(host.Failure, "GB free"):
+            host.build(self.place)
+        self.assertFalse(os.path.exists(self.place + ".partial"))
+
+    def test_missing_tools_are_named(self):
+        with mock.patch.object(host, "KEYRINGS", []), mock.patch.object(host, "tool_path", lambda: self.folder):
+            with self.assertRaisesRegex(host.Failure, "lacks mmdebstrap and debian-archive-keyring"):
+                host.tools_for_building(None)
+
+    def test_a_folder_that_cannot_be_written(self):
+        with open(self.note, "w"):
+            pass
+        with self.assertRaisesRegex(host.Failure, "FER_ENV_DIR"):
+            host.build(os.path.join(self.note, "envs", "key"))
+
+    def test_never_without_signatures(self):
+        argv = " ".join(host.mmdebstrap("root", "x"))
+        self.assertNotRegex(argv.lower(), "unauthenticated|insecure|trusted=yes|weak")
+
+    def test_other_mirror(self):
+        with mock.patch.dict(os.environ, FER_DEBIAN_MIRROR="http://mirror.invalid/debian"):
+            argv = host.mmdebstrap("root", "x")
+        self.assertEqual(argv[-1], "deb http://mirror.invalid/debian bullseye main")
+        self.assertFalse([a for a in argv if "security" in a])
+
+
+class Variables(unittest.TestCase):
+    def environ(self, **variables):
+        with mock.patch.dict(os.environ, variables):
+            return fer.environ()
+
+    def test_the_hosts_python_stays_outside(self):
+        made = self.environ(PYTHONHOME="/x", PYTHONPATH="/x", VIRTUAL_ENV="/x", LD_PRELOAD="/x", LD_LIBRARY_PATH="/x",
+                            CONDA_PREFIX="/x", PYTHONHASHSEED="0", GLOG_minloglevel="2", MPLBACKEND="module://x")
+        self.assertEqual(made["PYTHONPATH"], ROOT)
+        self.assertEqual((made["PYTHONHASHSEED"], made["GLOG_minloglevel"]), ("0", "2"))
+        self.assertFalse({"PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD", "LD_LIBRARY_PATH", "CONDA_PREFIX",
+                          "MPLBACKEND"} & set(made))
+
+    def test_a_home_that_cannot_be_used(self):
+        self.assertEqual(self.environ(HOME="/nonexistent")["HOME"], fer.CACHE)
+
+    def test_kernel_is_left_where_set(self):
+        self.assertEqual(self.environ(OPENBLAS_CORETYPE="Nehalem")["OPENBLAS_CORETYPE"], "Nehalem")
+
+    def test_kernel(self):
+        avx512 = "avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512cd"
+        for vendor, flags, kernel in (("GenuineIntel", avx512, "SkylakeX"), ("AuthenticAMD", avx512, "SkylakeX"),
+                                      ("GenuineIntel", "avx avx2 fma avx512f", "Haswell"),
+                                      ("AuthenticAMD", "avx avx2 fma", "Zen"), ("GenuineIntel", "avx", "Sandybridge"),
+                                      ("GenuineIntel", "sse4_2", None)):
+            with tempfile.NamedTemporaryFile("w") as f:
+                f.write("processor\t: 0\nvendor_id\t: %s\nflags\t\t: %s\n\nprocessor : 1\n" % (vendor, flags))
+                f.flush()
+                self.assertEqual(fer.blas_kernel(f.name), kernel, (vendor, flags))
+
+    def test_a_colon_in_the_path(self):
+        with mock.patch.object(fer, "ROOT", "/a:b"), self.assertRaisesRegex(host.Failure, "colon"):
+            fer.environ()
+
+
+class Shadowed(unittest.TestCase):
+    """Arguments below /usr, /etc ...: what the environment has is its own, the rest is the host's."""
+
+    def setUp(self):
+        self.place = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.place)
+        for name in ("usr/bin", "usr/share/full", "etc", "lib"):
+            os.makedirs(os.path.join(self.place, name))
+        with open(os.path.join(self.place, "usr/share/full/x"), "w") as f:
+            f.write("x")
+
+    def test_elsewhere_nothing_is_to_do(self):
+        self.assertEqual(fer.shadowed(["/tmp/x", "--out=/tmp", "etc/x", "-x", "--a=b", "/", ""], self.place), [])
+
+    def test_the_hosts_own(self):
+        file = os.path.realpath(shutil.which("env"))
+        self.assertTrue(file.startswith("/usr/"))
+        self.assertEqual(fer.shadowed(["--model=" + file, file], self.place), [file])
+        self.assertTrue(os.path.exists(self.place + file))
+        self.assertEqual(fer.shadowed([file], self.place), [file], "the second time too")
+        self.assertEqual(fer.shadowed([os.path.dirname(file)], self.place), [os.path.dirname(file)], "its folder too")
+
+    def test_the_environments_own(self):
+        with self.assertRaisesRegex(host.Failure, "environment's own"):
+            fer.shadowed(["/usr/share/no such folder/x"], self.place)
+
+    def test_new_folder_below_the_root(self):
+        with self.assertRaisesRegex(host.Failure, "make the folder /no such folder first"):
+            fer.shadowed(["/no such folder/x"], self.place)
+
+
+ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
+
+
+@unittest.skipUnless(host.is_complete(ENVIRONMENT), "the environment is not there: ./fer setup")
+class Inside(unittest.TestCase):
+    def setUp(self):
+        self.folder = os.path.realpath(tempfile.mkdtemp(prefix="fer test "))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def fer(self, *arguments, fer=FER, **options):
+        options.setdefault("cwd", self.folder)
+        p = subprocess.run([fer] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           universal_newlines=True, timeout=60, **options)
+        return p.returncode, p.stdout, p.stderr
+
+    def python(self, text, *arguments, **options):
+        return self.fer("python", "-c", textwrap.dedent(text), *arguments, **options)
+
+    def test_arguments_folder_and_streams(self):
+        given = ["a b", "", "new\nline", "$x 'y' \"z\"", "*", "ü"]
+        status, out, err = self.python("import sys, os; print(sys.argv[1:], os.getcwd(), sys.stdin.read())", *given,
+                                       input="in")
+        self.assertEqual((status, out, err), (0, "%s %s in\n" % (given, self.folder), ""))
+
+    def test_through_a_symlink(self):
+        link = os.path.join(self.folder, "link to fer")
+        os.symlink(FER, link)
+        status, out, err = self.python("import sys; print(sys.path[1])", fer=link)
+        self.assertEqual((status, out, err), (0, ROOT + "\n", ""))
+
+    def test_status(self):
+        self.assertEqual(self.python("import sys; sys.exit(7)")[0], 7)
+        self.assertEqual(self.python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")[0], 137)
+        self.assertEqual(self.python("import os; os.abort()")[0], 134)
+
+    def test_files_belong_to_the_caller_and_lie_on_the_host(self):
+        self.assertEqual(self.python("open('made', 'w').write('x')")[0], 0)
+        self.assertEqual(os.stat(os.path.join(self.folder, "made")).st_uid, os.geteuid())
+
+    def test_nothing_stays_mounted(self):
+        before = mounts()
+        self.assertEqual(self.python("pass")[0], 0)
+        self.assertEqual(mounts(), before)
+
+    def test_new_folders_below_the_root_are_refused(self):
+        status, _, err = self.python("import os; os.mkdir('/fer' + 'made')")
+        self.assertEqual(status, 1)
+        self.assertRegex(err, "Read-only|Permission")
+
+    def test_poor_path(self):
+        where = os.path.dirname(sys.executable)
+        self.assertEqual(self.python("pass", env=dict(os.environ, PATH=where + ":/usr/bin:/bin"))[0], 0)
+
+    def test_orphans_are_gathered(self):
+        status, out, _ = self.python("""
+            import os, subprocess, time
+            subprocess.run(["sh", "-c", "(sleep 0.1) & exit"])
+            time.sleep(0.5)
+            print(sum(")" + " Z" in open("/proc/%s/stat" % p).read() for p in os.listdir("/proc") if p.isdigit()))""")
+        self.assertEqual((status, out), (0, "0\n"))
+
+    def test_signals_end_everything_at_once(self):
+        note = os.path.join(self.folder, "running")
+        stubborn = '(trap "" TERM INT HUP; : >"$0"; while :; do sleep 0.1; done) & wait'
+        for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -9)):
+            process = subprocess.Popen([FER, "shell", "-c", stubborn, note])
+            wait_for(lambda: os.path.exists(note))
+            os.remove(note)
+            began = time.time()
+            process.send_signal(number)
+            self.assertEqual(process.wait(10), status)
+            wait_for(lambda: not alive(note), 5)
+            self.assertLess(time.time() - began, 5)
+
+    def test_help_needs_no_environment(self):
+        status, out, _ = self.fer("--help", env=dict(os.environ, FER_ENV_DIR="/nonexistent"))
+        self.assertEqual(status, 0)
+        self.assertTrue(re.search(r"(?m)^examples", out))
+        self.assertEqual(self.fer()[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
