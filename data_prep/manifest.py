@@ -12,7 +12,8 @@ ROLES = ("neutral", "peak", "")
 LANDMARKS = tuple("{}_{}".format(point, axis)
                   for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
                   for axis in "xy")
-COLUMNS = ("path", "row", "label", "class_name", "subject", "sequence", "frame", "role", "split") + LANDMARKS
+COLUMNS = ("path", "row", "label", "class_name", "subject", "sequence", "frame", "role", "split", "fold",
+           "copy_of") + LANDMARKS
 
 
 class Face(NamedTuple):
@@ -20,10 +21,13 @@ class Face(NamedTuple):
 
     path: image file, or the CSV file that holds the image, relative to the data set's root.
     row: line of a CSV source that holds the image (the header is line 1), None for an image file.
-    label: class index from 0; class_name: its name.
+    label: class index from 0; class_name: its name. A frame that only serves as a neutral reference carries
+    those of its sequence.
     subject, sequence: empty where the data set has none. A sequence is one unit of evaluation.
     frame: position in the sequence; role: "neutral", "peak" or "" (neither, or not known).
-    split: "train", "val", "test", or "" (not used).
+    split: "train", "val", "test", or "" (no sample of its own, or not decided because the set has folds).
+    fold: from 1 in a set that is cross-validated, else None.
+    copy_of: source of the first training image with the same pixels, where this one is in another split.
     landmarks: x1, y1, ..., x5, y5 in pixels, in MTCNN's order (left eye, right eye, nose, left and right
     corner of the mouth; left as one sees it), or None where not known.
     """
@@ -37,6 +41,8 @@ class Face(NamedTuple):
     frame: Optional[int] = None
     role: str = ""
     split: str = ""
+    fold: Optional[int] = None
+    copy_of: str = ""
     landmarks: Optional[Tuple[float, ...]] = None
 
     @property
@@ -101,7 +107,8 @@ def _parse(row: List[str], where: str) -> Face:
         landmarks = tuple(float(value) for value in points) if any(points) else None
         face = Face(text["path"], int(text["row"]) if text["row"] else None, int(text["label"]),
                     text["class_name"], text["subject"], text["sequence"],
-                    int(text["frame"]) if text["frame"] else None, text["role"], text["split"], landmarks)
+                    int(text["frame"]) if text["frame"] else None, text["role"], text["split"],
+                    int(text["fold"]) if text["fold"] else None, text["copy_of"], landmarks)
     except ValueError as error:
         raise UserError("{}: {}".format(where, error)) from None
     if face.split not in SPLITS + ("",):
@@ -115,8 +122,8 @@ def _parse(row: List[str], where: str) -> Face:
 
 
 def check(faces: Sequence[Face], where: str) -> None:
-    """Checks what concerns several rows: one name for each label, no subject in two splits."""
-    names, splits = {}, {}
+    """Checks what concerns several rows: one name for each label, no subject in two splits or folds."""
+    names, splits, folds = {}, {}, {}
     for line, face in enumerate(faces, start=2):
         name = names.setdefault(face.label, face.class_name)
         if name != face.class_name:
@@ -127,3 +134,8 @@ def check(faces: Sequence[Face], where: str) -> None:
             if split != face.split:
                 raise UserError("{}:{}: subject {} is in {} here and in {} above; a subject must be in one "
                                 "split only".format(where, line, face.subject, face.split, split))
+        if face.subject and face.fold is not None:
+            fold = folds.setdefault(face.subject, face.fold)
+            if fold != face.fold:
+                raise UserError("{}:{}: subject {} is in fold {} here and in fold {} above; a subject must be in "
+                                "one fold only".format(where, line, face.subject, face.fold, fold))

@@ -27,6 +27,7 @@ class Settings(NamedTuple):
 
     dataset: str
     source: Optional[str]
+    protocol: str = "plain"
     side: int = 48
     features: Sequence[str] = ("gabor",)
     seed: int = 0
@@ -47,7 +48,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
         return _already_there(asked, out)
     with files.replacing(out) as folder:
         os.makedirs(folder)
-        dataset = datasets.module(settings.dataset).read(settings.source, folder, processes)
+        dataset = datasets.module(settings.dataset).read(settings.source, settings.protocol, folder, processes)
         manifest.check(dataset.faces, settings.source or settings.dataset)
         table = os.path.join(folder, "manifest.csv")
         manifest.write(table, dataset.faces)
@@ -63,7 +64,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
         note = dict(asked, classes=list(dataset.classes), manifest=digest, shape=[1, settings.side, settings.side],
                     counts={split: len(rows) for split, rows in parts.items()},
                     class_counts={split: _class_counts(dataset, rows) for split, rows in parts.items()},
-                    published_counts=datasets.module(settings.dataset).COUNTS,
+                    published_counts=datasets.module(settings.dataset).PROTOCOLS[settings.protocol].counts,
                     versions={"opencv": cv2.__version__, "numpy": np.__version__})
         files.write_json(os.path.join(folder, NOTE), note)
     return note

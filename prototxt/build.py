@@ -36,8 +36,8 @@ def solver(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix
 def committed(name: str) -> Dict[str, str]:
     """Path from the project root -> text, for plain `caffe train` from there, data in data/<data set>."""
     experiment = load(name)
-    module = datasets.module(experiment.data)
-    data = nets.Data("data/" + experiment.data, len(module.CLASSES), module.COUNTS,
+    protocol = datasets.protocol(experiment.data)
+    data = nets.Data("data/" + experiment.data, len(protocol.classes), protocol.counts,
                      nets.BACKBONES[experiment.net].shape)
     folder = "prototxt/" + name
     texts = definitions(experiment, data, folder, "models/" + name.replace("/", "-"))

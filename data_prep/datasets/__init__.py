@@ -1,12 +1,41 @@
 """One module per data set; each returns the same `manifest.Dataset`.
 
-A module has CLASSES (names in label order), COUNTS (split -> published number of images) and
-read(source, folder, processes) -> Dataset; a data set that is drawn, not read, puts its images into `folder`.
+A module has PROTOCOLS (name -> Protocol, the default first) and read(source, protocol, folder, processes) ->
+Dataset, with the protocol's name; a data set that is drawn, not read, puts its images into `folder`.
 """
 import importlib
+from typing import Dict, NamedTuple, Sequence
 
 NAMES = ("fer2013", "synthetic")
 
 
+class Protocol(NamedTuple):
+    """How a paper uses a data set.
+
+    classes: names in label order.
+    counts: what the paper or the data set's authors print, for comparison: images of "train", "val", "test", or
+        of a set with folds: "images" (samples, all folds), "units" (decisions of Eq. (12)), "subjects".
+    registration: "none" (the images are registered faces), "template" (similarity transform of the landmarks to
+        the template) or "box" (box around the landmarks).
+    crops: name in crops.SETS.
+    folds: of the person-independent cross-validation; 0 where the set has splits of its own.
+    pairs: each sample goes with the neutral frame of its sequence.
+    """
+
+    classes: Sequence[str]
+    counts: Dict[str, int]
+    registration: str = "none"
+    crops: str = "whole"
+    folds: int = 0
+    pairs: bool = False
+
+
 def module(name: str):
     return importlib.import_module("data_prep.datasets." + name)
+
+
+def protocol(data: str) -> Protocol:
+    """The protocol of a data folder's name: "<data set>" (its default protocol) or "<data set>-<protocol>"."""
+    name, _, key = data.partition("-")
+    protocols = module(name).PROTOCOLS
+    return protocols[key or next(iter(protocols))]

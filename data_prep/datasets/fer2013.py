@@ -7,12 +7,15 @@ from typing import List
 
 import numpy as np
 
+from data_prep.datasets import Protocol
 from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 COUNTS = {"train": 28709, "val": 3589, "test": 3589}
+PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
+             "xie2019a": Protocol(CLASSES, COUNTS, crops="xie2019a")}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE = 48
 # Names that the folder versions in circulation give the classes and the parts.
@@ -23,7 +26,7 @@ FOLDER_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def read(source: str, folder: str, processes: int) -> Dataset:
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """source: the CSV `emotion,pixels,Usage` (also .csv.gz), or a folder <part>/<emotion>/<image>.
 
     Raises UserError with file and line (or path) on what is no FER2013.

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from data_prep import children, progress
+from data_prep.datasets import Protocol
 from data_prep.datasets import synthetic_drawing as drawing
 from data_prep.datasets.synthetic_drawing import mix
 from data_prep.errors import UserError
@@ -29,7 +30,7 @@ from data_prep.manifest import Dataset, Face
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The last three frames of each sequence take part.
-COUNTS = {"train": 840, "val": 210, "test": 210}
+PROTOCOLS = {"plain": Protocol(CLASSES, {"train": 840, "val": 210, "test": 210})}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
 VARIANTS = (
     ({4: 1, 5: .6, 7: .7, 23: .9}, {4: .9, 7: .9, 17: .5, 23: 1},
@@ -178,11 +179,11 @@ def _write_sequence(job) -> List[Face]:
         role = "neutral" if frame == 0 or class_name == "neutral" else "peak" if frame >= frames - 3 else ""
         faces.append(Face(relative, None, expression, class_name, name, name + "_" + class_name, frame, role,
                           split if frame >= frames - 3 else "",
-                          tuple(round(float(value), 2) for value in landmarks.ravel())))
+                          landmarks=tuple(round(float(value), 2) for value in landmarks.ravel())))
     return faces
 
 
-def read(source: Optional[str], folder: str, processes: int) -> Dataset:
+def read(source: Optional[str], protocol: str, folder: str, processes: int) -> Dataset:
     """Draws the default set into folder/faces; there is no source."""
     if source is not None:
         raise UserError("{}: the synthetic faces are drawn, not read; leave the source out".format(source))

@@ -12,7 +12,7 @@ from tests import small_data
 
 
 def read(path):
-    return fer2013.read(str(path), "", 1)
+    return fer2013.read(str(path), "plain", "", 1)
 
 
 def test_csv(tmp_path):

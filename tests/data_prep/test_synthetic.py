@@ -177,4 +177,4 @@ def test_an_image_that_cannot_be_written_is_named(tmp_path):
 
 def test_it_takes_no_source(tmp_path):
     with pytest.raises(UserError, match="some.csv: the synthetic faces are drawn, not read"):
-        synthetic.read("some.csv", str(tmp_path), 1)
+        synthetic.read("some.csv", "plain", str(tmp_path), 1)
