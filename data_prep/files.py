@@ -66,6 +66,12 @@ def require_space(folder: str, needed: int) -> None:
             folder, needed / 1e9, free / 1e9))
 
 
+def size(folder: str) -> int:
+    """Bytes on disk of all files below a folder."""
+    return sum(os.stat(os.path.join(inner, name)).st_blocks * 512
+               for inner, _, names in os.walk(folder) for name in names)
+
+
 def digest(path: str) -> str:
     """SHA-256 in hexadecimal digits: of a file's content, or of the names and sizes of a folder's files."""
     sha = hashlib.sha256()

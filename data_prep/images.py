@@ -19,11 +19,16 @@ def read_image(path: str) -> np.ndarray:
     return image
 
 
-def grey_square(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (height, width[, 3]) -> uint8 (side, side) grey; averages where it shrinks."""
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if image.shape == (side, side):
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Grey or BGR image -> grey (1) or BGR (3)."""
+    if channels == 1 and image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if channels == 3 and image.ndim == 2 else image
+
+
+def square(image: np.ndarray, side: int) -> np.ndarray:
+    """(height, width[, 3]) -> (side, side[, 3]); averages where it shrinks."""
+    if image.shape[:2] == (side, side):
         return image
     shrinks = image.shape[0] > side
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

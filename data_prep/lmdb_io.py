@@ -3,6 +3,7 @@ import os
 from typing import Dict, Tuple
 
 import caffe
+import cv2
 import lmdb
 import numpy as np
 
@@ -20,28 +21,44 @@ PAGE_HEADER = 16
 SPARE = 1.1
 
 
-def encode_image(image: np.ndarray, label: int) -> bytes:
-    """image: uint8 (height, width) grey or (height, width, channels), as OpenCV has it."""
+def encode_image(image: np.ndarray, label: int, encoding: str = "raw") -> bytes:
+    """image: uint8 or float32, (height, width) grey or (height, width, channels), as OpenCV has it.
+
+    encoding: "raw", or "png" (uint8 only; smaller, and slower to read).
+    """
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     channels, height, width = planes.shape
-    return caffe.proto.caffe_pb2.Datum(channels=channels, height=height, width=width, label=label,
-                                       data=planes.tobytes()).SerializeToString()
+    datum = caffe.proto.caffe_pb2.Datum(channels=channels, height=height, width=width, label=label)
+    if image.dtype == np.float32:
+        return _with_floats(datum, planes.ravel())
+    if encoding == "png":
+        datum.encoded = True
+        datum.data = cv2.imencode(".png", image)[1].tobytes()
+    else:
+        datum.data = planes.tobytes()
+    return datum.SerializeToString()
 
 
 def encode_floats(vector: np.ndarray, label: int) -> bytes:
     """vector: float32 (D), as a Datum of D x 1 x 1."""
-    head = caffe.proto.caffe_pb2.Datum(channels=len(vector), height=1, width=1, label=label)
+    return _with_floats(caffe.proto.caffe_pb2.Datum(channels=len(vector), height=1, width=1, label=label), vector)
+
+
+def _with_floats(datum, vector: np.ndarray) -> bytes:
     fields = np.empty(len(vector), FLOAT_FIELD)
     fields["tag"], fields["value"] = FLOAT_TAG, vector
-    return head.SerializeToString() + fields.tobytes()
+    return datum.SerializeToString() + fields.tobytes()
 
 
 def decode(raw: bytes) -> Tuple[np.ndarray, int]:
-    """-> (channels, height, width) array, uint8 for an image and float32 for features, and the label."""
+    """-> (channels, height, width) array, uint8 for an image and float32 for floats, and the label."""
     datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
+    if datum.encoded:
+        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        return image[None] if image.ndim == 2 else image.transpose(2, 0, 1), datum.label
     shape = datum.channels, datum.height, datum.width
-    if datum.float_data:
-        return np.array(datum.float_data, np.float32).reshape(shape), datum.label
+    if not datum.data:
+        return np.array(decode_floats(raw, int(np.prod(shape)))).reshape(shape), datum.label
     return np.frombuffer(datum.data, np.uint8).reshape(shape), datum.label
 
 
@@ -50,7 +67,7 @@ def decode_floats(raw: bytes, count: int) -> np.ndarray:
     size = count * FLOAT_FIELD.itemsize
     fields = np.frombuffer(raw, FLOAT_FIELD, offset=len(raw) - size) if len(raw) >= size else None
     if fields is None or not (fields["tag"] == FLOAT_TAG).all():
-        return decode(raw)[0].ravel()
+        return np.array(caffe.proto.caffe_pb2.Datum.FromString(raw).float_data, np.float32)
     return fields["value"]
 
 
@@ -66,26 +83,30 @@ def estimate(count: int, record_bytes: int) -> int:
 
 
 class Writer:
-    """Writes records in their order under the keys 00000000, 00000001, ... of a new LMDB folder.
+    """Writes records under the keys 00000000, 00000001, ... of a new LMDB folder, in any order, fastest in theirs.
 
-    The caller makes the folder's parent appear only when all is written. size: upper bound in bytes (the map's
-    size, which costs no disk). note: JSON beside the data, to which `close` adds the count.
+    The note, JSON beside the data to which `close` adds the count, comes last: without it the LMDB is not whole.
+    size: upper bound in bytes (the map's size, which costs no disk).
     """
 
-    COMMIT_EVERY = 1000
+    COMMIT_BYTES = 32 << 20
 
     def __init__(self, path: str, size: int, note: Dict):
         self.path, self.note, self.count = path, note, 0
+        self._last, self._uncommitted = -1, 0
         os.makedirs(path)
         self._environment = lmdb.open(path, map_size=size, sync=False, lock=False)
         self._transaction = self._environment.begin(write=True)
 
-    def put(self, record: bytes) -> None:
-        self._transaction.put(key_of(self.count), record, append=True)
+    def put(self, index: int, record: bytes) -> None:
+        self._transaction.put(key_of(index), record, append=index > self._last)
+        self._last = max(self._last, index)
         self.count += 1
-        if self.count % self.COMMIT_EVERY == 0:
+        # What is not committed is held in memory.
+        self._uncommitted += len(record)
+        if self._uncommitted > self.COMMIT_BYTES:
             self._transaction.commit()
-            self._transaction = self._environment.begin(write=True)
+            self._transaction, self._uncommitted = self._environment.begin(write=True), 0
 
     def close(self) -> None:
         self._transaction.commit()

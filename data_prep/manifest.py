@@ -13,7 +13,7 @@ LANDMARKS = tuple("{}_{}".format(point, axis)
                   for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
                   for axis in "xy")
 COLUMNS = ("path", "row", "label", "class_name", "subject", "sequence", "frame", "role", "split", "fold",
-           "copy_of") + LANDMARKS
+           "digest", "copy_of") + LANDMARKS
 
 
 class Face(NamedTuple):
@@ -27,6 +27,7 @@ class Face(NamedTuple):
     frame: position in the sequence; role: "neutral", "peak" or "" (neither, or not known).
     split: "train", "val", "test", or "" (no sample of its own, or not decided because the set has folds).
     fold: from 1 in a set that is cross-validated, else None.
+    digest: of the image's pixels: equal digests are copies.
     copy_of: source of the first training image with the same pixels, where this one is in another split.
     landmarks: x1, y1, ..., x5, y5 in pixels, in MTCNN's order (left eye, right eye, nose, left and right
     corner of the mouth; left as one sees it), or None where not known.
@@ -42,6 +43,7 @@ class Face(NamedTuple):
     role: str = ""
     split: str = ""
     fold: Optional[int] = None
+    digest: str = ""
     copy_of: str = ""
     landmarks: Optional[Tuple[float, ...]] = None
 
@@ -108,7 +110,7 @@ def _parse(row: List[str], where: str) -> Face:
         face = Face(text["path"], int(text["row"]) if text["row"] else None, int(text["label"]),
                     text["class_name"], text["subject"], text["sequence"],
                     int(text["frame"]) if text["frame"] else None, text["role"], text["split"],
-                    int(text["fold"]) if text["fold"] else None, text["copy_of"], landmarks)
+                    int(text["fold"]) if text["fold"] else None, text["digest"], text["copy_of"], landmarks)
     except ValueError as error:
         raise UserError("{}: {}".format(where, error)) from None
     if face.split not in SPLITS + ("",):

@@ -1,161 +1,268 @@
 """A raw data set -> a folder with the manifest and, for each split, LMDBs in step.
 
-    DIR/manifest.csv   DIR/prepare.json
-    DIR/train/records.csv   DIR/train/images/   DIR/train/gabor/      and the same for val and test
+    DIR/manifest.csv   DIR/prepare.json   DIR/no_face.csv (where there are such)
+    DIR/projections/gsf.npz ...           PCA and LDA of features, fitted on the training part
+    DIR/train/records.csv   DIR/train/images/   DIR/train/gabor/ ...      and the same for val and test
+
+A set that is cross-validated has such a folder for each fold, DIR/fold01 ..., below its own manifest.
 """
-import csv
-import multiprocessing
+import contextlib
+import fcntl
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from data_prep import children, datasets, files, lmdb_io, manifest, progress
+from data_prep import crops, datasets, files, folds, manifest, records
+from data_prep.datasets import Protocol
 from data_prep.errors import UserError
-from data_prep.features import gabor
-from data_prep.images import grey_square
+from data_prep.features import DEFAULT as DEFAULT_GEOMETRY
 from data_prep.manifest import Dataset, Face
+from data_prep.survey import survey
 
 NOTE = "prepare.json"
-FEATURES = {"gabor": gabor}
+# In a partial folder: what it will be, and the survey so far.
+ASKED = "asked.json"
+SURVEY = "survey.csv"
+NO_FACE = "no_face.csv"
 
 
 class Settings(NamedTuple):
-    """dataset: name; source: its file or folder, None for one that is drawn; side: of the square images in
-    pixels; features: names; seed: of the training order."""
+    """dataset: name; source: its file or folder, None for one that is drawn; protocol: name, None for the set's
+    default; crops: name in crops.SETS, None for the protocol's; features: names; geometry: of the features, name
+    in features.SETTINGS; features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which
+    ones, None for all; hold_out: share of the training images that becomes the validation part; seed: of the
+    training order and of all that is drawn."""
 
     dataset: str
     source: Optional[str]
-    protocol: str = "plain"
-    side: int = 48
+    protocol: Optional[str] = None
+    crops: Optional[str] = None
     features: Sequence[str] = ("gabor",)
+    geometry: str = DEFAULT_GEOMETRY
+    features_of: str = "crop"
+    encoding: str = "raw"
+    folds: Optional[Sequence[int]] = None
+    hold_out: float = 0.0
     seed: int = 0
 
 
 def prepare(settings: Settings, out: str, processes: int) -> Dict:
     """Makes the folder `out` and returns its note (prepare.json); it is there when complete and not before.
 
-    Where `out` already holds the same preparation, nothing is done.
-    Raises UserError where it holds something else, on bad input, and where the disk is too small.
+    Where `out` already holds the same preparation, nothing is done; what a killed one left is gone on with.
+    Raises UserError where it holds something else, on bad input, and where the disk is too small; then nothing
+    is left.
     """
-    out = out.rstrip("/")
-    if settings.source and not os.path.exists(settings.source):
-        raise UserError("{}: no such file or folder".format(settings.source))
-    asked = dict(settings._asdict(), features=list(settings.features),
+    out = os.path.abspath(out)
+    settings = _checked(settings)
+    asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
                  source_digest=settings.source and files.digest(settings.source))
     if os.path.exists(out):
         return _already_there(asked, out)
-    with files.replacing(out) as folder:
-        os.makedirs(folder)
-        dataset = datasets.module(settings.dataset).read(settings.source, settings.protocol, folder, processes)
-        manifest.check(dataset.faces, settings.source or settings.dataset)
-        table = os.path.join(folder, "manifest.csv")
-        manifest.write(table, dataset.faces)
-        parts = {split: _order(dataset.faces, split, settings.seed) for split in manifest.SPLITS}
-        for split, rows in parts.items():
-            if not rows:
-                raise UserError("{}: no {} images".format(settings.source or settings.dataset, split))
-        files.require_space(folder, sum(
-            size for rows in parts.values() for size in _sizes(settings, len(rows)).values()))
-        digest = files.digest(table)
-        for split, rows in parts.items():
-            _write_split(settings, dataset, os.path.join(folder, split), split, rows, digest, processes)
-        note = dict(asked, classes=list(dataset.classes), manifest=digest, shape=[1, settings.side, settings.side],
-                    counts={split: len(rows) for split, rows in parts.items()},
-                    class_counts={split: _class_counts(dataset, rows) for split, rows in parts.items()},
-                    published_counts=datasets.module(settings.dataset).PROTOCOLS[settings.protocol].counts,
-                    versions={"opencv": cv2.__version__, "numpy": np.__version__})
-        files.write_json(os.path.join(folder, NOTE), note)
+    # One BLAS thread: the sums of a projection depend on their number in the last bits.
+    with _locked(out), threadpool_limits(1):
+        partial = out + ".partial"
+        if not _is_begun(asked, partial):
+            files.remove(partial)
+            os.makedirs(partial)
+            files.write_json(os.path.join(partial, ASKED), asked)
+        try:
+            note = _prepare(settings, asked, partial, processes)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            files.remove(partial)
+            raise
+        os.rename(partial, out)
     return note
 
 
 def summary(out: str, note: Dict) -> str:
     """Counts of each part and class, and differences from the published ones, as text."""
+    lines = ["{}: {} images, {} records of {}, features: {}".format(
+        out, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
+        ", ".join(note["features"]) or "none")]
     width = max(map(len, note["classes"])) + 2
-    lines = ["{}: {} images of {}x{}, features: {}".format(
-        out, sum(note["counts"].values()), note["shape"][2], note["shape"][1], ", ".join(note["features"]) or "none")]
-    lines.append(" " * 6 + "".join(name.rjust(width) for name in note["classes"]) + "all".rjust(width))
-    for split, counts in note["class_counts"].items():
-        lines.append(split.ljust(6) + "".join(str(count).rjust(width) for count in counts + [sum(counts)]))
-    for split, published in note["published_counts"].items():
-        if note["counts"][split] != published:
-            lines.append("note: {} {} images, published {}".format(note["counts"][split], split, published))
+    lines.append(" " * 8 + "".join(name.rjust(width) for name in note["classes"]) + "all".rjust(width))
+    for part, counts in note["class_counts"].items():
+        lines.append(part.ljust(8) + "".join(str(count).rjust(width) for count in counts + [sum(counts)]))
+    for what, published in note["published_counts"].items():
+        found = note["found_counts"].get(what, 0)
+        if found != published:
+            lines.append("note: {} {}, published {}".format(
+                found, what + " images" if what in manifest.SPLITS else what, published))
+    if note["no_face"]:
+        lines.append("note: no face found in {} images, listed in {} and left out".format(note["no_face"], NO_FACE))
+    if note["copies"]:
+        lines.append("note: {} validation and test images have the pixels of a training image".format(note["copies"]))
     return "\n".join(lines)
 
 
 def read_note(folder: str) -> Dict:
-    """prepare.json of a prepared folder."""
-    if not os.path.exists(os.path.join(folder, NOTE)):
+    """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
+    path = os.path.join(folder, NOTE)
+    if not os.path.exists(path):
         raise UserError("{}: no prepared data here; `./fer prepare DATASET SOURCE --out {}` makes it".format(
             folder, folder))
-    return files.read_json(os.path.join(folder, NOTE))
-
-
-def read_records(folder: str, split: str) -> List[int]:
-    """Manifest row (from 0) of each record of the split's LMDBs."""
-    with open(os.path.join(folder, split, "records.csv"), newline="", encoding="utf-8") as stream:
-        return [int(record["row"]) for record in csv.DictReader(stream)]
-
-
-def _already_there(asked: Dict, out: str) -> Dict:
-    if not os.path.exists(os.path.join(out, NOTE)):
-        raise UserError("{}: is there already and is no prepared data; give another --out".format(out))
-    note = read_note(out)
-    for key, value in asked.items():
-        if note[key] != value:
-            raise UserError("{}: holds a preparation with {} {}, not {}; give another --out or remove it".format(
-                out, key, note[key], value))
+    note = files.read_json(path)
+    if note["folds"]:
+        raise UserError("{}: holds several folds; give one of them: {}".format(
+            folder, ", ".join(os.path.join(folder, name) for name in note["folds"])))
     return note
 
 
-def _order(faces: Sequence[Face], split: str, seed: int) -> List[int]:
-    """Manifest rows of a split; the training part is shuffled once."""
-    rows = [row for row, face in enumerate(faces) if face.split == split]
-    if split == "train":
-        np.random.RandomState(seed).shuffle(rows)
-    return rows
+def _checked(settings: Settings) -> Settings:
+    """The settings with what the protocol decides filled in."""
+    protocols = datasets.module(settings.dataset).PROTOCOLS
+    name = settings.protocol or next(iter(protocols))
+    if name not in protocols:
+        raise UserError("{} has no protocol {!r}; it has: {}".format(settings.dataset, name, ", ".join(protocols)))
+    crop_set = settings.crops or protocols[name].crops
+    if settings.encoding == "png" and crops.SETS[crop_set].illumination:
+        raise UserError("crops {} are floats, which PNG cannot hold".format(crop_set))
+    if not 0 <= settings.hold_out < 1:
+        raise UserError("hold-out {}: expected at least 0 and below 1".format(settings.hold_out))
+    if settings.hold_out and protocols[name].folds:
+        raise UserError("hold-out: protocol {} has folds, which bring a validation part".format(name))
+    for fold in settings.folds or ():
+        if not 1 <= fold <= protocols[name].folds:
+            raise UserError("fold {}: protocol {} of {} has {}".format(
+                fold, name, settings.dataset,
+                "folds 1 to {}".format(protocols[name].folds) if protocols[name].folds else "no folds"))
+    if settings.source and not os.path.exists(settings.source):
+        raise UserError("{}: no such file or folder".format(settings.source))
+    return settings._replace(protocol=name, crops=crop_set)
 
 
-def _class_counts(dataset: Dataset, rows: List[int]) -> List[int]:
-    labels = [dataset.faces[row].label for row in rows]
-    return np.bincount(labels, minlength=len(dataset.classes)).tolist()
+def _already_there(asked: Dict, out: str) -> Dict:
+    path = os.path.join(out, NOTE)
+    if not os.path.exists(path):
+        raise UserError("{}: is there already and is no prepared data; give another --out".format(out))
+    note = files.read_json(path)
+    for key, value in asked.items():
+        if note["asked"].get(key) != value:
+            raise UserError("{}: holds a preparation with {} {}, not {}; give another --out or remove it".format(
+                out, key, note["asked"].get(key), value))
+    return note
 
 
-def _sizes(settings: Settings, count: int) -> Dict[str, int]:
-    sizes = {"images": lmdb_io.estimate(count, settings.side ** 2)}
-    for name in settings.features:
-        sizes[name] = lmdb_io.estimate(count, FEATURES[name].LENGTH * lmdb_io.FLOAT_FIELD.itemsize)
-    return sizes
+def _is_begun(asked: Dict, partial: str) -> bool:
+    path = os.path.join(partial, ASKED)
+    return os.path.exists(path) and files.read_json(path) == asked
 
 
-def _write_split(settings, dataset, folder, split, rows, digest, processes) -> None:
-    os.makedirs(folder)
-    with open(os.path.join(folder, "records.csv"), "w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(
-            [("key", "row")] + [(lmdb_io.key_of(i).decode(), row) for i, row in enumerate(rows)])
-    sizes = _sizes(settings, len(rows))
-    note = {"manifest": digest, "split": split, "seed": settings.seed, "crops": "whole"}
-    writers = {name: lmdb_io.Writer(os.path.join(folder, name), size, note) for name, size in sizes.items()}
-    with progress.bar("{}: {}".format(split, ", ".join(writers)), len(rows)) as bar, \
-            multiprocessing.Pool(processes, _start_worker, (dataset, settings)) as pool:
-        for label, image, vectors in pool.imap(_one_face, rows, chunksize=16):
-            writers["images"].put(lmdb_io.encode_image(image, label))
-            for name, vector in vectors.items():
-                writers[name].put(lmdb_io.encode_floats(vector, label))
-            bar.update()
-    for writer in writers.values():
-        writer.close()
+@contextlib.contextmanager
+def _locked(out: str):
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    path = out + ".lock"
+    with open(path, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("{}: another preparation is at work there".format(out)) from None
+        try:
+            yield
+        finally:
+            os.unlink(path)
 
 
-def _start_worker(dataset: Dataset, settings: Settings) -> None:
-    children.die_with_parent()
-    cv2.setNumThreads(1)
-    _start_worker.state = dataset, settings
+def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Dict:
+    module = datasets.module(settings.dataset)
+    protocol = module.PROTOCOLS[settings.protocol]
+    dataset = module.read(settings.source, settings.protocol, folder, processes)
+    faces = _manifest(settings, protocol, dataset, folder, processes)
+    plan = records.Plan(crops.SETS[settings.crops], protocol.registration, protocol.pairs, settings.features,
+                        settings.geometry, settings.features_of, settings.encoding, settings.seed,
+                        len(dataset.classes))
+    parts = {"": faces}
+    if protocol.folds:
+        parts = {"fold{:02d}".format(fold): _with_copies(folds.split(faces, fold, protocol.folds, protocol.pairs))
+                 for fold in settings.folds or range(1, protocol.folds + 1)}
+    files.require_space(folder, sum(
+        size for part in parts.values() for split in manifest.SPLITS
+        for size in records.databases(plan, len(records.lay_out(plan, part, split))).values()))
+    notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
+             for name, part in parts.items()]
+    note = notes[0]
+    if protocol.folds:
+        fold_of = [face._replace(split="fold{:02d}".format(face.fold)) for face in faces
+                   if not (protocol.pairs and face.role == "neutral")]
+        note = dict(note, folds=sorted(parts), copies=0, records={}, **_counts(dataset, fold_of))
+    files.write_json(os.path.join(folder, NOTE), note)
+    for name in (ASKED, SURVEY):
+        os.unlink(os.path.join(folder, name))
+    return note
 
 
-def _one_face(row: int):
-    dataset, settings = _start_worker.state
-    face = dataset.faces[row]
-    image = grey_square(dataset.load(face), settings.side)
-    return face.label, image, {name: FEATURES[name].extract(image) for name in settings.features}
+def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: str, processes: int) -> List[Face]:
+    """The manifest's rows; the file is written when all of them are known, and read where it is there."""
+    path = os.path.join(folder, "manifest.csv")
+    where = settings.source or settings.dataset
+    if not os.path.exists(path):
+        manifest.check(dataset.faces, where)
+        if not dataset.faces:
+            raise UserError("{}: no images".format(where))
+        faces, lost = survey(dataset, os.path.join(folder, SURVEY), protocol.registration != "none", processes)
+        if lost:
+            manifest.write(os.path.join(folder, NO_FACE), lost)
+        if protocol.folds:
+            faces = folds.assign(faces, protocol.folds, where)
+        if settings.hold_out:
+            faces = folds.hold_out(faces, settings.hold_out, settings.seed)
+        if not protocol.folds and not any(face.split == "train" for face in faces):
+            raise UserError("{}: no train images".format(where))
+        manifest.write(path, _with_copies(faces))
+    return manifest.read(path)
+
+
+def _with_copies(faces: Sequence[Face]) -> List[Face]:
+    originals: Dict[str, str] = {}
+    for face in faces:
+        if face.split == "train":
+            originals.setdefault(face.digest, face.source)
+    return [face._replace(copy_of=originals.get(face.digest, "") if face.split in ("val", "test") else "")
+            for face in faces]
+
+
+def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset, plan: records.Plan, folder: str,
+          faces: List[Face], processes: int) -> Dict:
+    """A folder with train, val and test; returns its note, which it writes last."""
+    path = os.path.join(folder, NOTE)
+    if os.path.exists(path):
+        return files.read_json(path)
+    os.makedirs(folder, exist_ok=True)
+    table = os.path.join(folder, "manifest.csv")
+    manifest.write(table, faces)
+    digest = files.digest(table)
+    projections = records.fit(plan, dataset, faces, folder, processes)
+    counts = {}
+    for split in manifest.SPLITS:
+        if any(face.split == split for face in faces):
+            note = {"manifest": digest, "split": split, "seed": settings.seed, "crops": settings.crops}
+            counts[split] = records.write_split(plan, dataset, faces, split, os.path.join(folder, split), note,
+                                                projections, processes)
+    lost = os.path.join(folder if not protocol.folds else os.path.dirname(folder), NO_FACE)
+    note = dict(asked=asked, manifest=digest, classes=list(dataset.classes), shape=list(plan.crops.shape),
+                features=list(settings.features), unit=protocol.unit, folds=[], records=counts,
+                copies=sum(bool(face.copy_of) for face in faces),
+                no_face=len(manifest.read(lost)) if os.path.exists(lost) else 0,
+                published_counts={} if protocol.folds else protocol.counts, **_counts(dataset, faces),
+                versions={"opencv": cv2.__version__, "numpy": np.__version__})
+    files.write_json(path, note)
+    return note
+
+
+def _counts(dataset: Dataset, faces: Sequence[Face]) -> Dict:
+    """Images of each part, and of each class in it; and all that may be compared with published counts."""
+    used = [face for face in faces if face.split]
+    parts = {part: [face.label for face in used if face.split == part] for part in sorted(
+        {face.split for face in used}, key=lambda part: (manifest.SPLITS + (part,)).index(part))}
+    counts = {part: len(labels) for part, labels in parts.items()}
+    return {"counts": counts,
+            "class_counts": {part: np.bincount(labels, minlength=len(dataset.classes)).tolist()
+                             for part, labels in parts.items()},
+            "found_counts": dict(counts, images=len(used), units=len({face.unit for face in used}),
+                                 subjects=len({face.subject for face in used}))}

@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import time
 from typing import List
 
 # Caffe's own chatter; a training run's goes into its log.
@@ -9,7 +10,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import lmdb  # noqa: E402
 
-from data_prep import datasets, files, manifest, prepare  # noqa: E402
+from data_prep import crops, datasets, features, files, manifest, prepare  # noqa: E402
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 
@@ -49,8 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("dataset", choices=datasets.NAMES)
     sub.add_argument("source", nargs="?", help="the data set's file or folder (synthetic draws its own)")
     sub.add_argument("--out", help="folder to make (default: data/DATASET)")
-    sub.add_argument("--features", nargs="*", choices=sorted(prepare.FEATURES), default=sorted(prepare.FEATURES),
-                     help="handcrafted features (default: all)")
+    sub.add_argument("--protocol", help="how a paper uses the set, e.g. xie2019a (default: the set's first one)")
+    sub.add_argument("--crops", choices=sorted(crops.SETS), help="(default: the protocol's)")
+    sub.add_argument("--features", nargs="*", choices=features.NAMES, default=["gabor"],
+                     help="handcrafted features (default: gabor)")
+    sub.add_argument("--geometry", choices=sorted(features.SETTINGS), default=features.DEFAULT,
+                     help="of the features: literal as the paper has it, compact is better and faster "
+                          "(default: {})".format(features.DEFAULT))
+    sub.add_argument("--features-of", choices=("crop", "face"), default="crop",
+                     help="each crop its own features, or all crops those of their face (default: crop)")
+    sub.add_argument("--encoding", choices=("raw", "png"), default="raw",
+                     help="of images; png is smaller and slower to read (default: raw)")
+    sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
+    sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
+                     help="make the validation part of this share of the training images")
     sub.add_argument("--seed", type=int, default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=int, default=_cores(), help="(default: one a core)")
 
@@ -88,10 +101,15 @@ def _prepare(options) -> int:
     if options.source is None and options.dataset != "synthetic":
         raise UserError("{} needs its file or folder: ./fer prepare {} SOURCE".format(
             options.dataset, options.dataset))
-    out = options.out or os.path.join(experiment.ROOT, "data", options.dataset)
-    settings = prepare.Settings(options.dataset, options.source and os.path.abspath(options.source),
-                                features=sorted(options.features), seed=options.seed)
+    began = time.time()
+    out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
+        filter(None, [options.dataset, options.protocol])))
+    settings = prepare.Settings(
+        options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
+        sorted(set(options.features)), options.geometry, options.features_of, options.encoding, options.fold,
+        options.hold_out, options.seed)
     print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
+    print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
     return 0
 
 

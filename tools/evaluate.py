@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import caffe
 import numpy as np
 
-from data_prep import files, lmdb_io, manifest, prepare, progress
+from data_prep import files, lmdb_io, manifest, prepare, progress, records
 from data_prep.errors import UserError
 from prototxt import nets
 from tools.run import Run
@@ -39,17 +39,25 @@ def evaluate(run: Run, split: str) -> Dict:
     if note["manifest"] != info["manifest"]:
         raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
     faces = manifest.read(os.path.join(info["data"], "manifest.csv"))
-    rows = prepare.read_records(info["data"], split)
+    rows = [record.row for record in records.read(info["data"], split)]
     images = lmdb_io.Reader(os.path.join(info["data"], split, "images"))
     probabilities = predict(run.path("deploy.prototxt"), run.caffemodel(), decoded(images), len(images))
-    decisions = vote([faces[row].unit for row in rows], [faces[row].label for row in rows], rows, probabilities)
+    unit_of = (lambda face: face.unit) if note["unit"] == "sequence" else (lambda face: face.source)
+    decisions = vote([unit_of(faces[row]) for row in rows], [faces[row].label for row in rows], rows, probabilities)
     metrics = dict(paper=info["experiment"]["name"].split("/")[0], experiment=info["experiment"]["name"],
                    dataset=info["experiment"]["data"], split=split,
-                   unit="sequence" if any(faces[row].sequence for row in rows) else "image",
-                   **count(decisions, note["classes"]), folds=[], published=None)
+                   unit=note["unit"] if any(faces[row].sequence for row in rows) else "image",
+                   **count(decisions, note["classes"]), folds=[], published=None,
+                   without_copies=_without_copies(decisions, faces))
     write_decisions(run.path("decisions-{}.csv".format(split)), decisions)
     files.write_json(metrics_path(run, split), metrics)
     return metrics
+
+
+def _without_copies(decisions: Sequence[Decision], faces: Sequence[manifest.Face]) -> Dict:
+    """Counts of the decisions on units none of whose images has the pixels of a training image."""
+    own = [decision for decision in decisions if not any(faces[row].copy_of for row in decision.rows)]
+    return {"correct": sum(decision.right for decision in own), "total": len(own)}
 
 
 def metrics_path(run: Run, split: str) -> str:
@@ -86,16 +94,16 @@ def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
     which they first come. The first of equal classes wins.
     """
     members = collections.OrderedDict()
-    for record, unit in enumerate(units):
-        members.setdefault(unit, []).append(record)
+    for index, unit in enumerate(units):
+        members.setdefault(unit, []).append(index)
     decisions = []
-    for unit, records in members.items():
-        known = {labels[record] for record in records}
+    for unit, indices in members.items():
+        known = {labels[index] for index in indices}
         if len(known) != 1:
             raise UserError("unit {} has records of several labels: {}".format(unit, sorted(known)))
-        mean = probabilities[records].astype(np.float64).mean(axis=0)
+        mean = probabilities[indices].astype(np.float64).mean(axis=0)
         decisions.append(Decision(unit, known.pop(), int(mean.argmax()), tuple(mean),
-                                  tuple(sorted({rows[record] for record in records}))))
+                                  tuple(sorted({rows[index] for index in indices}))))
     return decisions
 
 

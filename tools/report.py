@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import files, lmdb_io, prepare
+from data_prep import files, lmdb_io, prepare, records
 from tools import caffe_log, evaluate
 from tools.run import Run
 
@@ -84,7 +84,7 @@ def _samples(run: Run, split: str):
     """The surest right decisions and the surest wrong ones, one after the other class."""
     note = prepare.read_note(run.info["data"])
     images = lmdb_io.Reader(os.path.join(run.info["data"], split, "images"))
-    record_of = {row: record for record, row in enumerate(prepare.read_records(run.info["data"], split))}
+    record_of = {record.row: record.key for record in records.read(run.info["data"], split) if record.crop == 0}
     decisions = evaluate.read_decisions(run.path("decisions-{}.csv".format(split)))
 
     def sample(decision):

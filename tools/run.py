@@ -93,7 +93,10 @@ def _definitions(experiment: Experiment, data_folder: str, note: Dict, run: Run)
         if loss in nets.FEATURES and loss not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
                 data_folder, loss, experiment.name, ", ".join(note["features"]) or "none"))
-    data = nets.Data(data_folder, len(note["classes"]), note["counts"], shape)
+    if "val" not in note["records"]:
+        raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
+                        "part".format(data_folder))
+    data = nets.Data(data_folder, len(note["classes"]), note["records"], shape)
     return build.definitions(experiment, data, run.folder, run.path("scratch", "snapshot"))
 
 

@@ -2,6 +2,7 @@
 import csv
 import gzip
 import os
+import tempfile
 import warnings
 from typing import List
 
@@ -31,15 +32,17 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
 
     Raises UserError with file and line (or path) on what is no FER2013.
     """
-    return _read_folder(source) if os.path.isdir(source) else _read_csv(source)
+    return _read_folder(source) if os.path.isdir(source) else _read_csv(source, folder)
 
 
-def _read_csv(path: str) -> Dataset:
+def _read_csv(path: str, folder: str) -> Dataset:
     name = os.path.basename(path)
-    faces, images = [], {}
+    faces, place = [], {}
     opener = gzip.open if path.endswith(".gz") else open
     try:
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as stream:
+        # The pixels go into a file without a name: memory stays small, and nothing is left of it, come what may.
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as stream, \
+                tempfile.TemporaryFile(dir=folder or None) as pixels:
             rows = csv.reader(stream)
             header = next(rows, [])
             if header != ["emotion", "pixels", "Usage"]:
@@ -48,13 +51,16 @@ def _read_csv(path: str) -> Dataset:
             for row in rows:
                 line = rows.line_num
                 face = _face(row, name, line, "{}:{}".format(path, line))
-                images[line] = _pixels(row[1], "{}:{}".format(path, line))
+                pixels.write(_pixels(row[1], "{}:{}".format(path, line)))
+                place[line] = len(faces)
                 faces.append(face)
+            pixels.flush()
+            images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE)) if faces else None
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
     if not faces:
         raise UserError("{}: no rows".format(path))
-    return Dataset("fer2013", CLASSES, faces, lambda face: images[face.row])
+    return Dataset("fer2013", CLASSES, faces, lambda face: np.asarray(images[place[face.row]]))
 
 
 def _face(row: List[str], name: str, line: int, where: str) -> Face:

@@ -30,7 +30,9 @@ from data_prep.manifest import Dataset, Face
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The last three frames of each sequence take part.
-PROTOCOLS = {"plain": Protocol(CLASSES, {"train": 840, "val": 210, "test": 210})}
+COUNTS = {"train": 840, "val": 210, "test": 210}
+PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
+             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a")}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
 VARIANTS = (
     ({4: 1, 5: .6, 7: .7, 23: .9}, {4: .9, 7: .9, 17: .5, 23: 1},

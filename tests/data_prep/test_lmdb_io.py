@@ -42,8 +42,8 @@ def test_image_record(shape):
 
 def fill(path, records, size=1 << 22, **note):
     writer = lmdb_io.Writer(str(path), size, note)
-    for record in records:
-        writer.put(record)
+    for index, record in enumerate(records):
+        writer.put(index, record)
     writer.close()
     return lmdb_io.Reader(str(path))
 

@@ -5,7 +5,7 @@ from data_prep import manifest
 from data_prep.errors import UserError
 from data_prep.manifest import Face
 
-FACES = [Face("a/ä b.png", None, 0, "angry", "S1", "S1_1", 0, "neutral", "train", 3, "", (1.0, 2.5) * 5),
+FACES = [Face("a/ä b.png", None, 0, "angry", "S1", "S1_1", 0, "neutral", "train", 3, "1f", "", (1.0, 2.5) * 5),
          Face("fer.csv", 2, 1, "sad", split="val"),
          Face("c.png", None, 1, "sad", "S2")]
 
@@ -38,7 +38,7 @@ def changed(tmp_path, old, new):
     ("fer.csv,2,1,", "fer.csv,2,-1,", ":3: label -1, expected 0 or more"),
     ("fer.csv,2,1,sad", "fer.csv,2,1,", ":4: label 1 is 'sad' here and '' above"),
     ("c.png,,1,sad,S2,,,,", "c.png,,1,sad,S1,,,,val", ":4: subject S1 is in val here and in train above"),
-    ("c.png,", "c.png", ":4: 20 fields, expected 21"),
+    ("c.png,", "c.png", ":4: 21 fields, expected 22"),
     ("c.png,,1,sad,S2,,,,,", "c.png,,1,sad,S1,,,,,1", ":4: subject S1 is in fold 1 here and in fold 3 above")])
 def test_wrong_rows_are_named(tmp_path, old, new, said):
     path = changed(tmp_path, old, new)

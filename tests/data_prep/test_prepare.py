@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import files, lmdb_io, manifest, prepare
+from data_prep import files, lmdb_io, manifest, prepare, records
 from data_prep.errors import UserError
 from data_prep.features import gabor
 from tests import small_data
@@ -42,7 +42,7 @@ def test_what_it_writes(tmp_path, source):
     assert note["class_counts"]["train"] == [3, 3, 3, 3, 3, 3, 2]
     faces = manifest.read(str(tmp_path / "out" / "manifest.csv"))
     for split in manifest.SPLITS:
-        rows = prepare.read_records(str(tmp_path / "out"), split)
+        rows = [record.row for record in records.read(str(tmp_path / "out"), split)]
         assert sorted(rows) == [row for row, face in enumerate(faces) if face.split == split]
         assert (rows == sorted(rows)) == (split != "train")
         images = lmdb_io.Reader(str(tmp_path / "out" / split / "images"))
@@ -97,11 +97,19 @@ def test_bad_input_leaves_nothing(tmp_path, source):
     assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
 
 
-def test_missing_part_is_named_and_leaves_nothing(tmp_path):
-    broken = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((5, 0, 5)))
-    with pytest.raises(UserError, match="no val images"):
+def test_no_training_part_is_named_and_leaves_nothing(tmp_path):
+    broken = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((0, 5, 5)))
+    with pytest.raises(UserError, match="no train images"):
         run(broken, tmp_path / "out")
     assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
+
+
+def test_other_parts_may_be_missing_and_that_is_said(tmp_path):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((5, 0, 5)))
+    note = run(source, tmp_path / "out", features=())
+    assert "note: 0 val images, published 3589" in prepare.summary("out", note)
+    with pytest.raises(UserError, match="has no val part"):
+        records.read(str(tmp_path / "out"), "val")
 
 
 def test_broken_image_in_a_worker_is_named_and_leaves_nothing(tmp_path):

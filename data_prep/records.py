@@ -1,0 +1,225 @@
+"""The LMDBs of a prepared folder: for each split, images and handcrafted features in step."""
+import csv
+import os
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from data_prep import alignment, children, crops, features, files, lmdb_io, progress
+from data_prep.crops import CropSet
+from data_prep.errors import UserError
+from data_prep.images import square, with_channels
+from data_prep.manifest import Dataset, Face
+
+NOTE = "records.json"
+# Faces that a worker takes at a time.
+CHUNK = 8
+
+
+class Plan(NamedTuple):
+    """What a folder's LMDBs hold. registration: see datasets.Protocol; references: whether each record has its
+    sequence's neutral frame in a second image LMDB; features: names; geometry: of the features; features_of:
+    "crop", or "face" for those of the first window in all records of an image; encoding: "raw" or "png" of the
+    images; seed: of the training order and of drawn windows."""
+
+    crops: CropSet
+    registration: str
+    references: bool
+    features: Sequence[str]
+    geometry: str
+    features_of: str
+    encoding: str
+    seed: int
+    classes: int
+
+
+class Record(NamedTuple):
+    """One record. key: its position in the LMDBs; row: of the manifest, from 0; crop: number of the window."""
+
+    key: int
+    row: int
+    crop: int
+
+
+def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> List[Record]:
+    """The records of a split, image by image; the training part's keys are shuffled once.
+
+    Images of one record each come in the order of the keys, so that they are written front to back.
+    """
+    rows = [row for row, face in enumerate(faces) if face.split == split]
+    order = np.random.RandomState(plan.seed)
+    counts = [plan.crops.count(split, faces[row].role) for row in rows]
+    if split == "train" and set(counts) == {1}:
+        order.shuffle(rows)
+    pairs = [(row, crop) for row, count in zip(rows, counts) for crop in range(count)]
+    keys = np.arange(len(pairs))
+    if split == "train" and set(counts) != {1}:
+        order.shuffle(keys)
+    return [Record(int(key), row, crop) for key, (row, crop) in zip(keys, pairs)]
+
+
+def databases(plan: Plan, count: int) -> Dict[str, int]:
+    """Name -> bytes on disk, from above, of the LMDBs of `count` records."""
+    values = int(np.prod(plan.crops.shape))
+    size = values * (lmdb_io.FLOAT_FIELD.itemsize if plan.crops.illumination else 1)
+    sizes = {"images": size, **({"references": size} if plan.references else {})}
+    sizes.update({name: features.length(name, plan.classes) * lmdb_io.FLOAT_FIELD.itemsize
+                  for name in plan.features})
+    return {name: lmdb_io.estimate(count, size) for name, size in sizes.items()}
+
+
+def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, folder: str, note: Dict,
+                projections: Dict[str, features.Projection], processes: int) -> int:
+    """Writes folder/records.csv and the LMDBs, and returns the number of records. The note (records.json) comes
+    last: with it the split is whole, and a later call does nothing."""
+    if os.path.exists(os.path.join(folder, NOTE)):
+        return files.read_json(os.path.join(folder, NOTE))["count"]
+    files.remove(folder)
+    os.makedirs(folder)
+    records = lay_out(plan, faces, split)
+    with open(os.path.join(folder, "records.csv"), "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(
+            [Record._fields] + sorted(records))
+    writers = {name: lmdb_io.Writer(os.path.join(folder, name), size, note)
+               for name, size in databases(plan, len(records)).items()}
+    with progress.bar("{}: {}".format(split, ", ".join(writers)), len(records)) as bar, \
+            children.pool(processes, _start, plan, dataset, faces, split, projections) as workers:
+        for written in children.in_order(workers, _records, _chunks(records)):
+            for key, values in written:
+                for name, value in values.items():
+                    writers[name].put(key, value)
+            bar.update(len(written))
+    for writer in writers.values():
+        writer.close()
+    files.write_json(os.path.join(folder, NOTE), dict(note, count=len(records)))
+    return len(records)
+
+
+def read(folder: str, split: str) -> List[Record]:
+    """The records of a split in the order of their keys. Raises UserError where the split is missing."""
+    path = os.path.join(folder, split, "records.csv")
+    if not os.path.exists(path):
+        raise UserError("{}: has no {} part".format(folder, split))
+    with open(path, newline="", encoding="utf-8") as stream:
+        return [Record(int(row["key"]), int(row["row"]), int(row["crop"])) for row in csv.DictReader(stream)]
+
+
+def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, processes: int) -> Dict:
+    """The projections (PCA and LDA) of the features that need one, fitted on the training part's first windows;
+    written to folder/projections/<feature>.npz, or read from there."""
+    names = [name for name in plan.features if name in features.PROJECTED]
+    paths = {name: os.path.join(folder, "projections", name + ".npz") for name in names}
+    missing = [name for name in names if not os.path.exists(paths[name])]
+    if missing:
+        os.makedirs(os.path.join(folder, "projections"), exist_ok=True)
+        fitters = {name: features.fitter(name, plan.classes) for name in missing}
+        rows = [row for row, face in enumerate(faces) if face.split == "train"]
+        chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
+        with progress.bar("projections: " + ", ".join(missing), len(rows)) as bar, children.pool(
+                processes, _start, plan._replace(features=missing), dataset, faces, "train", {}) as workers:
+            for labels, described in children.in_order(workers, _describe, chunks):
+                for name, fitter in fitters.items():
+                    fitter.add(described[name], labels)
+                bar.update(len(labels))
+        for name, fitter in fitters.items():
+            with files.replacing(paths[name]) as partial:
+                fitter.finish().save(partial)
+    return {name: features.Projection.load(path) for name, path in paths.items()}
+
+
+# ---------------------------------------------------------------- in the workers
+
+class _Worker:
+    pass
+
+
+def _start(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, projections: Dict) -> None:
+    _Worker.plan, _Worker.dataset, _Worker.faces, _Worker.split = plan, dataset, faces, split
+    _Worker.projections = projections
+    _Worker.extractor = features.Extractor(plan.features, plan.geometry, plan.crops.side) if plan.features else None
+    if plan.references:
+        _Worker.neutral = {face.sequence: face for face in faces if face.role == "neutral" and not face.split}
+
+
+def _chunks(records: List[Record]) -> Iterator[List[Record]]:
+    """Whole images together, so that each is read and filtered once."""
+    chunk, rows = [], 0
+    for record in records:
+        if not chunk or record.row != chunk[-1].row:
+            rows += 1
+            if rows > CHUNK:
+                yield chunk
+                chunk, rows = [], 1
+        chunk.append(record)
+    if chunk:
+        yield chunk
+
+
+def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
+    """(key, LMDB's name -> record) of each record."""
+    plan, written = _Worker.plan, []
+    by_row: Dict[int, List[Record]] = {}
+    for record in chunk:
+        by_row.setdefault(record.row, []).append(record)
+    for row, group in by_row.items():
+        face = _Worker.faces[row]
+        region = _region(face)
+        windows = plan.crops.windows(_Worker.split, face.role, (plan.seed, row))
+        vectors = _features(region, windows)
+        reference = _region(_Worker.neutral[face.sequence]) if plan.references else None
+        for record in group:
+            window = windows[record.crop]
+            values = {"images": _image(region, window, face.label)}
+            if plan.references:
+                values["references"] = _image(reference, window, face.label)
+            values.update({name: lmdb_io.encode_floats(vector[record.crop], face.label)
+                           for name, vector in vectors.items()})
+            written.append((record.key, values))
+    return written
+
+
+def _region(face: Face) -> np.ndarray:
+    """The registered face: uint8 (region, region) grey or (region, region, 3) BGR."""
+    plan = _Worker.plan
+    image = with_channels(_Worker.dataset.load(face), plan.crops.channels)
+    if plan.registration == "template":
+        image = alignment.align(image, face.landmarks, plan.crops.region, face.source)
+    elif plan.registration == "box":
+        image = alignment.box(image, face.landmarks, plan.crops.region, face.source)
+    else:
+        image = square(image, plan.crops.region)
+    return crops.stretch(image) if plan.crops.stretched else image
+
+
+def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:
+    image = window.cut(region)
+    if _Worker.plan.crops.illumination:
+        image = crops.even_illumination(image)
+    return lmdb_io.encode_image(image, label, _Worker.plan.encoding)
+
+
+def _features(region: np.ndarray, windows: List[crops.Window]) -> Dict[str, np.ndarray]:
+    """Name -> float32 (windows, D)."""
+    plan = _Worker.plan
+    if not plan.features:
+        return {}
+    described = windows if plan.features_of == "crop" else windows[:1]
+    raw = _Worker.extractor.describe(with_channels(region, 1), described)
+    vectors = {name: _Worker.projections[name](values) if name in _Worker.projections else values
+               for name, values in raw.items()}
+    if plan.features_of == "face":
+        vectors = {name: np.repeat(vector, len(windows), axis=0) for name, vector in vectors.items()}
+    return vectors
+
+
+def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
+    """Labels, and the unprojected features of the first window of each image."""
+    plan, found = _Worker.plan, []
+    for row in rows:
+        face = _Worker.faces[row]
+        window = plan.crops.windows("train", face.role, (plan.seed, row))[:1]
+        found.append(_Worker.extractor.describe(with_channels(_region(face), 1), window))
+    labels = np.array([_Worker.faces[row].label for row in rows])
+    return labels, {name: np.concatenate([raw[name] for raw in found]) for name in plan.features}
+
+
