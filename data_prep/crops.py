@@ -15,9 +15,9 @@ class Window(NamedTuple):
     mirrored: bool = False
 
     def cut(self, region: np.ndarray) -> np.ndarray:
-        """region: (height, width[, channels]) -> (side, side[, channels])."""
+        """region: (height, width[, channels]) -> a contiguous copy, (side, side[, channels])."""
         part = region[self.y:self.y + self.side, self.x:self.x + self.side]
-        return part[:, ::-1] if self.mirrored else part
+        return cv2.flip(part, 1) if self.mirrored else np.ascontiguousarray(part)
 
 
 class CropSet(NamedTuple):
@@ -108,7 +108,7 @@ SETS: Dict[str, CropSet] = {
 
 def stretch(region: np.ndarray) -> np.ndarray:
     """Grey normalisation ([xie2019a] II-A): uint8 grey values, linearly to 0 ... 255; one value stays as it is."""
-    low, high = int(region.min()), int(region.max())
+    low, high = (int(value) for value in cv2.minMaxLoc(region)[:2])
     if low == high:
         return region
     return cv2.LUT(region, np.clip(np.rint((np.arange(256) - low) * (255 / (high - low))), 0, 255).astype(np.uint8))

@@ -34,8 +34,11 @@ class Failure(Exception):
         self.status = status
 
 
-def say(text):
-    os.write(2, ("fer: %s\n" % text).encode("utf-8", "replace"))
+def say(text, mark="fer: "):
+    try:
+        os.write(2, ("%s%s\n" % (mark, text)).encode("utf-8", "replace"))
+    except OSError:  # nobody listens any more: no reason to break off a set-up
+        pass
 
 
 # ---------------------------------------------------------------- children
@@ -225,8 +228,11 @@ def tools_for_building(output):
     if run(install, **options):  # a fresh machine has no lists yet
         run(["apt-get", "update"], **options)
         run(install, **options)
-    if missing_tools():
-        raise failed(output)
+    names = missing_tools()
+    if names:
+        failed(output)
+        raise Failure("the set-up failed: apt-get cannot install %s on this machine (log: %s); install by hand or "
+                      "use the Dockerfile" % (" and ".join(names), output.name))
 
 
 def build_as_root(partial, tmp, lock, output):
@@ -246,7 +252,7 @@ def build_as_user(partial, tmp, lock, output):
             found = False
         if not found:
             raise Failure("%s has no range for %s: let root run "
-                          "usermod --add-subuids 200000-265535 --add-subgids 200000-265535 %s"
+                          "usermod --add-subuids 10000000-10065535 --add-subgids 10000000-10065535 %s"
                           % (name, user, user))
     tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
                 stdout=output, stderr=output, pass_fds=[lock.fileno()])
@@ -339,5 +345,5 @@ def failed(output):
     reason = next((reason for pattern, reason in REASONS if re.search(pattern, text)), None)
     reason = reason or next((line for line in lines if line.startswith("E: ")), "see its log")
     for line in lines[-8:]:
-        os.write(2, ("  | %s\n" % line).encode())
+        say(line, "  | ")
     return Failure("the set-up failed: %s (log: %s)" % (reason, output.name))

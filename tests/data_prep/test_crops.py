@@ -7,10 +7,10 @@ from data_prep.crops import SETS, Window
 
 
 def test_window_cuts_and_mirrors():
-    region = np.arange(12).reshape(3, 4)
+    region = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.testing.assert_array_equal(Window(1, 1, 2).cut(region), [[5, 6], [9, 10]])
     np.testing.assert_array_equal(Window(1, 1, 2, True).cut(region), [[6, 5], [10, 9]])
-    colour = np.arange(24).reshape(2, 4, 3)
+    colour = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     np.testing.assert_array_equal(Window(0, 0, 2, True).cut(colour)[0], [[3, 4, 5], [0, 1, 2]])
 
 

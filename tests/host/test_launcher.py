@@ -160,6 +160,20 @@ class Building(unittest.TestCase):
             with self.assertRaisesRegex(host.Failure, "lacks mmdebstrap and debian-archive-keyring"):
                 host.tools_for_building(None)
 
+    def test_tools_that_cannot_be_installed_are_named(self):
+        log = open(self.note, "w+")
+        self.addCleanup(log.close)
+        with mock.patch.multiple(host, missing_tools=lambda: ["mmdebstrap"], run=lambda *a, **k: 100,
+                                 say=lambda *a: None), \
+                mock.patch("os.geteuid", lambda: 0), mock.patch("shutil.which", lambda *a, **k: "/x"):
+            with self.assertRaisesRegex(host.Failure, "apt-get cannot install mmdebstrap"):
+                host.tools_for_building(log)
+
+    def test_goes_on_when_nobody_listens(self):
+        process = self.builder("sleep 3")
+        process.stderr.close()
+        self.assertEqual((process.wait(60), host.is_complete(self.place)), (0, True))
+
     def test_a_folder_that_cannot_be_written(self):
         with open(self.note, "w"):
             pass
@@ -234,6 +248,12 @@ class Shadowed(unittest.TestCase):
         self.assertEqual(fer.shadowed([file], self.place), [file], "the second time too")
         self.assertEqual(fer.shadowed([os.path.dirname(file)], self.place), [os.path.dirname(file)], "its folder too")
 
+    def test_a_relative_path_out_of_the_callers_folder(self):
+        file = os.path.realpath(shutil.which("env"))
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/usr/share")
+        self.assertEqual(fer.shadowed([os.path.relpath(file)], self.place), [file])
+
     def test_the_environments_own(self):
         with self.assertRaisesRegex(host.Failure, "environment's own"):
             fer.shadowed(["/usr/share/no such folder/x"], self.place)
@@ -241,6 +261,28 @@ class Shadowed(unittest.TestCase):
     def test_new_folder_below_the_root(self):
         with self.assertRaisesRegex(host.Failure, "make the folder /no such folder first"):
             fer.shadowed(["/no such folder/x"], self.place)
+
+
+class Nowhere(unittest.TestCase):
+    """What must not make an environment first."""
+
+    def refused(self, *arguments, **options):
+        with tempfile.TemporaryDirectory() as folder:
+            p = subprocess.run([sys.executable, FER] + list(arguments), stderr=subprocess.PIPE, timeout=20,
+                               universal_newlines=True, env=dict(os.environ, FER_ENV_DIR=folder), **options)
+            self.assertEqual(os.listdir(folder), [])
+        return p.returncode, p.stderr
+
+    def test_unknown_command(self):
+        self.assertEqual(self.refused("trian"), (2, "fer: there is no command 'trian'; see ./fer --help\n"))
+
+    def test_setup_takes_nothing(self):
+        self.assertEqual(self.refused("setup", "--help"), (2, "fer: setup takes no arguments\n"))
+
+    def test_deleted_folder(self):
+        folder = tempfile.mkdtemp()
+        status, error = self.refused("python", "-c", "pass", cwd=folder, preexec_fn=lambda: os.rmdir(folder))
+        self.assertEqual((status, error), (1, "fer: the current folder does not exist any more\n"))
 
 
 ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
@@ -266,6 +308,13 @@ class Inside(unittest.TestCase):
         status, out, err = self.python("import sys, os; print(sys.argv[1:], os.getcwd(), sys.stdin.read())", *given,
                                        input="in")
         self.assertEqual((status, out, err), (0, "%s %s in\n" % (given, self.folder), ""))
+
+    def test_the_launcher_knows_the_commands(self):
+        error = self.fer("python", "-m", "tools.cli", "no such command")[2]
+        names = re.findall(r"'([a-z]+)'", error.partition("choose from")[2])
+        self.assertEqual(sorted(names), sorted(fer.WORK))
+        for name in names:
+            self.assertRegex(fer.__doc__, r"(?m)^  %s " % name)
 
     def test_through_a_symlink(self):
         link = os.path.join(self.folder, "link to fer")
