@@ -190,7 +190,8 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
     if protocol.folds:
         fold_of = [face._replace(split="fold{:02d}".format(face.fold)) for face in faces
                    if not (protocol.pairs and face.role == "neutral")]
-        note = dict(note, folds=sorted(parts), copies=0, records={}, **_counts(dataset, fold_of))
+        note = dict(note, folds=sorted(parts), copies=0, records={}, published_counts=protocol.counts,
+                    **_counts(dataset, fold_of))
     files.write_json(os.path.join(folder, NOTE), note)
     for name in (ASKED, SURVEY):
         os.unlink(os.path.join(folder, name))
@@ -259,7 +260,7 @@ def _counts(dataset: Dataset, faces: Sequence[Face]) -> Dict:
     """Images of each part, and of each class in it; and all that may be compared with published counts."""
     used = [face for face in faces if face.split]
     parts = {part: [face.label for face in used if face.split == part] for part in sorted(
-        {face.split for face in used}, key=lambda part: (manifest.SPLITS + (part,)).index(part))}
+        {face.split for face in used}, key=lambda part: ((manifest.SPLITS + (part,)).index(part), part))}
     counts = {part: len(labels) for part, labels in parts.items()}
     return {"counts": counts,
             "class_counts": {part: np.bincount(labels, minlength=len(dataset.classes)).tolist()

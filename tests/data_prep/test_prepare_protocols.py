@@ -1,0 +1,240 @@
+"""What protocols ask of the preparation: folds, pairs, registration, crops, copies, faces that are not found."""
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from data_prep import alignment, crops, datasets, files, lmdb_io, manifest, prepare, records
+from data_prep.datasets import Protocol
+from data_prep.errors import UserError
+from data_prep.images import read_image
+from data_prep.manifest import Dataset, Face
+from tests.data_prep.test_prepare import same
+
+CLASSES = ("angry", "happy")
+SUBJECTS = 4
+LANDMARKS = (20.0, 25.0, 44.0, 25.0, 32.0, 38.0, 24.0, 48.0, 40.0, 48.0)
+PROTOCOLS = {
+    "folds": Protocol(CLASSES, {"images": 16, "units": 8, "subjects": 5}, "template", folds=4),
+    "pairs": Protocol(CLASSES, {}, "box", "wu2023", folds=4, pairs=True, unit="image"),
+    "ten": Protocol(CLASSES, {}, "template", "xie2019a", folds=4),
+    "drawn": Protocol(CLASSES, {}, "template", "liu2017", folds=4),
+}
+
+
+def picture(subject, label, frame):
+    image = np.full((64, 64, 3), 40 + 10 * subject, np.uint8)
+    cv2.circle(image, (32, 34), 22, (90, 130 + frame * 20, 160), -1)
+    cv2.putText(image, "{}{}".format(subject, label), (18, 40), cv2.FONT_HERSHEY_SIMPLEX, .6, (0, 0, 0), 1)
+    return image
+
+
+def read(source, protocol, folder, processes):
+    """Sequences of a neutral frame and two peaks; subject 3's last picture is a copy of subject 0's first."""
+    faces = []
+    for subject in range(SUBJECTS):
+        for label, name in enumerate(CLASSES):
+            for frame in range(3):
+                if frame or PROTOCOLS[protocol].pairs:
+                    faces.append(Face("{}_{}_{}.png".format(subject, name, frame), None, label, name,
+                                      "S{}".format(subject), "S{}_{}".format(subject, name), frame,
+                                      "peak" if frame else "neutral", landmarks=LANDMARKS))
+    return Dataset("tiny", CLASSES, faces, lambda face: read_image(os.path.join(source, face.path)))
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.mkdir()
+    for subject in range(SUBJECTS):
+        for label, name in enumerate(CLASSES):
+            for frame in range(3):
+                cv2.imwrite(str(source / "{}_{}_{}.png".format(subject, name, frame)), picture(subject, label, frame))
+    cv2.imwrite(str(source / "3_happy_2.png"), picture(0, 0, 1))
+    monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=read))
+    return str(source)
+
+
+def run(source, out, protocol, **settings):
+    settings.setdefault("features", ())
+    return prepare.prepare(prepare.Settings("tiny", source, protocol, **settings), str(out), 1)
+
+
+def images(folder, split, name="images"):
+    reader = lmdb_io.Reader(os.path.join(str(folder), split, name))
+    return [lmdb_io.decode(reader[i]) for i in range(len(reader))]
+
+
+def test_a_folder_for_each_fold(tmp_path, tiny):
+    note = run(tiny, tmp_path / "out", "folds")
+    assert note["folds"] == ["fold01", "fold02", "fold03", "fold04"] and note["counts"] == {
+        name: 4 for name in note["folds"]}
+    assert "note: 4 subjects, published 5" in prepare.summary("out", note)
+    assert "images, published" not in prepare.summary("out", note)
+    tested = []
+    for name in note["folds"]:
+        folder = str(tmp_path / "out" / name)
+        assert prepare.read_note(folder)["counts"] == {"train": 8, "val": 4, "test": 4}
+        faces = manifest.read(os.path.join(folder, "manifest.csv"))
+        tested += [faces[record.row].source for record in records.read(folder, "test")]
+    assert len(set(tested)) == len(tested) == 16
+    with pytest.raises(UserError, match="holds several folds; give one of them: .*fold01"):
+        prepare.read_note(str(tmp_path / "out"))
+
+
+def test_one_fold_alone(tmp_path, tiny):
+    note = run(tiny, tmp_path / "out", "folds", folds=[2])
+    assert sorted(os.listdir(str(tmp_path / "out"))) == ["fold02", "manifest.csv", "prepare.json"]
+    assert note["folds"] == ["fold02"]
+    with pytest.raises(UserError, match="fold 5: protocol folds of tiny has folds 1 to 4"):
+        run(tiny, tmp_path / "other", "folds", folds=[5])
+
+
+def test_copies_of_training_images_are_noted_in_each_fold(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "folds")
+    found = {}
+    for fold in range(1, 5):
+        for face in manifest.read(str(tmp_path / "out" / "fold0{}".format(fold) / "manifest.csv")):
+            if face.copy_of:
+                found[fold, face.source] = face.copy_of
+    # Fold k tests subject k - 1 and validates on the next one: with 2 and 4, none of the two is trained on, or both.
+    assert found == {(1, "0_angry_1.png"): "3_happy_2.png", (3, "3_happy_2.png"): "0_angry_1.png"}
+
+
+def test_pairs_come_with_the_neutral_frame_of_their_sequence(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "pairs", folds=[1])
+    folder = str(tmp_path / "out" / "fold01")
+    faces = manifest.read(os.path.join(folder, "manifest.csv"))
+    for split in manifest.SPLITS:
+        found = records.read(folder, split)
+        assert found and all(faces[record.row].role == "peak" for record in found)
+        for record, (image, label), (reference, same_label) in zip(
+                found, images(folder, split), images(folder, split, "references")):
+            face = faces[record.row]
+            assert label == same_label == face.label and image.shape == reference.shape == (3, 224, 224)
+            neutral = read_image(os.path.join(tiny, face.path[:-5] + "0.png"))
+            np.testing.assert_array_equal(reference.transpose(1, 2, 0),
+                                          alignment.box(neutral, face.landmarks, 224, "x"))
+
+
+def test_ten_crops_have_shuffled_keys_and_are_those_of_their_image(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "ten", folds=[1])
+    folder = str(tmp_path / "out" / "fold01")
+    faces = manifest.read(os.path.join(folder, "manifest.csv"))
+    train = records.read(folder, "train")
+    assert [record.key for record in train] == list(range(80))
+    assert [(record.row, record.crop) for record in train] != sorted((record.row, record.crop) for record in train)
+    assert len({(record.row, record.crop) for record in train}) == 80
+    for record, (image, label) in zip(train, images(folder, "train")):
+        face = faces[record.row]
+        grey = cv2.cvtColor(read_image(os.path.join(tiny, face.path)), cv2.COLOR_BGR2GRAY)
+        region = crops.stretch(alignment.align(grey, face.landmarks, 256, "x"))
+        window = crops.SETS["xie2019a"].train[record.crop]
+        plain = region[window.y:window.y + 227, window.x:window.x + 227]
+        np.testing.assert_array_equal(image[0], plain[:, ::-1] if window.mirrored else plain)
+        assert label == face.label
+    assert [record.crop for record in records.read(folder, "test")] == list(range(10)) * 4
+
+
+def test_drawn_crops_are_normalised_floats(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "drawn", folds=[1])
+    folder = tmp_path / "out" / "fold01"
+    train, test = images(folder, "train"), images(folder, "test")
+    assert len(train) == 80 and len(test) == 4
+    for image, _ in train + test:
+        assert image.shape == (1, 48, 48) and image.dtype == np.float32
+        assert abs(image.mean()) < 1e-5 and abs(image.std() - 1) < 1e-4
+
+
+def test_png_holds_the_same_pixels_in_less_space(tmp_path, tiny):
+    for encoding in ("raw", "png"):
+        run(tiny, tmp_path / encoding, "ten", folds=[1], encoding=encoding)
+    for (raw, _), (png, _) in zip(*(images(tmp_path / name / "fold01", "train") for name in ("raw", "png"))):
+        np.testing.assert_array_equal(raw, png)
+    sizes = [files.size(str(tmp_path / name / "fold01" / "train" / "images")) for name in ("raw", "png")]
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_faces_that_are_not_found_are_listed_and_counted(tmp_path, tiny, monkeypatch):
+    found = {"0_angry_1.png": None, "2_happy_2.png": None}
+
+    def without_landmarks(source, protocol, folder, processes):
+        dataset = read(source, protocol, folder, processes)
+        return dataset._replace(faces=[face._replace(landmarks=found.get(face.path, LANDMARKS))
+                                       for face in dataset.faces])
+    monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=without_landmarks))
+    note = run(tiny, tmp_path / "out", "folds")
+    assert "note: no face found in 2 images, listed in no_face.csv" in prepare.summary("out", note)
+    assert "note: 14 images, published 16" in prepare.summary("out", note)
+    assert [face.path for face in manifest.read(str(tmp_path / "out" / "no_face.csv"))] == sorted(found)
+
+
+def test_a_subject_in_two_splits_is_refused(tmp_path, tiny, monkeypatch):
+    def wrong(source, protocol, folder, processes):
+        dataset = read(source, protocol, folder, processes)
+        return dataset._replace(faces=[face._replace(split="train" if face.label else "test")
+                                       for face in dataset.faces])
+    monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=wrong))
+    with pytest.raises(UserError, match="subject S0 is in train here and in test above"):
+        run(tiny, tmp_path / "out", "folds")
+    assert os.listdir(str(tmp_path)) == ["source"]
+
+
+def test_fewer_subjects_than_folds_is_refused(tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "folds", PROTOCOLS["folds"]._replace(folds=9))
+    with pytest.raises(UserError, match="4 subjects, fewer than 9 folds"):
+        run(tiny, tmp_path / "out", "folds")
+    assert os.listdir(str(tmp_path)) == ["source"]
+
+
+def test_two_at_once(tmp_path, tiny):
+    with prepare._locked(str(tmp_path / "out")), pytest.raises(UserError, match="another preparation is at work"):
+        run(tiny, tmp_path / "out", "folds")
+
+
+def test_unknown_protocol(tmp_path, tiny):
+    with pytest.raises(UserError, match="tiny has no protocol 'ckplus'; it has: folds, pairs, ten, drawn"):
+        run(tiny, tmp_path / "out", "ckplus")
+
+
+KILLED = """
+import sys
+import tests.data_prep.test_prepare_protocols as t
+t.datasets.module = lambda name: t.SimpleNamespace(PROTOCOLS=t.PROTOCOLS, read=t.read)
+t.run(sys.argv[1], sys.argv[2], "ten", features=("gabor",))
+"""
+
+
+@pytest.mark.parametrize("moment", ["survey.csv", "fold01/train/gabor/data.mdb", "fold02/manifest.csv",
+                                    "fold03/test/records.csv"])
+def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment):
+    out = str(tmp_path / "out")
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), tiny, out]
+    process = subprocess.Popen(command)
+    while not os.path.exists(os.path.join(out + ".partial", moment)):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not os.path.exists(out) and os.path.exists(out + ".partial")
+    run(tiny, out, "ten", features=("gabor",))
+    run(tiny, tmp_path / "undisturbed", "ten", features=("gabor",))
+    same(out, tmp_path / "undisturbed")
+    assert sorted(os.listdir(str(tmp_path))) == ["out", "source", "undisturbed"]
+
+
+def test_survey_goes_on_behind_half_a_line(tmp_path, tiny):
+    from data_prep.survey import survey
+    dataset, path = read(tiny, "folds", "", 1), tmp_path / "survey.csv"
+    whole = survey(dataset, str(path), True, 1)
+    text = path.read_text()
+    path.write_text(text[:len(text) // 2])
+    assert survey(dataset, str(path), True, 1) == whole
+    assert path.read_text() == text
