@@ -6,7 +6,7 @@ Dataset, with the protocol's name; a data set that is drawn, not read, puts its 
 import importlib
 from typing import Dict, NamedTuple, Sequence
 
-NAMES = ("fer2013", "synthetic")
+NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia")
 
 
 class Protocol(NamedTuple):
@@ -20,6 +20,7 @@ class Protocol(NamedTuple):
     crops: name in crops.SETS.
     folds: of the person-independent cross-validation; 0 where the set has splits of its own.
     pairs: each sample goes with the neutral frame of its sequence.
+    unit: of an evaluation's decisions, "sequence" or "image".
     """
 
     classes: Sequence[str]
@@ -28,6 +29,7 @@ class Protocol(NamedTuple):
     crops: str = "whole"
     folds: int = 0
     pairs: bool = False
+    unit: str = "sequence"
 
 
 def module(name: str):
