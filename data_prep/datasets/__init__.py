@@ -6,7 +6,8 @@ Dataset, with the protocol's name; a data set that is drawn, not read, puts its 
 import importlib
 from typing import Dict, NamedTuple, Sequence
 
-NAMES = ("fer2013", "synthetic")
+NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfew", "raf_db", "affectnet", "multi_pie",
+         "folder")
 
 
 class Protocol(NamedTuple):

@@ -1,0 +1,137 @@
+"""AffectNet (Mollahosseini, Hasani & Mahoor, 2019), manually annotated part, in both of its releases.
+
+The first has lists with the face's box and 68 landmarks beside each image; the second has faces cut out already, and
+each label in a NumPy file of its own.
+"""
+import csv
+import os
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from data_prep.datasets import Protocol, trees
+from data_prep.datasets.fer2013 import CLASSES
+from data_prep.errors import UserError
+from data_prep.images import read_image
+from data_prep.manifest import Dataset, Face
+
+# The authors' table of manual annotations, without contempt; [farzaneh2021] writes 280,000. The validation part
+# is its test part, since the authors keep theirs.
+PROTOCOLS = {"farzaneh2021": Protocol(CLASSES, {"train": 283901, "test": 3500}, crops="farzaneh2021")}
+# The set's own numbers, from 0; contempt, none, uncertain and no face (7 to 10) are left out.
+EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
+CODES = range(11)
+COLUMNS = ["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
+           "valence", "arousal"]
+LISTS = (("training.csv", "train"), ("validation.csv", "test"))
+PARTS = (("train_set", "train"), ("val_set", "test"))
+LIST_FOLDERS = ("Manually_Annotated_file_lists", "Manually_Annotated/Manually_Annotated_file_lists", ".")
+IMAGE_FOLDERS = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
+
+Box = Tuple[int, int, int, int]
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder with training.csv, validation.csv (or their folder Manually_Annotated_file_lists) and
+    Manually_Annotated_Images; or the one with train_set and val_set, each with images/0.jpg and
+    annotations/0_exp.npy.
+
+    An image of the first release is cut to the face's box. Raises UserError with file and line on a wrong row, a
+    label that is unknown or no plain number, and an image that is missing or empty.
+    """
+    if os.path.isdir(os.path.join(source, PARTS[0][0])):
+        faces = [face for part, split in PARTS for face in _read_part(source, part, split)]
+        return trees.dataset("affectnet", CLASSES, source, faces, "train_set/annotations/0_exp.npy")
+    lists, images = trees.find(source, *LIST_FOLDERS), trees.find(source, *IMAGE_FOLDERS)
+    boxes: Dict[str, Box] = {}
+    faces = [face for name, split in LISTS
+             for face in _read_list(source, os.path.normpath(os.path.join(lists, name)), images, split, boxes)]
+    dataset = trees.dataset("affectnet", CLASSES, source, faces, "rows in training.csv")
+    return dataset._replace(load=lambda face: _load(os.path.join(source, face.path), boxes[face.path]))
+
+
+def _load(path: str, box: Box) -> np.ndarray:
+    left, top, right, bottom = box
+    part = read_image(path)[top:bottom, left:right]
+    if not part.size:
+        raise UserError("{}: the list's face box {} is outside of the image".format(path, box))
+    return part
+
+
+def _read_list(source: str, name: str, images: str, split: str, boxes: Dict[str, Box]) -> List[Face]:
+    path = os.path.join(source, name)
+    faces = []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream)
+            for row in rows:
+                if rows.line_num == 1 and row[:1] == COLUMNS[:1]:
+                    continue
+                face = _read_row(source, row, images, split, boxes, "{}:{}".format(path, rows.line_num))
+                faces += [face] if face else []
+    except FileNotFoundError:
+        raise UserError("{}: no such file".format(path)) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
+    return faces
+
+
+def _read_row(source: str, row: List[str], images: str, split: str, boxes: Dict[str, Box],
+              where: str) -> Optional[Face]:
+    if len(row) != len(COLUMNS):
+        raise UserError("{}: {} fields, expected {} ({})".format(where, len(row), len(COLUMNS), ",".join(COLUMNS)))
+    label = _label(row[6], where)
+    if label is None:
+        return None
+    try:
+        x, y, width, height = map(int, row[1:5])
+        points = np.array(row[5].split(";"), dtype=float).reshape(68, 2)
+    except ValueError:
+        raise UserError("{}: expected a box of four integers and 68 landmarks x;y;x;y...".format(where)) from None
+    left, top = max(x, 0), max(y, 0)
+    if x + width <= left or y + height <= top:
+        raise UserError("{}: empty face box {}".format(where, ",".join(row[1:5])))
+    path = os.path.join(images, row[0])
+    _require_image(source, path, where)
+    boxes[path] = left, top, x + width, y + height
+    return Face(path, None, label, CLASSES[label], split=split, landmarks=_five(points - (left, top)))
+
+
+def _five(points: np.ndarray) -> Tuple[float, ...]:
+    """The manifest's five points from the 68 of the usual scheme, whose 37th to 42nd are the eye on the left."""
+    five = np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
+    return tuple(round(float(value), 2) for value in five.ravel())
+
+
+def _read_part(source: str, part: str, split: str) -> List[Face]:
+    annotations = os.path.join(part, "annotations")
+    numbers = sorted(int(name[:-len("_exp.npy")]) for name in trees.entries(source, annotations)
+                     if name.endswith("_exp.npy") and name[:-len("_exp.npy")].isdigit())
+    faces = []
+    for number in numbers:
+        path = os.path.join(source, annotations, "{}_exp.npy".format(number))
+        try:
+            code = str(np.load(path, allow_pickle=False).item())
+        except (OSError, ValueError, EOFError):
+            raise UserError("{}: not a readable label, expected an array of one number".format(path)) from None
+        label = _label(code, path)
+        if label is not None:
+            image = os.path.join(part, "images", "{}.jpg".format(number))
+            _require_image(source, image, path)
+            faces.append(Face(image, None, label, CLASSES[label], split=split))
+    return faces
+
+
+def _label(code: str, where: str) -> Optional[int]:
+    """The class of one of the set's numbers, None where it is left out."""
+    if code not in map(str, CODES):
+        raise UserError("{}: unknown expression {!r}, expected 0 to {}".format(where, code, CODES[-1]))
+    return CLASSES.index(EXPRESSIONS[int(code)]) if int(code) < len(EXPRESSIONS) else None
+
+
+def _require_image(source: str, path: str, where: str) -> None:
+    path = os.path.join(source, path)
+    if not os.path.isfile(path):
+        raise UserError("{}: {}: no such file".format(where, path))
+    if not os.path.getsize(path):
+        raise UserError("{}: {}: empty file".format(where, path))

@@ -1,0 +1,36 @@
+"""CK+48: the peak frames of CK+ as faces of 48x48 pixels, in the folder version in circulation.
+
+Not from CK+'s authors; a face's name holds subject, sequence and frame, `S010_004_00000017.png`.
+"""
+import os
+import re
+
+from data_prep.datasets import Protocol, trees
+from data_prep.datasets.ckplus import WITH_CONTEMPT
+from data_prep.errors import UserError
+from data_prep.manifest import Dataset, Face
+
+COUNTS = {"images": 981, "units": 327, "subjects": 118}
+PROTOCOLS = {"plain": Protocol(WITH_CONTEMPT, COUNTS, folds=10),
+             "liu2017": Protocol(WITH_CONTEMPT, COUNTS, crops="liu2017", folds=8)}
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder `CK+48` of <expression>/<image>, or the one that holds it.
+
+    Raises UserError on an unknown expression and a name without subject and sequence.
+    """
+    classes = PROTOCOLS[protocol].classes
+    root = trees.find(source, "CK+48", ".")
+    faces = []
+    for name in trees.folders(source, root):
+        path = os.path.normpath(os.path.join(root, name))
+        label = classes.index(trees.expression(source, path, classes))
+        for image in trees.images(source, path):
+            parts = re.fullmatch(r"(S\d+)_(\d+)_(\d+)\.\w+", os.path.basename(image))
+            if not parts:
+                raise UserError("{}: expected a name like S010_004_00000017.png".format(os.path.join(source, image)))
+            subject, sequence, number = parts.groups()
+            faces.append(Face(image, None, label, classes[label], subject, "{}_{}".format(subject, sequence),
+                              int(number), "peak"))
+    return trees.dataset("ckplus48", classes, source, faces, "<expression>/S010_004_00000017.png")

@@ -1,0 +1,38 @@
+"""Any set of face images: <part>/<class>/<image>, the classes being the folders of the training part."""
+import os
+
+from data_prep.datasets import Protocol, trees
+from data_prep.datasets.fer2013 import FOLDER_SPLITS
+from data_prep.errors import UserError
+from data_prep.manifest import Dataset, Face
+
+PROTOCOLS = {"plain": Protocol((), {})}
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: a folder <part>/<class>/<image>; parts are named train, val, test, as in a folder of FER2013.
+
+    Raises UserError on an unknown part, two folders for one part, no training part and a class that it has not.
+    """
+    parts = {}
+    for name in trees.folders(source):
+        split = FOLDER_SPLITS.get(name.lower())
+        if not split:
+            raise UserError("{}: unknown part, expected {}, which hold a folder for each class".format(
+                os.path.join(source, name), ", ".join(FOLDER_SPLITS)))
+        if split in parts:
+            raise UserError("{}: {} and {} are both the {} part".format(source, parts[split], name, split))
+        parts[split] = name
+    if "train" not in parts:
+        raise UserError("{}: no folder train here, expected train/<class>/*.jpg".format(source))
+    classes = tuple(trees.folders(source, parts["train"]))
+    faces = []
+    for split, part in parts.items():
+        for name in trees.folders(source, part):
+            path = os.path.join(part, name)
+            if name not in classes:
+                raise UserError("{}: no class of the training part, which has {}".format(
+                    os.path.join(source, path), ", ".join(classes)))
+            faces += [Face(image, None, classes.index(name), name, split=split)
+                      for image in trees.images(source, path)]
+    return trees.dataset("folder", classes, source, faces, os.path.join(parts["train"], "<class>", "*.jpg"))

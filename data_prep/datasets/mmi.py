@@ -1,0 +1,145 @@
+"""MMI (Pantic et al., 2005; Valstar & Pantic, 2010): sequences neutral - peak - neutral, as videos.
+
+What is known of the layout comes from two public readers of it, not from the data: sessions Sessions/<number>/, with
+session.xml, the video S002-106.avi and its annotation S002-106.xml beside each other. The subject is S002. The
+annotation says <Metatag Name="Emotion" Value="1"/>: 1 anger, 2 disgust, 3 fear, 4 happiness, 5 sadness, 6 surprise;
+other values and sessions without it (action units) are no samples. session.xml says <track view="0"/>: 0 frontal,
+1 profile, 2 both in one frame by a mirror (face detection takes the largest face). Frontal videos lie on their side,
+the head to the left, except those that session.xml gives an annotation *-oao_aucs.xml.
+"""
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Iterator, List, NamedTuple, Optional
+
+import cv2
+import numpy as np
+
+from data_prep.datasets import Protocol, trees
+from data_prep.errors import UserError
+from data_prep.images import read_image
+from data_prep.manifest import Dataset, Face
+
+# Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
+XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10)
+PROTOCOLS = {"xie2019a": XIE,
+             "xie2019b": XIE._replace(crops="xie2019b-mmi"),
+             "liu2017": Protocol(trees.SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
+                                 unit="image")}
+EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}
+FRONTAL, PROFILE = "0", "1"
+
+
+class _Session(NamedTuple):
+    """path: folder; name: of video and annotation, without suffix; turned: whether its frames lie on their side."""
+
+    path: str
+    name: str
+    label: int
+    turned: bool
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder `Sessions`, or the one that holds it. A session holds its video, or a folder of the video's
+    name with the frames as images (S002-106/S002-106_00001.jpg).
+
+    The three frames in the middle of each sequence with a frontal view. A frame of a video has its number, from 1,
+    as row. Frames that lie on their side are set upright.
+    Raises UserError with the file on XML or a video that can't be read, and on missing files.
+    """
+    root = trees.find(source, "Sessions", ".")
+    faces, turned = [], set()
+    for session in _sessions(source, root):
+        found = _frames(source, session)
+        faces += found
+        turned.update(face.path for face in found if session.turned)
+    dataset = trees.dataset("mmi", trees.SIX, source, faces, "Sessions/<number>/ with session.xml, S002-106.avi "
+                            "and S002-106.xml")
+    return dataset._replace(load=lambda face: _load(source, face, face.path in turned))
+
+
+def _sessions(source: str, root: str) -> Iterator[_Session]:
+    for number in trees.folders(source, root):
+        path = os.path.normpath(os.path.join(root, number))
+        for name in trees.entries(source, path):
+            emotion = None
+            if name.endswith(".xml") and name != "session.xml":
+                emotion = _emotion(os.path.join(source, path, name))
+            if emotion is None:
+                continue
+            view, upright = _view(os.path.join(source, path, "session.xml"))
+            if view != PROFILE:
+                yield _Session(path, name[:-len(".xml")], trees.SIX.index(emotion), view == FRONTAL and not upright)
+
+
+def _emotion(path: str) -> Optional[str]:
+    for element in _elements(path, "Metatag"):
+        if element.get("Name") == "Emotion":
+            return EXPRESSIONS.get(element.get("Value", "").strip())
+    return None
+
+
+def _view(path: str):
+    """The first track's view, and whether its frames are upright."""
+    views = [track.get("view") for track in _elements(path, "track") if track.get("view")]
+    if not views:
+        raise UserError('{}: no <track view="..."/>'.format(path))
+    return views[0], any("oao_aucs" in element.get("filename", "") for element in _elements(path, "annotation"))
+
+
+def _elements(path: str, tag: str) -> List:
+    """Elements of that name, whatever their namespace."""
+    try:
+        tree = ElementTree.parse(path)
+    except FileNotFoundError:
+        raise UserError("{}: no such file".format(path)) from None
+    except (OSError, ElementTree.ParseError) as error:
+        raise UserError("{}: not readable XML: {}".format(path, error)) from None
+    return [element for element in tree.iter() if element.tag.rpartition("}")[2] == tag]
+
+
+def _frames(source: str, session: _Session) -> List[Face]:
+    subject = re.match(r"S\d+(?=-)", session.name)
+    if not subject:
+        raise UserError("{}: expected a name like S002-106.xml".format(
+            os.path.join(source, session.path, session.name + ".xml")))
+    like = Face("", None, session.label, trees.SIX[session.label], subject.group(), session.name, role="peak")
+    folder = os.path.join(session.path, session.name)
+    if os.path.isdir(os.path.join(source, folder)):
+        found = trees.middle(trees.frames(source, folder), os.path.join(source, folder))
+        return [like._replace(path=frame.path, frame=frame.number) for frame in found]
+    path = folder + ".avi"
+    numbers = trees.middle(range(1, _length(os.path.join(source, path)) + 1), os.path.join(source, path))
+    return [like._replace(path=path, row=number, frame=number) for number in numbers]
+
+
+def _length(path: str) -> int:
+    if not os.path.isfile(path):
+        raise UserError("{}: no such file".format(path))
+    video = cv2.VideoCapture(path)
+    length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+    video.release()
+    if length <= 0:
+        raise UserError("{}: not a readable video".format(path))
+    return length
+
+
+def _load(source: str, face: Face, turned: bool) -> np.ndarray:
+    path = os.path.join(source, face.path)
+    image = read_image(path) if face.row is None else _video_frame(path, face.row)
+    on_its_side = turned and image.shape[1] > image.shape[0]
+    return cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE) if on_its_side else image
+
+
+def _video_frame(path: str, number: int) -> np.ndarray:
+    video = cv2.VideoCapture(path)
+    try:
+        # Setting the position is not exact in every codec.
+        for _ in range(number - 1):
+            video.grab()
+        found, image = video.read()
+    finally:
+        video.release()
+    if not found:
+        raise UserError("{}:{}: not a readable frame".format(path, number))
+    return image

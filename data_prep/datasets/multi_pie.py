@@ -1,0 +1,49 @@
+"""CMU Multi-PIE (Gross et al., 2010): 337 subjects in up to four sessions, 15 cameras, 20 flashes.
+
+Which expression a recording shows depends on the session; both tables are those of Idiap's `bob.db.multipie`.
+"""
+import os
+import re
+from typing import Iterator
+
+from data_prep.datasets import Protocol, trees
+from data_prep.errors import UserError
+from data_prep.manifest import Dataset, Face
+
+CLASSES = ("disgust", "happy", "surprise", "neutral")
+# Second pre-training stage of [liu2017]: training only, and which images its count is of cannot be told.
+PROTOCOLS = {"liu2017": Protocol(CLASSES, {"train": 204156}, "template", "liu2017")}
+# Session and recording; squint (2, 3) and scream (4, 3) are no classes.
+EXPRESSIONS = {(1, 1): "neutral", (1, 2): "happy", (2, 1): "neutral", (2, 2): "surprise", (3, 1): "neutral",
+               (3, 2): "happy", (3, 3): "disgust", (4, 1): "neutral", (4, 2): "neutral"}
+# From 45 degrees on one side to 45 on the other, 15 apart, all at the height of the head.
+CAMERAS = ("08_0", "13_0", "14_0", "05_1", "05_0", "04_1", "19_0")
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder of `session01` to `session04`, or the one whose folder `data` holds them:
+    session01/multiview/<subject>/<recording>/<camera>/001_01_01_051_00.png.
+
+    Raises UserError on a name that is none of these and where no session is found.
+    """
+    root = trees.find(source, "data", ".")
+    faces = []
+    for session in trees.folders(source, root):
+        if not re.fullmatch(r"session0[1-4]", session):
+            continue
+        path = os.path.normpath(os.path.join(root, session, "multiview"))
+        for subject in trees.folders(source, path):
+            faces += _subject(source, os.path.join(path, subject), subject, session[-2:])
+    return trees.dataset("multi_pie", CLASSES, source, faces, "session01/multiview/001/01/05_1/001_01_01_051_00.png")
+
+
+def _subject(source: str, path: str, subject: str, session: str) -> Iterator[Face]:
+    for recording in trees.folders(source, path):
+        name = EXPRESSIONS.get((int(session), int(recording) if recording.isdigit() else None))
+        cameras = trees.folders(source, os.path.join(path, recording)) if name else ()
+        for camera in [camera for camera in CAMERAS if camera in cameras]:
+            begin = "_".join((subject, session, recording, camera.replace("_", "")))
+            for image in trees.images(source, os.path.join(path, recording, camera)):
+                if not re.fullmatch(re.escape(begin) + r"_\d\d\.\w+", os.path.basename(image)):
+                    raise UserError("{}: expected a name like {}_00.png".format(os.path.join(source, image), begin))
+                yield Face(image, None, CLASSES.index(name), name, subject, split="train")

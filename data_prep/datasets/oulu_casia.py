@@ -1,0 +1,38 @@
+"""Oulu-CASIA NIR&VIS (Zhao et al., 2011): 80 subjects, six sequences each from a neutral face to the peak.
+
+Filmed in near infrared (NI) and visible light (VL), in Strong, Weak and Dark illumination.
+"""
+import os
+
+from data_prep.datasets import Protocol, trees
+from data_prep.manifest import Dataset, Face
+
+XIE = Protocol(trees.SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10)
+PROTOCOLS = {
+    "xie2019a": XIE,
+    "xie2019a_vl": XIE,
+    "xie2019b": XIE._replace(crops="xie2019b-oulu"),
+    "wu2023": Protocol(trees.SIX, {"images": 1440, "subjects": 80}, "box", "wu2023", folds=10, pairs=True,
+                       unit="image")}
+# [xie2019a] II-B and Table XI, [xie2019b] 3.1, [wu2023] 4.1.
+CONDITIONS = {"xie2019a": "NI/Strong", "xie2019a_vl": "VL/Strong", "xie2019b": "NI/Strong", "wu2023": "VL/Strong"}
+NESTINGS = ("", "OriginalImg", "B_OriginalImg", "B_OriginalImg/OriginalImg")
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder that holds `NI` and `VL` with <illumination>/P001/Anger/000.jpeg below them.
+
+    The last three frames of each sequence; in pairs, its first frame goes with it as the neutral one.
+    Raises UserError on a missing condition, an unknown expression and a sequence of too few frames.
+    """
+    settings = PROTOCOLS[protocol]
+    root = trees.find(source, *(os.path.join(nesting, CONDITIONS[protocol]) for nesting in NESTINGS))
+    faces = []
+    for subject in trees.folders(source, root):
+        for name in trees.folders(source, os.path.join(root, subject)):
+            path = os.path.join(root, subject, name)
+            class_name = trees.expression(source, path, settings.classes)
+            like = Face("", None, settings.classes.index(class_name), class_name, subject,
+                        "{}_{}".format(subject, class_name))
+            faces += trees.peak_faces(source, path, settings.pairs, like)
+    return trees.dataset("oulu_casia", settings.classes, source, faces, root + "/P001/Anger/000.jpeg")

@@ -1,0 +1,55 @@
+"""RAF-DB (Li, Deng & Du, 2017), basic expressions: a list of names and labels, and the aligned faces."""
+import os
+
+from data_prep.datasets import Protocol, trees
+from data_prep.datasets.fer2013 import CLASSES
+from data_prep.errors import UserError
+from data_prep.manifest import Dataset, Face
+
+COUNTS = {"train": 12271, "test": 3068}
+PROTOCOLS = {"wu2023": Protocol(CLASSES, COUNTS, crops="wu2023"),
+             "farzaneh2021": Protocol(CLASSES, COUNTS, crops="farzaneh2021")}
+# The set's own numbers, from 1.
+EXPRESSIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
+LIST = "EmoLabel/list_patition_label.txt"
+ALIGNED = "Image/aligned"
+
+
+def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+    """source: the folder `basic`, or the one that holds it, with EmoLabel/list_patition_label.txt and the faces
+    Image/aligned/train_00001_aligned.jpg.
+
+    A line of the list is "train_00001.jpg 5". Raises UserError with file and line on what is none, on an unknown
+    label and on a face that is not there.
+    """
+    root = trees.find(source, "basic", ".")
+    path = os.path.join(source, root, LIST)
+    faces = []
+    try:
+        with open(path, encoding="ascii") as stream:
+            for line, text in enumerate(stream, start=1):
+                if text.strip():
+                    faces.append(_face(source, root, text.split(), "{}:{}".format(path, line)))
+    except FileNotFoundError:
+        raise UserError("{}: no such file".format(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("{}: not a readable list: {}".format(path, error)) from None
+    return trees.dataset("raf_db", CLASSES, source, faces, "lines in " + LIST)
+
+
+def _face(source: str, root: str, fields, where: str) -> Face:
+    if len(fields) != 2:
+        raise UserError("{}: {} fields, expected 2 (name and label)".format(where, len(fields)))
+    name, code = fields
+    split = name.split("_")[0]
+    if split not in ("train", "test"):
+        raise UserError("{}: name {!r}, expected train_... or test_...".format(where, name))
+    if code not in map(str, range(1, len(EXPRESSIONS) + 1)):
+        raise UserError("{}: unknown label {!r}, expected 1 to {}".format(where, code, len(EXPRESSIONS)))
+    stem, suffix = os.path.splitext(name)
+    stem = stem if stem.endswith("_aligned") else stem + "_aligned"
+    image = os.path.normpath(os.path.join(root, ALIGNED, stem + suffix))
+    if not os.path.isfile(os.path.join(source, image)):
+        raise UserError("{}: {}: no such file".format(where, os.path.join(source, image)))
+    class_name = EXPRESSIONS[int(code) - 1]
+    return Face(image, None, CLASSES.index(class_name), class_name, split=split)

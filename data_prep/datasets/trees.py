@@ -1,0 +1,110 @@
+"""What the readers of folders share: listing in a fixed order, names of expressions, peak frames."""
+import os
+import re
+from typing import List, NamedTuple, Sequence
+
+from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES, IMAGE_SUFFIXES
+from data_prep.errors import UserError
+from data_prep.images import read_image
+from data_prep.manifest import Dataset, Face
+
+SIX = CLASSES[:6]
+PEAKS = 3
+
+
+class Frame(NamedTuple):
+    """number: the last digits of the file's name."""
+
+    path: str
+    number: int
+
+
+def entries(root: str, path: str = ".") -> List[str]:
+    """Names in the folder `path` of `root`, sorted, without hidden ones (archives carry macOS's `._` files)."""
+    folder = os.path.join(root, path) if path != "." else root
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        raise UserError("{}: no such folder".format(folder)) from None
+    except OSError as error:
+        raise UserError("{}: {}".format(folder, error.strerror)) from None
+
+
+def folders(root: str, path: str = ".") -> List[str]:
+    """Names of the folders in the folder `path` of `root`, sorted."""
+    return [name for name in entries(root, path) if os.path.isdir(os.path.join(root, path, name))]
+
+
+def images(root: str, path: str) -> List[str]:
+    """Paths from `root` of the images in its folder `path`, sorted."""
+    return [os.path.join(path, name) for name in entries(root, path) if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def frames(root: str, path: str) -> List[Frame]:
+    """The images in a folder by their number. Raises UserError on one without a number."""
+    found = []
+    for image in images(root, path):
+        digits = re.search(r"(\d+)\.\w+$", image)
+        if not digits:
+            raise UserError("{}: no frame number at the end of the name".format(os.path.join(root, image)))
+        found.append(Frame(image, int(digits.group(1))))
+    return sorted(found, key=lambda frame: (frame.number, frame.path))
+
+
+def find(root: str, *candidates: str) -> str:
+    """The first of the candidates that is a folder in `root`. Raises UserError where none is."""
+    if not os.path.isdir(root):
+        raise UserError("{}: no such folder".format(root))
+    for candidate in candidates:
+        if os.path.isdir(os.path.join(root, candidate)):
+            return candidate
+    raise UserError("{}: no folder {} here".format(root, " or ".join(candidates)))
+
+
+def expression(root: str, path: str, classes: Sequence[str]) -> str:
+    """The class that a folder's name says, in one of the spellings in circulation (`Anger`, `angry`).
+
+    Raises UserError where it is none of `classes`.
+    """
+    name = os.path.basename(path).lower()
+    name = CLASSES[FOLDER_CLASSES[name]] if name in FOLDER_CLASSES else name
+    if name not in classes:
+        raise UserError("{}: unknown expression, expected one of {}".format(
+            os.path.join(root, path), ", ".join(classes)))
+    return name
+
+
+def last(found: Sequence[Frame], where: str, neutral: bool) -> Sequence[Frame]:
+    """The peak frames of a sequence that ends at its peak, where `neutral` after another frame."""
+    _require(found, PEAKS + neutral, where)
+    return found[-PEAKS:]
+
+
+def middle(found: Sequence, where: str) -> Sequence:
+    """The peak frames of a sequence that begins and ends neutral."""
+    _require(found, PEAKS, where)
+    begin = (len(found) - PEAKS) // 2
+    return found[begin:begin + PEAKS]
+
+
+def _require(found: Sequence, count: int, where: str) -> None:
+    if len(found) < count:
+        raise UserError("{}: {} frames, expected at least {}".format(where, len(found), count))
+
+
+def peak_faces(root: str, path: str, neutral: bool, like: Face) -> List[Face]:
+    """The samples of a sequence: its last three frames; where `neutral`, its first frame before them.
+
+    path: the folder of the frames. like: a face with label, class name, subject and sequence.
+    """
+    found = frames(root, path)
+    peaks = last(found, os.path.join(root, path), neutral)
+    first = [like._replace(path=found[0].path, frame=found[0].number, role="neutral")] if neutral else []
+    return first + [like._replace(path=frame.path, frame=frame.number, role="peak") for frame in peaks]
+
+
+def dataset(name: str, classes: Sequence[str], root: str, faces: List[Face], expected: str) -> Dataset:
+    """The data set of image files below `root`. Raises UserError that says what is expected where there are none."""
+    if not faces:
+        raise UserError("{}: no images, expected {}".format(root, expected))
+    return Dataset(name, classes, faces, lambda face: read_image(os.path.join(root, face.path)))
