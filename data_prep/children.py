@@ -1,16 +1,13 @@
 """Child processes: work done in parallel and handed over in order, by children that don't outlive a killed parent."""
-import collections
 import contextlib
 import ctypes
 import multiprocessing
 import signal
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterator, Sequence
 
 import cv2
 
 PR_SET_PDEATHSIG = 1
-# Finished results wait in memory: so many a process, and no more.
-AHEAD = 3
 
 
 def die_with_parent() -> None:
@@ -18,27 +15,50 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def pool(processes: int, start: Callable, *arguments):
-    """A pool of forked workers; each calls start(*arguments) first, whose arguments need no pickling."""
-    with multiprocessing.get_context("fork").Pool(processes, _start, (start, arguments)) as workers:
-        yield workers
+def in_order(processes: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> Iterator:
+    """work(job) of each job, in the order of the jobs, by forked children that call start(*arguments) first.
+
+    Child k takes the jobs k, k + processes, ... and waits with each result until it is taken, so finished work
+    never piles up in memory. Functions, arguments and jobs need no pickling; results do. What `work` raises is
+    raised here.
+    """
+    context = multiprocessing.get_context("fork")
+    processes = max(1, min(processes, len(jobs)))
+    children, connections = [], []
+    try:
+        for number in range(processes):
+            ours, theirs = context.Pipe(duplex=False)
+            child = context.Process(target=_run, daemon=True,
+                                    args=(theirs, start, arguments, work, jobs[number::processes]))
+            child.start()
+            theirs.close()
+            children.append(child)
+            connections.append(ours)
+        for index in range(len(jobs)):
+            try:
+                result, error = connections[index % processes].recv()
+            except EOFError:
+                raise RuntimeError("a child process ended before its work was done") from None
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        for child in children:
+            child.terminate()
+            child.join()
+        for connection in connections:
+            connection.close()
 
 
-def in_order(workers, work: Callable, jobs: Iterable) -> Iterator:
-    """work(job) of each job, in the order of the jobs; unlike `imap`, it never runs far ahead of who takes them."""
-    waiting = collections.deque()
-    for job in jobs:
-        waiting.append(workers.apply_async(work, (job,)))
-        if len(waiting) > AHEAD * workers._processes:
-            yield waiting.popleft().get()
-    while waiting:
-        yield waiting.popleft().get()
-
-
-def _start(start: Callable, arguments) -> None:
+def _run(connection, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> None:
     die_with_parent()
-    # Ctrl-C is for the parent, which ends its workers.
+    # Ctrl-C is for the parent, which ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    start(*arguments)
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            start(*arguments)
+            for job in jobs:
+                connection.send((work(job), None))
+        except Exception as error:
+            connection.send((None, error))

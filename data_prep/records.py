@@ -82,9 +82,9 @@ def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str,
             [Record._fields] + sorted(records))
     writers = {name: lmdb_io.Writer(os.path.join(folder, name), size, note)
                for name, size in databases(plan, len(records)).items()}
-    with progress.bar("{}: {}".format(split, ", ".join(writers)), len(records)) as bar, \
-            children.pool(processes, _start, plan, dataset, faces, split, projections) as workers:
-        for written in children.in_order(workers, _records, _chunks(records)):
+    with progress.bar("{}: {}".format(split, ", ".join(writers)), len(records)) as bar:
+        for written in children.in_order(processes, _start, (plan, dataset, faces, split, projections), _records,
+                                         list(_chunks(records))):
             for key, values in written:
                 for name, value in values.items():
                     writers[name].put(key, value)
@@ -115,9 +115,9 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
         fitters = {name: features.fitter(name, plan.classes) for name in missing}
         rows = [row for row, face in enumerate(faces) if face.split == "train"]
         chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        with progress.bar("projections: " + ", ".join(missing), len(rows)) as bar, children.pool(
-                processes, _start, plan._replace(features=missing), dataset, faces, "train", {}) as workers:
-            for labels, described in children.in_order(workers, _describe, chunks):
+        arguments = plan._replace(features=missing), dataset, faces, "train", {}
+        with progress.bar("projections: " + ", ".join(missing), len(rows)) as bar:
+            for labels, described in children.in_order(processes, _start, arguments, _describe, chunks):
                 for name, fitter in fitters.items():
                     fitter.add(described[name], labels)
                 bar.update(len(labels))

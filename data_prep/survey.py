@@ -17,10 +17,9 @@ def survey(dataset: Dataset, path: str, landmarks: bool, processes: int) -> Tupl
     which none were found. path: where results are collected; a later call goes on behind what it holds."""
     done = _complete_lines(path)
     faces = dataset.faces
-    with open(path, "a", encoding="utf-8") as stream, progress.bar("images", len(faces), len(done)) as bar, \
-            children.pool(processes, _start, dataset, landmarks) as workers:
-        chunks = (faces[i:i + CHUNK] for i in range(len(done), len(faces), CHUNK))
-        for lines in children.in_order(workers, _look, chunks):
+    with open(path, "a", encoding="utf-8") as stream, progress.bar("images", len(faces), len(done)) as bar:
+        chunks = [faces[i:i + CHUNK] for i in range(len(done), len(faces), CHUNK)]
+        for lines in children.in_order(processes, _start, (dataset, landmarks), _look, chunks):
             stream.write("".join(line + "\n" for line in lines))
             stream.flush()
             done += lines

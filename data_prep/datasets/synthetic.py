@@ -11,7 +11,6 @@ between the eyes. What comes in pairs is given for the image's right side; side 
 Colours are BGR.
 """
 import functools
-import multiprocessing
 import os
 from types import SimpleNamespace
 from typing import List, Optional, Tuple
@@ -154,17 +153,11 @@ def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
     jobs = [(folder, subject, expression, frames, seed, split_of(subject, subjects))
             for subject in range(subjects) for expression in range(len(CLASSES))]
     faces = []
-    with progress.bar("drawing", len(jobs) * frames) as bar, \
-            multiprocessing.Pool(processes, _start_worker) as pool:
-        for rows in pool.imap(_write_sequence, jobs):
+    with progress.bar("drawing", len(jobs) * frames) as bar:
+        for rows in children.in_order(processes, lambda: None, (), _write_sequence, jobs):
             faces += rows
             bar.update(frames)
     return faces
-
-
-def _start_worker() -> None:
-    children.die_with_parent()
-    cv2.setNumThreads(1)
 
 
 def _write_sequence(job) -> List[Face]:
