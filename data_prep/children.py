@@ -1,6 +1,7 @@
 """Child processes: work done in parallel and handed over in order, by children that don't outlive a killed parent."""
 import contextlib
 import ctypes
+import fcntl
 import multiprocessing
 import signal
 from typing import Callable, Iterator, Sequence
@@ -8,6 +9,9 @@ from typing import Callable, Iterator, Sequence
 import cv2
 
 PR_SET_PDEATHSIG = 1
+F_SETPIPE_SZ = 1031
+# What Linux lets everybody have: a default pipe of 64 KiB holds one face, and each side waits for the other.
+PIPE_BYTES = 1 << 20
 
 
 def die_with_parent() -> None:
@@ -28,6 +32,8 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
     try:
         for number in range(processes):
             ours, theirs = context.Pipe(duplex=False)
+            with contextlib.suppress(OSError):  # a user may have many pipes open
+                fcntl.fcntl(theirs.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
             child = context.Process(target=_run, daemon=True,
                                     args=(theirs, start, arguments, work, jobs[number::processes]))
             child.start()
