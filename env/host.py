@@ -273,7 +273,8 @@ def mmdebstrap(mode, target):
     files = [os.path.join(HERE, name) for name in CONTENT]
     bundle = certificates()
     form = "tar" if target == "-" else "directory"
-    argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\""]
+    argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\"",
+            "--aptopt=Acquire::http::Timeout \"30\""]
     argv += ["--keyring=" + name for name in KEYRINGS if os.path.exists(name)]
     with open(os.path.join(HERE, "dpkg.cfg")) as f:
         argv += ["--dpkgopt=" + line.strip() for line in f if not line.startswith("#")]

@@ -27,7 +27,8 @@ fi
 [ -s $list ] || { echo "install.sh: $list names no mirror with '$suite main'" >&2; exit 1; }
 printf 'Package: *\nPin: release n=%s\nPin-Priority: 1001\n' $suite >/etc/apt/preferences.d/caffe-fer
 {
-    echo 'Acquire::Retries "5"; APT::Install-Recommends "0"; Acquire::Languages "none";'
+    # A network that hangs is to be an error within minutes.
+    echo 'Acquire::http::Timeout "30"; Acquire::https::Timeout "30"; Acquire::Retries "3"; APT::Install-Recommends "0"; Acquire::Languages "none";'
     # A list that could not be fetched is an error, not a warning.
     echo 'APT::Update::Error-Mode "any";'
     [ -z "${FER_CA:-}" ] || echo "Acquire::https::CAInfo \"$FER_CA\";"
