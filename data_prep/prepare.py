@@ -32,7 +32,7 @@ NO_FACE = "no_face.csv"
 class Settings(NamedTuple):
     """dataset: name; source: its file or folder, None for one that is drawn; protocol: name, None for the set's
     default; crops: name in crops.SETS, None for the protocol's; features: names; geometry: of the features, name
-    in features.SETTINGS; features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which
+    in features.GEOMETRIES; features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which
     ones, None for all; hold_out: share of the training images that becomes the validation part; seed: of the
     training order and of all that is drawn."""
 

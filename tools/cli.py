@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--crops", choices=sorted(crops.SETS), help="(default: the protocol's)")
     sub.add_argument("--features", nargs="*", choices=features.NAMES, default=["gabor"],
                      help="handcrafted features (default: gabor)")
-    sub.add_argument("--geometry", choices=sorted(features.SETTINGS), default=features.DEFAULT,
+    sub.add_argument("--geometry", choices=sorted(features.GEOMETRIES), default=features.DEFAULT,
                      help="of the features: literal as the paper has it, compact is better and faster "
                           "(default: {})".format(features.DEFAULT))
     sub.add_argument("--features-of", choices=("crop", "face"), default="crop",
@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
                      help="make the validation part of this share of the training images")
     sub.add_argument("--seed", type=int, default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=int, default=_cores(), help="(default: one a core)")
+
+    sub = add("features", _features, "Accuracy of handcrafted features by themselves, beside the published one.",
+              "features --svm --data data/fer2013")
+    sub.add_argument("--svm", action="store_true", required=True, help="by LIBSVM, untuned and tuned")
+    sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
+    sub.add_argument("--features", nargs="+", choices=features.NAMES, help="(default: all that the folder has)")
+    sub.add_argument("--limit", type=int, help="of training images")
 
     sub = add("train", _train, "Train an experiment, or go on where RUN stopped.",
               "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax")
@@ -110,6 +117,12 @@ def _prepare(options) -> int:
         options.hold_out, options.seed)
     print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
     print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
+    return 0
+
+
+def _features(options) -> int:
+    from tools import features as evaluation
+    print(evaluation.table(list(evaluation.svm(options.data, options.features, options.limit)), options.data))
     return 0
 
 
