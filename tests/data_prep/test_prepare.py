@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import files, lmdb_io, manifest, prepare, records
+from data_prep import features, files, lmdb_io, manifest, prepare, records
+from data_prep.crops import Window
 from data_prep.errors import UserError
-from data_prep.features import gabor
 from tests import small_data
 
 
@@ -51,7 +51,8 @@ def test_what_it_writes(tmp_path, source):
         for record, row in enumerate(rows):
             image, label = lmdb_io.decode(images[record])
             assert image.shape == (1, 48, 48) and label == faces[row].label
-            np.testing.assert_array_equal(lmdb_io.decode_floats(vectors[record], 12800), gabor.extract(image[0]))
+            alone = features.Extractor(("gabor",), "compact", 48).describe(image[0], [Window(0, 0, 48)])
+            np.testing.assert_array_equal(lmdb_io.decode_floats(vectors[record], 12800), alone["gabor"][0])
     text = prepare.summary("out", note)
     assert "note: 20 train images, published 28709" in text and "surprise" in text
 
