@@ -89,7 +89,7 @@ class Writer:
     size: upper bound in bytes (the map's size, which costs no disk).
     """
 
-    COMMIT_BYTES = 32 << 20
+    COMMIT_BYTES = 16 << 20
 
     def __init__(self, path: str, size: int, note: Dict):
         self.path, self.note, self.count = path, note, 0
@@ -102,8 +102,8 @@ class Writer:
         self._transaction.put(key_of(index), record, append=index > self._last)
         self._last = max(self._last, index)
         self.count += 1
-        # What is not committed is held in memory.
-        self._uncommitted += len(record)
+        # What is not committed is held in memory, by whole pages.
+        self._uncommitted += max(len(record), PAGE)
         if self._uncommitted > self.COMMIT_BYTES:
             self._transaction.commit()
             self._transaction, self._uncommitted = self._environment.begin(write=True), 0

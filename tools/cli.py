@@ -142,6 +142,10 @@ def _evaluate(options) -> int:
     metrics = evaluate.evaluate(run.Run(os.path.abspath(options.run)), options.split)
     print("{}: {} of {} {}s right, {:.2f}%".format(
         options.split, metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"]))
+    own = metrics["without_copies"]
+    if own["total"] != metrics["total"]:
+        print("{}: {} of {} without copies of training images, {:.2f}%".format(
+            options.split, own["correct"], own["total"], 100 * own["correct"] / own["total"]))
     return 0
 
 

@@ -14,7 +14,7 @@ KEPT = 0.99
 # leave it without an inverse.
 RIDGE = 1e-4
 # Images whose second moments are added at a time: the table of moments is larger than they are.
-BATCH = 512
+BATCH = 256
 
 
 class Projection:

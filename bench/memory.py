@@ -1,0 +1,82 @@
+"""Peak anonymous memory (RssAnon) of a whole preparation, all its processes together, for several numbers of images.
+
+    ./fer python -m bench.memory [--images 500 2000]
+
+Ten crops and all features of made-up FER2013 rows. LMDB's mapped pages are files' and are not counted.
+"""
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import List
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[500, 2000])
+    options = parser.parse_args()
+    for count in options.images:
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            began = time.time()
+            peak = of_preparation(folder, count)
+            print("{:>8} images: {:.0f} MB at the peak, {:.0f} s".format(count, peak / 1e6, time.time() - began))
+
+
+def of_preparation(folder: str, count: int) -> int:
+    """Bytes at the peak of a preparation of `count` images."""
+    source = os.path.join(folder, "fer2013.csv")
+    random = np.random.RandomState(0)
+    with open(source, "w", newline="") as stream:
+        out = csv.writer(stream)
+        out.writerow(["emotion", "pixels", "Usage"])
+        for number in range(count):
+            usage = ("Training",) * 8 + ("PublicTest", "PrivateTest")
+            out.writerow([number % 7, " ".join(map(str, random.randint(0, 256, 48 * 48))), usage[number % 10]])
+    return peak([sys.executable, "-m", "tools.cli", "prepare", "fer2013", source, "--protocol", "xie2019a",
+                 "--features", "gabor", "gsf", "sift", "--processes", "2", "--out", os.path.join(folder, "out")])
+
+
+def peak(command: List[str]) -> int:
+    """Runs the command to its end, and returns the most bytes that it and its descendants held at once."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum(map(anonymous, descendants(process.pid))))
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError("{} ended with status {}".format(" ".join(command), process.returncode))
+    return most
+
+
+def descendants(pid: int) -> List[int]:
+    found, new = [], [pid]
+    while new:
+        found += new
+        new = [child for parent in new for child in _children(parent)]
+    return found
+
+
+def _children(pid: int) -> List[int]:
+    try:
+        return [int(child) for thread in os.listdir("/proc/{}/task".format(pid))
+                for child in open("/proc/{}/task/{}/children".format(pid, thread)).read().split()]
+    except OSError:
+        return []
+
+
+def anonymous(pid: int) -> int:
+    """RssAnon in bytes; 0 for a process that has ended."""
+    try:
+        with open("/proc/{}/status".format(pid)) as stream:
+            return next((int(line.split()[1]) * 1024 for line in stream if line.startswith("RssAnon")), 0)
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
