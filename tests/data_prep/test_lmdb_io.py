@@ -80,3 +80,27 @@ def test_sets_that_were_not_made_together_do_not_match(tmp_path, key, value):
     features = fill(tmp_path / "features", other, **(note if key == "records" else dict(note, **{key: value})))
     with pytest.raises(UserError, match="features does not match .*images: " + key):
         lmdb_io.require_match(images, features)
+
+
+def test_float_image_and_png():
+    floats = np.random.RandomState(0).normal(size=(5, 4)).astype(np.float32)
+    array, label = lmdb_io.decode(lmdb_io.encode_image(floats, 3))
+    assert array.shape == (1, 5, 4) and label == 3
+    np.testing.assert_array_equal(array[0], floats)
+    for shape in ((6, 5), (6, 5, 3)):
+        image = np.random.RandomState(1).randint(0, 256, shape).astype(np.uint8)
+        raw = lmdb_io.encode_image(image, 4, "png")
+        assert datum(raw).encoded
+        array, label = lmdb_io.decode(raw)
+        assert label == 4
+        np.testing.assert_array_equal(array, image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
+
+
+def test_records_in_any_order_fit_into_the_estimate(tmp_path):
+    for record_bytes in (100, 1900, 51529):
+        writer = lmdb_io.Writer(str(tmp_path / str(record_bytes)), lmdb_io.estimate(1500, record_bytes), {})
+        for index in np.random.RandomState(0).permutation(1500):
+            writer.put(int(index), b"%08d" % index + bytes(record_bytes))
+        writer.close()
+        reader = lmdb_io.Reader(str(tmp_path / str(record_bytes)))
+        assert [reader[index][:8] for index in range(1500)] == [b"%08d" % index for index in range(1500)]

@@ -88,3 +88,18 @@ def test_data_prepared_anew_are_refused(tmp_path, small):
     prepare.prepare(prepare.Settings("fer2013", other), data, 1)
     with pytest.raises(UserError, match="was prepared anew since"):
         evaluate.evaluate(trained, "test")
+
+
+def test_copies_of_training_images_are_counted_apart(tmp_path, small):
+    rows = list(small_data.rows())
+    # A test face with the pixels of a training face, of its own class and of another one.
+    rows[-1][1] = rows[int(rows[-1][0])][1]
+    rows[-2][1] = rows[0][1]
+    source, data = small_data.write_csv(tmp_path / "fer2013.csv", rows), str(tmp_path / "data")
+    note = prepare.prepare(prepare.Settings("fer2013", source), data, 1)
+    assert note["copies"] == 2
+    trained = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    metrics = evaluate.evaluate(trained, "test")
+    right = [decision.right for decision in evaluate.read_decisions(trained.path("decisions-test.csv"))]
+    assert metrics["without_copies"] == {"correct": sum(right[:-2]), "total": 10}
+    assert metrics["correct"] == sum(right)
