@@ -208,12 +208,13 @@ KILLED = """
 import sys
 import tests.data_prep.test_prepare_protocols as t
 t.datasets.module = lambda name: t.SimpleNamespace(PROTOCOLS=t.PROTOCOLS, read=t.read)
-t.run(sys.argv[1], sys.argv[2], "ten", features=("gabor",))
+t.run(sys.argv[1], sys.argv[2], "ten", features=("gabor", "sift"))
 """
 
 
-@pytest.mark.parametrize("moment", ["survey.csv", "fold01/train/gabor/data.mdb", "fold02/manifest.csv",
-                                    "fold03/test/records.csv"])
+@pytest.mark.parametrize("moment", [
+    "survey.csv", "fold01/projections", "fold01/train/gabor/data.mdb", "fold02/manifest.csv",
+    "fold03/test/records.csv"])
 def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment):
     out = str(tmp_path / "out")
     command = [sys.executable, "-c", textwrap.dedent(KILLED), tiny, out]
@@ -224,8 +225,8 @@ def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not os.path.exists(out) and os.path.exists(out + ".partial")
-    run(tiny, out, "ten", features=("gabor",))
-    run(tiny, tmp_path / "undisturbed", "ten", features=("gabor",))
+    run(tiny, out, "ten", features=("gabor", "sift"))
+    run(tiny, tmp_path / "undisturbed", "ten", features=("gabor", "sift"))
     same(out, tmp_path / "undisturbed")
     assert sorted(os.listdir(str(tmp_path))) == ["out", "source", "undisturbed"]
 
