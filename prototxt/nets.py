@@ -6,11 +6,11 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from prototxt.backbones import BACKBONES, inner_product
 from prototxt.experiment import Experiment
 
 NetParameter = caffe.proto.caffe_pb2.NetParameter
 FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
-LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 MEAN, SCALE = 127.5, 1 / 128
 
 
@@ -41,36 +41,6 @@ def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, st
     return L.Python(*bottoms, name=name, ntop=ntop, **options, python_param=dict(
         module="layers." + module, layer=layer,
         param_str=json.dumps(dict(name=name, **param))))
-
-
-def convolution(bottom, outputs: int, kernel: int, stride: int = 1, pad: int = 0):
-    return L.Convolution(bottom, num_output=outputs, kernel_size=kernel, stride=stride, pad=pad,
-                         weight_filler=dict(type="xavier"), **LEARNED)
-
-
-def inner_product(bottom, outputs: int):
-    return L.InnerProduct(bottom, num_output=outputs, weight_filler=dict(type="xavier"), **LEARNED)
-
-
-def toy(net: caffe.NetSpec) -> None:
-    """[xie2019a] III-B: 48x48 grey -> z, 512 x 5 x 5 = 12800."""
-    net.conv1 = convolution(net.data, 128, kernel=3, stride=3)
-    net.relu1 = L.PReLU(net.conv1, in_place=True)
-    net.pool1 = L.Pooling(net.relu1, pool=P.Pooling.MAX, kernel_size=2, stride=2)
-    net.conv2 = convolution(net.pool1, 512, kernel=2, stride=2, pad=1)
-    net.relu2 = L.PReLU(net.conv2, in_place=True)
-
-
-class Backbone(NamedTuple):
-    """build: adds the layers to a NetSpec that has `data`; output: the last one's name (FC1's input z);
-    shape: the image it takes."""
-
-    build: callable
-    output: str
-    shape: tuple
-
-
-BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48))}
 
 
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:

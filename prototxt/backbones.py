@@ -1,0 +1,98 @@
+"""Backbones: what lies before the FC layers, from the image to FC1's input z."""
+import functools
+from typing import Callable, NamedTuple, Tuple
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+
+LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
+XAVIER = dict(type="xavier")
+GAUSSIAN = dict(type="gaussian", std=0.01)
+
+
+def convolution(bottom, outputs: int, kernel: int, stride: int = 1, pad: int = 0, filler=XAVIER):
+    return L.Convolution(bottom, num_output=outputs, kernel_size=kernel, stride=stride, pad=pad,
+                         weight_filler=filler, **LEARNED)
+
+
+def max_pooling(bottom):
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+
+
+def inner_product(bottom, outputs: int):
+    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **LEARNED)
+
+
+def toy(net: caffe.NetSpec) -> None:
+    """[xie2019a] III-B: 48x48 grey -> z, 512 x 5 x 5 = 12800."""
+    net.conv1 = convolution(net.data, 128, kernel=3, stride=3)
+    net.relu1 = L.PReLU(net.conv1, in_place=True)
+    net.pool1 = max_pooling(net.relu1)
+    net.conv2 = convolution(net.pool1, 512, kernel=2, stride=2, pad=1)
+    net.relu2 = L.PReLU(net.conv2, in_place=True)
+
+
+def face_resnet(net: caffe.NetSpec, pad: int) -> None:
+    """[xie2019a] Fig. 6: 227x227 grey -> z, 512 x 5 x 5 = 12800 with pad 0, 512 x 6 x 6 with pad 4 ([xie2019b]).
+
+    `face_base` with a 9x9 convolution of stride 2 in place of conv1a. Every other layer keeps its name there, so
+    that `caffe train -weights face_model.caffemodel` copies it.
+    """
+    net.conv1_9x9 = convolution(net.data, 32, kernel=9, stride=2, pad=pad)
+    net.relu1a = L.PReLU(net.conv1_9x9, in_place=True)
+    _after_first_convolution(net)
+
+
+def face_base(net: caffe.NetSpec) -> None:
+    """The face recognition net of Wen et al. (ECCV 2016): 3x112x96 -> fc5, 512. Layers of face_model.caffemodel."""
+    net.conv1a = convolution(net.data, 32, kernel=3)
+    net.relu1a = L.PReLU(net.conv1a, in_place=True)
+    _after_first_convolution(net)
+    net.fc5 = inner_product(net.res5_6, 512)
+
+
+def _after_first_convolution(net: caffe.NetSpec) -> None:
+    _conv_prelu(net, "1b", net.relu1a, 64)
+    net.pool1b = max_pooling(net.relu1b)
+    below = net.pool1b
+    # Stage, convolutions in its residual blocks, width of the next stage.
+    for stage, convolutions, following in ((2, 2, 128), (3, 4, 256), (4, 10, 512), (5, 6, None)):
+        width = 32 << (stage - 1)
+        for second in range(2, convolutions + 1, 2):
+            first = _conv_prelu(net, "{}_{}".format(stage, second - 1), below, width, pad=1, filler=GAUSSIAN)
+            top = _conv_prelu(net, "{}_{}".format(stage, second), first, width, pad=1, filler=GAUSSIAN)
+            below = net["res{}_{}".format(stage, second)] = L.Eltwise(below, top, operation=P.Eltwise.SUM)
+        if following:
+            below = net["pool{}".format(stage)] = max_pooling(_conv_prelu(net, str(stage), below, following))
+
+
+def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, **settings):
+    net["conv" + name] = convolution(bottom, outputs, kernel=3, **settings)
+    net["relu" + name] = L.PReLU(net["conv" + name], in_place=True)
+    return net["relu" + name]
+
+
+class Backbone(NamedTuple):
+    """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
+    shape: (channels, height, width) of the image it takes."""
+
+    build: Callable[[caffe.NetSpec], None]
+    output: str
+    shape: Tuple[int, int, int]
+
+
+BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48)),
+             "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227)),
+             "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227)),
+             "face_base": Backbone(face_base, "fc5", (3, 112, 96))}
+
+
+def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:
+    """A backbone and nothing after it: `data` in, z out."""
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(BACKBONES[name].shape)))
+    BACKBONES[name].build(net)
+    proto = net.to_proto()
+    proto.name = name
+    return proto
