@@ -24,6 +24,12 @@ def integer(least: int, default=REQUIRED) -> Parameter:
                      default)
 
 
+def integers(least: int, default=REQUIRED) -> Parameter:
+    item = integer(least)
+    return Parameter("a list of integers >= {}".format(least), lambda value: isinstance(value, list) and all(
+        item.accepts(entry) for entry in value), default)
+
+
 def number(low: float = float("-inf"), high: float = float("inf"), default=REQUIRED) -> Parameter:
     return Parameter("a number from {} to {}".format(low, high),
                      lambda value: _is_number(value) and low <= value <= high, default)

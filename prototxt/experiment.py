@@ -2,7 +2,7 @@
 import contextlib
 import functools
 import os
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import yaml
 
@@ -12,18 +12,25 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "experiments")
 DEFAULTS = "defaults"
 
-LOSSES = {"center": {"weight", "normalization"},
-          "gabor": {"weight", "rho", "p", "gradient", "normalization"}}
-SOLVER = {"base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
-          "test_interval", "snapshot", "random_seed"}
-# Settings that are no numbers.
-WORDS = {"lr_policy", "gradient", "normalization"}
+FEATURE_LOSS = {"weight", "rho", "p", "gradient", "normalization"}
+LOSSES = {"center": {"weight", "normalization"}, "gabor": FEATURE_LOSS, "gsf": FEATURE_LOSS, "sift": FEATURE_LOSS}
+# Sections but for the losses, and their keys.
+SECTIONS = {
+    "head": {"structure", "normalize", "scale", "class_weights"},
+    "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
+    "solver": {"base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
+               "test_interval", "snapshot", "random_seed"}}
+# Settings that are no numbers, and what they may be; None: what Caffe has.
+WORDS = {"lr_policy": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
+         "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
+         "class_weights": ("none", "inverse")}
 
 
 class Experiment(NamedTuple):
     """name: "<paper>/<experiment>"; title: for tables; source: where the paper has it; data: data set;
-    net: the builder's name; losses: what is added to softmax, name -> settings; solver: Caffe's settings
-    and `batch_size`."""
+    net: the backbone's name; losses: what is added to softmax, name -> settings; head: what follows the backbone
+    (`nets.branches` and on); weighting: of adaptive loss weights ([xie2019a] Eq. (10) and (11)), empty where they
+    are fixed; solver: Caffe's settings and `batch_size`."""
 
     name: str
     title: str
@@ -31,11 +38,19 @@ class Experiment(NamedTuple):
     data: str
     net: str
     losses: Dict[str, Dict[str, Any]]
+    head: Dict[str, Any]
+    weighting: Dict[str, Any]
     solver: Dict[str, Any]
 
     @property
     def paper(self) -> str:
         return self.name.split("/")[0]
+
+    def weighted(self, **factors: float) -> "Experiment":
+        """With the weights of losses multiplied: lambda_1 and lambda_2 of [xie2019a] Eq. (9), by the loss's name."""
+        return self._replace(losses={
+            loss: dict(settings, weight=settings["weight"] * factors.get(loss, 1))
+            for loss, settings in self.losses.items()})
 
 
 def names() -> List[str]:
@@ -59,24 +74,30 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     defaults = _read(_path(name.split("/")[0] + "/" + DEFAULTS))
     own = _read(path)
     _check_keys(path, own, set(Experiment._fields) - {"name"})
-    missing = set(Experiment._fields) - {"name", "losses", "solver"} - set(own)
+    missing = {"title", "source", "data", "net"} - set(own)
     if missing:
         raise UserError("{}: missing {}".format(path, ", ".join(sorted(missing))))
-    losses = {loss: dict(defaults["losses"].get(loss, {}), **settings)
-              for loss, settings in own.get("losses", {}).items()}
-    solver = dict(defaults["solver"], **own.get("solver", {}))
+    levels = [defaults, defaults.get("nets", {}).get(own["net"], {}),
+              defaults.get("data", {}).get(own["data"], {}), own]
+    losses = {loss: _merged(level.get("losses", {}).get(loss) for level in levels) for loss in own.get("losses", {})}
+    sections = {section: _merged(level.get(section) for level in levels) for section in SECTIONS}
+    if "weighting" not in own:
+        sections["weighting"] = {}
     for change in changes:
-        _change({"losses": losses, "solver": solver}, change)
+        _change(dict(sections, losses=losses), change)
     _check_keys(path + ": losses", losses, LOSSES)
     for loss, settings in losses.items():
-        _check_keys("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
-    _check_keys(path + ": solver", solver, SOLVER)
-    for section in [solver] + list(losses.values()):
-        for key, value in section.items():
-            if key not in WORDS and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
-                    path, key, value))
-    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, solver)
+        _check_section("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
+    for section, settings in sections.items():
+        _check_section("{}: {}".format(path, section), settings, SECTIONS[section])
+    both = sections["weighting"] or sections["head"].get("structure") == "branched"
+    if both and not {"gsf", "sift"} <= set(losses):
+        raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
+    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections)
+
+
+def _merged(levels: Iterable[Optional[Dict]]) -> Dict:
+    return {key: value for level in levels for key, value in (level or {}).items()}
 
 
 def _change(sections: Dict, change: str) -> None:
@@ -117,3 +138,14 @@ def _check_keys(where: str, given: Dict, allowed) -> None:
         if key not in allowed:
             raise UserError("{}: unknown key {!r}, expected one of {}".format(
                 where, key, ", ".join(sorted(allowed))))
+
+
+def _check_section(where: str, settings: Dict, allowed) -> None:
+    _check_keys(where, settings, allowed)
+    for key, value in settings.items():
+        if key in WORDS:
+            if WORDS[key] and value not in WORDS[key]:
+                raise UserError("{}: {} is {!r}, expected one of {}".format(where, key, value, ", ".join(WORDS[key])))
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
+                where, key, value))
