@@ -1,18 +1,27 @@
 """Writes the definitions of an experiment: train_val, deploy and solver prototxt.
 
     ./fer python -m prototxt.build        writes the committed ones of all experiments
+
+The committed ones train with plain `caffe train`. An experiment with adaptive loss weights has none: its nets are
+those of the one with fixed weights, trained by `./fer train` in many restarts. Where a set has folds, they are for
+fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
+epoch_size) are close to, not those of, the prepared fold. `./fer train` writes exact ones.
 """
 import os
-from typing import Dict
+from typing import Dict, List
 
 import caffe
 from google.protobuf import text_format
 
-from data_prep import datasets, files
+from data_prep import crops, datasets, files
 from prototxt import nets
 from prototxt.experiment import ROOT, Experiment, load, names
 
 FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
+
+
+# Training images of each class, for committed class weights. FER2013: of its CSV; CK+: of all folds.
+CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
 
 def definitions(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix: str) -> Dict[str, str]:
@@ -20,7 +29,15 @@ def definitions(experiment: Experiment, data: nets.Data, folder: str, snapshot_p
     texts = {"train_val.prototxt": nets.train_val(experiment, data),
              "deploy.prototxt": nets.deploy(experiment, data),
              "solver.prototxt": solver(experiment, data, folder, snapshot_prefix)}
-    return {name: text_format.MessageToString(proto, float_format=".8g") for name, proto in texts.items()}
+    return {name: _text(proto) for name, proto in texts.items()}
+
+
+def _text(proto) -> str:
+    """Caffe's text format; a net has one line a layer."""
+    if not isinstance(proto, nets.NetParameter):
+        return text_format.MessageToString(proto, float_format=".8g")
+    return "".join(['name: "{}"\n'.format(proto.name)] + ["layer {{ {} }}\n".format(
+        text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
 
 
 def solver(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix: str):
@@ -33,19 +50,33 @@ def solver(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix
         solver_mode=caffe.proto.caffe_pb2.SolverParameter.CPU, **settings)
 
 
+def committed_names() -> List[str]:
+    return [name for name in names() if not load(name).weighting]
+
+
 def committed(name: str) -> Dict[str, str]:
     """Path from the project root -> text, for plain `caffe train` from there, data in data/<data set>."""
     experiment = load(name)
-    protocol = datasets.protocol(experiment.data)
-    data = nets.Data("data/" + experiment.data, len(protocol.classes), protocol.counts,
-                     nets.BACKBONES[experiment.net].shape)
     folder = "prototxt/" + name
-    texts = definitions(experiment, data, folder, "models/" + name.replace("/", "-"))
+    texts = definitions(experiment, expected(experiment), folder, "models/" + name.replace("/", "-"))
     return {"{}/{}".format(folder, file): text for file, text in texts.items()}
 
 
+def expected(experiment: Experiment) -> nets.Data:
+    """What is published of an experiment's data; of a set with folds: the first."""
+    protocol = datasets.protocol(experiment.data)
+    root, images = "data/" + experiment.data, protocol.counts
+    if protocol.folds:
+        share = protocol.counts["images"] / protocol.folds
+        images = {"train": round((protocol.folds - 2) * share), "val": round(share), "test": round(share)}
+        root += "/fold01"
+    counts = {split: count * crops.SETS[protocol.crops].count(split, "peak") for split, count in images.items()}
+    return nets.Data(root, len(protocol.classes), counts, nets.BACKBONES[experiment.net].shape,
+                     CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))
+
+
 def main() -> None:
-    for name in names():
+    for name in committed_names():
         for path, text in committed(name).items():
             files.write_text(os.path.join(ROOT, path), text)
 

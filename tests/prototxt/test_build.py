@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from prototxt import build, experiment, nets
 from tests import small_data
 
-NAMES = experiment.names()
+NAMES = build.committed_names()
 
 
 @pytest.mark.parametrize("name", NAMES)
