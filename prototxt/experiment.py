@@ -56,11 +56,11 @@ class Experiment(NamedTuple):
 def names() -> List[str]:
     """All experiments, sorted."""
     found = []
-    for paper in sorted(os.listdir(FOLDER)):
+    for paper in os.listdir(FOLDER):
         if os.path.isdir(os.path.join(FOLDER, paper)):
-            found += [paper + "/" + file[:-4] for file in sorted(os.listdir(os.path.join(FOLDER, paper)))
+            found += [paper + "/" + file[:-4] for file in os.listdir(os.path.join(FOLDER, paper))
                       if file.endswith(".yml") and file != DEFAULTS + ".yml"]
-    return found
+    return sorted(found)
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Experiment:

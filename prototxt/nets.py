@@ -6,6 +6,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from data_prep.errors import UserError
 from prototxt.backbones import BACKBONES, inner_product
 from prototxt.experiment import Experiment
 
@@ -84,10 +85,10 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     for branch in branches(experiment):
         net["fc1" + branch.suffix] = inner_product(net[backbone.output], sum(branch.widths(data.classes)))
         _normalize(net, branch, **experiment.head)
-        net["fc2" + branch.suffix] = inner_product(net[_x(experiment, branch)], data.classes)
+        net["fc2" + branch.suffix] = inner_product(net[fc2_input(experiment, branch)], data.classes)
 
 
-def _x(experiment: Experiment, branch: Branch) -> str:
+def fc2_input(experiment: Experiment, branch: Branch) -> str:
     """The blob that is FC2's input, on which center, GSF and SIFT loss are imposed."""
     return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + branch.suffix
 
@@ -122,6 +123,9 @@ def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     """Of each branch: Eq. (1), or Eq. (14) with class weights."""
     weighted = experiment.head["class_weights"] == "inverse"
     if weighted:
+        if len(data.class_counts) != data.classes:
+            raise UserError("{}: class weights need the training samples of each of {} classes, not of {}".format(
+                experiment.name, data.classes, len(data.class_counts)))
         net.class_weights = python_layer("class_weights", "class_weights", "ClassWeightsLayer",
                                          counts=list(data.class_counts))
     for branch in branches(experiment):
@@ -137,7 +141,7 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     if "gabor" in experiment.losses:
         _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
     for branch in branches(experiment):
-        x, blocks = net[_x(experiment, branch)], branch.features
+        x, blocks = net[fc2_input(experiment, branch)], branch.features
         parts = [x]
         if len(blocks) > 1:
             widths = branch.widths(data.classes)
@@ -153,7 +157,7 @@ def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, branch:
     settings = dict(experiment.losses["center"])
     name = "center_loss" + branch.suffix
     net[name] = python_layer(
-        name, "center_loss", "CenterLossLayer", net[_x(experiment, branch)], net.label,
+        name, "center_loss", "CenterLossLayer", net[fc2_input(experiment, branch)], net.label,
         loss_weight=settings.pop("weight"), classes=data.classes, seed=experiment.solver["random_seed"], **settings)
 
 

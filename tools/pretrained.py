@@ -1,5 +1,5 @@
 """Caffemodels given from outside: what of them fits a net."""
-from typing import Dict, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import caffe
 import numpy as np
@@ -20,6 +20,9 @@ def read(path: str):
         raise UserError("{}: {}".format(path, error.strerror)) from None
     except Exception:
         raise UserError("{}: not a caffemodel".format(path)) from None
+    if model.layers and not model.layer:
+        raise UserError("{}: of Caffe's format of before 2015; `upgrade_net_proto_binary {} NEW` writes one that "
+                        "fits".format(path, path))
     return model
 
 
@@ -34,25 +37,53 @@ def net_shapes(deploy: str) -> Shapes:
     return {name: tuple(tuple(blob.shape) for blob in blobs) for name, blobs in net.params.items()}
 
 
-def write_fitting(path: str, deploy: str, out: str) -> None:
-    """Writes the layers of a caffemodel that the net of `deploy` has.
+class Fit(NamedTuple):
+    """What of a caffemodel a net takes. copied: layers in both, of the same shapes; fresh: the net's alone; left:
+    the caffemodel's alone; unfit: in both, of other shapes: (layer, the caffemodel's shapes, the net's)."""
+
+    copied: List[str]
+    fresh: List[str]
+    left: List[str]
+    unfit: List[Tuple[str, tuple, tuple]]
+
+    def __str__(self) -> str:
+        lines = ["{} {}: {}".format(what, len(layers), ", ".join(layers) or "none") for what, layers in (
+            ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
+        return "\n".join(lines + ["does not fit: " + _unfit(*one) for one in self.unfit])
+
+
+def compare(given: Shapes, wanted: Shapes) -> Fit:
+    """Of a caffemodel's shapes with a net's; Caffe copies by name."""
+    return Fit([name for name in wanted if given.get(name) == wanted[name]],
+               [name for name in wanted if name not in given],
+               [name for name in given if name not in wanted],
+               [(name, given[name], wanted[name]) for name in wanted if given.get(name, wanted[name]) != wanted[name]])
+
+
+def _unfit(name: str, given: tuple, wanted: tuple) -> str:
+    return "layer {} has blobs {}, the net {}".format(name, given, wanted)
+
+
+def write_fitting(path: str, deploy: str, out: str) -> Fit:
+    """Writes the layers of a caffemodel that the net of `deploy` has, and returns which they are.
 
     A deploy net holds weights alone: positions in the data, clocks and centers of another run stay behind.
     Raises UserError where no layer matches, or where one of the same name has other shapes.
     """
     model, wanted = read(path), net_shapes(deploy)
-    for name, given in shapes(model).items():
-        if name in wanted and wanted[name] != given:
-            raise UserError("{}: layer {} has blobs {}, the net {}".format(path, name, given, wanted[name]))
+    fit = compare(shapes(model), wanted)
+    if fit.unfit:
+        raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))
+    if not fit.copied:
+        raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
+            path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))
     fitting = caffe.proto.caffe_pb2.NetParameter(name=model.name)
     for layer in model.layer:
-        if layer.name in wanted and layer.blobs:
+        if layer.name in fit.copied:
             fitting.layer.add().CopyFrom(layer)
-    if not fitting.layer:
-        raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
-            path, ", ".join(sorted(shapes(model))) or "none", ", ".join(sorted(wanted))))
     with files.replacing(out) as partial, open(partial, "wb") as stream:
         stream.write(fitting.SerializeToString())
+    return fit
 
 
 def is_finite(path: str) -> bool:

@@ -24,6 +24,38 @@ def test_every_committed_folder_belongs_to_an_experiment():
     assert sorted(found) == NAMES
 
 
+def parsed(path, message):
+    with open(os.path.join(experiment.ROOT, path)) as stream:
+        text_format.Merge(stream.read(), message)
+    return message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_text_is_caffes_and_hangs_together(name):
+    """What Caffe's own parser takes; each layer finds its bottoms in each phase."""
+    train_val, deploy, solver = ("prototxt/{}/{}".format(name, file) for file in build.FILES)
+    assert parsed(solver, caffe.proto.caffe_pb2.SolverParameter()).net == train_val
+    for path, phase in ((train_val, caffe.TRAIN), (train_val, caffe.TEST), (deploy, caffe.TEST)):
+        known, layers = set(), []
+        for layer in parsed(path, nets.NetParameter()).layer:
+            if layer.include and layer.include[0].phase != phase:
+                continue
+            assert set(layer.bottom) <= known, (path, layer.name)
+            known |= set(layer.top)
+            layers.append(layer.name)
+        assert len(set(layers)) == len(layers)
+
+
+def test_adaptive_weights_have_the_nets_of_fixed_ones():
+    adaptive = [name for name in experiment.names() if name not in NAMES]
+    assert {name.split("-")[-1] for name in adaptive if "kappa" not in name} == {"blaw", "alaw"}
+    for name in adaptive:
+        own, fixed = experiment.load(name), experiment.load(
+            name.replace("blaw", "blfw").replace("alaw", "alfw").partition("-kappa")[0])
+        assert own._replace(name="", title="", source="", weighting={}) == fixed._replace(
+            name="", title="", source=""), name
+
+
 def test_toy_net_has_the_papers_shapes(tmp_path):
     data = nets.Data("unused", 7, {"train": 10, "val": 10, "test": 10}, (1, 48, 48))
     text = build.definitions(experiment.load("xie2019a/fer2013-toy-softmax"), data, "f", "s")["deploy.prototxt"]

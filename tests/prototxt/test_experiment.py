@@ -1,5 +1,6 @@
 """Experiments: defaults, changes, and unknown or wrong keys."""
 import os
+import re
 
 import pytest
 
@@ -22,6 +23,48 @@ def test_defaults_and_changes():
     assert changed.solver["max_iter"] == 7
     assert changed.losses["gabor"]["gradient"] == "exact"
     assert experiment.load(NAME).solver["max_iter"] == 1000
+
+
+def test_table_i_is_in_the_defaults():
+    alaw = experiment.load("xie2019a/mmi-alaw")
+    assert {loss: settings["weight"] for loss, settings in alaw.losses.items()} == {
+        "center": 8e-3, "gsf": 1e-6, "sift": 1e-6}
+    assert {settings.get("rho", 0.98) for settings in alaw.losses.values()} == {0.98}
+    assert (alaw.solver["base_lr"], alaw.solver["batch_size"], alaw.solver["momentum"]) == (5e-3, 64, 0.8)
+    assert alaw.weighting == {"gamma": 1.05, "kappa": 1e-5, "eps": 1e-8, "restart_iterations": 1000, "rounds": 30}
+    # II-E: a round of the restarts is as long as their share of a training with fixed weights.
+    assert alaw.weighting["restart_iterations"] * alaw.weighting["rounds"] == alaw.solver["max_iter"]
+
+
+@pytest.mark.parametrize("name, gamma, class_weights", [
+    ("fer2013-alaw", 1.2, "inverse"), ("fer2013-alaw-kappa-1e-4", 1.2, "inverse"), ("ckplus-alaw", 1.05, "inverse"),
+    ("oulu_casia-blaw", 1.05, "none"), ("mmi-alaw", 1.05, "none"), ("fer2013-toy-alaw", 1.2, "none")])
+def test_what_differs_for_a_data_set(name, gamma, class_weights):
+    loaded = experiment.load("xie2019a/" + name)
+    assert (loaded.weighting["gamma"], loaded.head["class_weights"]) == (gamma, class_weights)
+
+
+def test_every_row_of_the_tables_has_its_experiment():
+    sources = [loaded.source for loaded in map(experiment.load, experiment.names()) if loaded.net == "face_resnet"]
+    for row in (["III row {}".format(number) for number in range(1, 9)]
+                + ["IV row {}".format(number) for number in range(1, 8)]
+                + ["V row {}".format(number) for number in range(1, 6)]):
+        assert sum(bool(re.search(r"\b{}\b".format(row), source)) for source in sources) == 1, row
+    # Without, GSF, GABOR, SIFT; 3 and 4 of each data set; kappa; baseline and the authors' own.
+    for table, rows in (("II", 4), ("VI", 12), ("VII", 16), ("VIII", 5), ("IX", 3), ("X", 3), ("XI", 5), ("XII", 3)):
+        pattern = re.compile(r"(Tables?|,) {}\b".format(table))
+        assert sum(bool(pattern.search(source)) for source in sources) == rows, table
+
+
+def test_weighted_multiplies_what_is_named():
+    losses = experiment.load("xie2019a/mmi-alfw").weighted(gsf=1.5, sift=0.5).losses
+    assert (losses["gsf"]["weight"], losses["sift"]["weight"], losses["center"]["weight"]) == (1.5e-6, 0.5e-6, 8e-3)
+    assert losses["gsf"]["rho"] == 0.98
+
+
+def test_head_can_be_changed():
+    changed = experiment.load("xie2019a/mmi-alaw", ["head.normalize=learned", "head.scale=8", "weighting.gamma=1.1"])
+    assert (changed.head["normalize"], changed.head["scale"], changed.weighting["gamma"]) == ("learned", 8, 1.1)
 
 
 @pytest.mark.parametrize("change, said", [
@@ -48,6 +91,13 @@ def test_unknown_experiment_lists_the_known():
      "losses: gabor: unknown key 'lambda'"),
     ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gabor: {weight: 1e-6}}",
      "weight is '1e-6', expected a number"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nhead: {structure: trunk}",
+     "head: structure is 'trunk', expected one of single, branched"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nhead: {normalize: }", "head: normalize is None"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gsf: {gradient: 7}}", "gradient is 7, expected one of"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gsf: {}}\nhead: {structure: branched}",
+     "two branches, and adaptive weights, need the losses gsf and sift"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {sift: {}}\nweighting: {}", "need the losses gsf and sift"),
     ("title: t\nsource: s\ndata: fer2013\nnet: toy\nsolver: {epochs: 1}", "solver: unknown key 'epochs'")])
 def test_wrong_files_are_named(tmp_path, monkeypatch, text, said):
     with open(os.path.join(experiment.FOLDER, "xie2019a", "defaults.yml")) as stream:

@@ -1,0 +1,82 @@
+"""Caffemodels from outside: what is copied, starts fresh, is left out, or does not fit."""
+import caffe
+import numpy as np
+import pytest
+
+from data_prep.errors import UserError
+from prototxt import backbones, build, experiment, nets
+from tools import pretrained
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A stand-in for face_model.caffemodel: its names and shapes, other weights."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "base.prototxt").write_text(str(backbones.alone("face_base")))
+    caffe.Net(str(folder / "base.prototxt"), caffe.TEST).save(str(folder / "face_model.caffemodel"))
+    return str(folder / "face_model.caffemodel")
+
+
+def deploy_of(folder, name):
+    chosen = experiment.load(name)
+    (folder / "deploy.prototxt").write_text(str(nets.deploy(chosen, build.expected(chosen))))
+    return str(folder / "deploy.prototxt")
+
+
+@pytest.mark.parametrize("name, fresh", [
+    ("xie2019a/fer2013-softmax", ["conv1_9x9", "fc1", "fc2"]),
+    ("xie2019a/oulu_casia-blfw", ["conv1_9x9", "fc1_gsf", "fc2_gsf", "fc1_sift", "fc2_sift"])])
+def test_face_model_fits_the_face_resnet(tmp_path, base, name, fresh):
+    deploy = deploy_of(tmp_path, name)
+    fit = pretrained.write_fitting(base, deploy, str(tmp_path / "initial.caffemodel"))
+    assert (fit.fresh, sorted(fit.left), fit.unfit) == (fresh, ["conv1a", "fc5"], [])
+    assert len(fit.copied) == 26 + 27  # convolutions but the first, PReLUs
+    assert str(fit).splitlines()[1:] == ["start fresh {}: {}".format(len(fresh), ", ".join(fresh)),
+                                         "left out 2: conv1a, fc5"]
+    net = caffe.Net(deploy, caffe.TEST, weights=str(tmp_path / "initial.caffemodel"))
+    model = {layer.name: layer for layer in pretrained.read(base).layer}
+    for layer in ("conv1b", "relu3_2", "conv5_6"):
+        np.testing.assert_array_equal(net.params[layer][0].data.ravel(), np.float32(model[layer].blobs[0].data))
+
+
+def test_what_does_not_fit_is_listed_with_both_shapes():
+    given = {"a": ((2, 3), (2,)), "b": ((4, 2),), "c": ((1,),)}
+    wanted = {"a": ((2, 3), (2,)), "b": ((5, 2),), "d": ((7,),)}
+    fit = pretrained.compare(given, wanted)
+    assert fit == pretrained.Fit(["a"], ["d"], ["c"], [("b", ((4, 2),), ((5, 2),))])
+    assert str(fit) == ("copied 1: a\nstart fresh 1: d\nleft out 1: c\n"
+                        "does not fit: layer b has blobs ((4, 2),), the net ((5, 2),)")
+
+
+def test_nothing_in_common_is_refused_with_the_names(tmp_path, base):
+    model = pretrained.read(base)
+    for layer in model.layer:
+        layer.name = "face_" + layer.name
+    (tmp_path / "other.caffemodel").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError) as error:
+        pretrained.write_fitting(str(tmp_path / "other.caffemodel"), deploy_of(tmp_path, "xie2019a/fer2013-softmax"),
+                                 str(tmp_path / "initial.caffemodel"))
+    assert "no layer matches the net's; it has face_conv1a, face_conv1b, " in str(error.value)
+    assert ", the net conv1_9x9, conv1b, " in str(error.value)
+    assert not (tmp_path / "initial.caffemodel").exists()
+
+
+def test_every_layer_of_another_shape_is_named(tmp_path, base):
+    model = pretrained.read(base)
+    for layer in model.layer:
+        if layer.name in ("conv1b", "relu5_6"):
+            layer.blobs[0].shape.dim[0] += 1
+    (tmp_path / "wide.caffemodel").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError) as error:
+        pretrained.write_fitting(str(tmp_path / "wide.caffemodel"), deploy_of(tmp_path, "xie2019a/fer2013-softmax"),
+                                 str(tmp_path / "initial.caffemodel"))
+    assert "layer conv1b has blobs ((65, 32, 3, 3), (64,)), the net ((64, 32, 3, 3), (64,))" in str(error.value)
+    assert "layer relu5_6 has blobs ((513,),), the net ((512,),)" in str(error.value)
+
+
+def test_format_of_before_2015_is_named(tmp_path):
+    model = caffe.proto.caffe_pb2.NetParameter()
+    model.layers.add(name="conv1")
+    (tmp_path / "old.caffemodel").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="upgrade_net_proto_binary .*old.caffemodel NEW"):
+        pretrained.read(str(tmp_path / "old.caffemodel"))
