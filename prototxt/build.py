@@ -14,6 +14,7 @@ import caffe
 from google.protobuf import text_format
 
 from data_prep import crops, datasets, files
+from data_prep.errors import UserError
 from prototxt import nets
 from prototxt.experiment import ROOT, Experiment, load, names
 
@@ -25,7 +26,13 @@ CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": 
 
 
 def definitions(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix: str) -> Dict[str, str]:
-    """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it."""
+    """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it.
+
+    Raises UserError where the loss weights are adaptive: a definition has one choice of them,
+    `experiment.weighted(gsf=..., sift=...)`.
+    """
+    if experiment.weighting:
+        raise UserError("{}: its loss weights are adaptive, so it takes many trainings in turn".format(experiment.name))
     texts = {"train_val.prototxt": nets.train_val(experiment, data),
              "deploy.prototxt": nets.deploy(experiment, data),
              "solver.prototxt": solver(experiment, data, folder, snapshot_prefix)}

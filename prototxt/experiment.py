@@ -47,8 +47,8 @@ class Experiment(NamedTuple):
         return self.name.split("/")[0]
 
     def weighted(self, **factors: float) -> "Experiment":
-        """With the weights of losses multiplied: lambda_1 and lambda_2 of [xie2019a] Eq. (9), by the loss's name."""
-        return self._replace(losses={
+        """With fixed weights, multiplied by lambda_1 and lambda_2 of [xie2019a] Eq. (9), given by the losses' names."""
+        return self._replace(weighting={}, losses={
             loss: dict(settings, weight=settings["weight"] * factors.get(loss, 1))
             for loss, settings in self.losses.items()})
 

@@ -1,5 +1,6 @@
 """Nets in real Caffe: the heads' shapes, what each loss is imposed on, normalisation, and training on small data."""
 import os
+import subprocess
 
 import caffe
 import numpy as np
@@ -8,7 +9,7 @@ from caffe import layers as L
 
 from data_prep import prepare
 from data_prep.errors import UserError
-from prototxt import build, experiment, nets
+from prototxt import backbones, build, experiment, nets
 from tests import numeric, small_data
 
 TOYS = [name for name in experiment.names() if "fer2013-toy" in name]
@@ -171,7 +172,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_trains_on_small_data(tmp_path, data, name, changes):
     chosen = experiment.load(name, ["solver.batch_size=8", "solver.base_lr=1e-3", "solver.test_interval=2"] + changes)
-    texts = build.definitions(chosen, data, str(tmp_path), str(tmp_path / "snapshot"))
+    texts = build.definitions(chosen.weighted(gsf=1.2), data, str(tmp_path), str(tmp_path / "snapshot"))
     for file, text in texts.items():
         (tmp_path / file).write_text(text)
     solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
@@ -200,6 +201,39 @@ def test_class_weights_are_of_the_prepared_training_part(data):
     assert os.path.isdir(data.lmdb("train", "gsf"))
 
 
+def test_adaptive_weights_need_a_choice(data):
+    alaw = load("fer2013-toy-alaw")
+    with pytest.raises(UserError, match="xie2019a/fer2013-toy-alaw: its loss weights are adaptive"):
+        build.definitions(alaw, data, "run", "snapshot")
+    layers = {layer.name: layer for layer in nets.train_val(alaw.weighted(gsf=1.25, sift=0.75), data).layer}
+    assert layers["gsf_loss"].loss_weight[0] == pytest.approx(1.25e-6)
+    assert layers["sift_loss"].loss_weight[0] == pytest.approx(0.75e-6)
+    assert layers["center_loss"].loss_weight[0] == pytest.approx(8e-3)
+
+
 def test_class_weights_without_counts_are_refused(data):
     with pytest.raises(UserError, match="class weights need the training samples of each of 7 classes, not of 0"):
         nets.train_val(load("fer2013-softmax"), data._replace(class_counts=()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fer2013-alfw", "fer2013-blfw"])
+def test_face_resnet_trains_from_the_face_model_with_plain_caffe(tmp_path, name):
+    """The whole chain at 227x227: ten crops, their GSF and SIFT, class weights, and weights copied by name."""
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((14, 7, 7)))
+    root = str(tmp_path / "data")
+    note = prepare.prepare(prepare.Settings("fer2013", source, "xie2019a", features=["gsf", "sift"]), root, processes=1)
+    chosen = load(name, "solver.batch_size=2", "solver.max_iter=2", "solver.display=1")
+    for file, text in build.definitions(chosen, nets.prepared(root, note), str(tmp_path), str(tmp_path / "w")).items():
+        (tmp_path / file).write_text(text)
+    base = net_of(tmp_path, backbones.alone("face_base"))
+    base.save(str(tmp_path / "face_model.caffemodel"))
+    process = subprocess.run(
+        ["caffe", "train", "-solver", str(tmp_path / "solver.prototxt"),
+         "-weights", str(tmp_path / "face_model.caffemodel")], stderr=subprocess.PIPE, encoding="utf-8",
+        env=dict(os.environ, PYTHONPATH=experiment.ROOT, GLOG_logtostderr="1", GLOG_minloglevel="0"))
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "Ignoring source layer fc5" in process.stderr and "Ignoring source layer conv1b" not in process.stderr
+    trained = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST, weights=str(tmp_path / "w_iter_2.caffemodel"))
+    copied, start = trained.params["conv5_1"][0].data, base.params["conv5_1"][0].data
+    assert 0 < np.abs(copied - start).max() < 0.01 < np.abs(start).max()
