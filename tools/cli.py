@@ -64,15 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
     sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
                      help="make the validation part of this share of the training images")
-    sub.add_argument("--seed", type=int, default=0, help="of the training order (default: 0)")
-    sub.add_argument("--processes", type=int, default=_cores(), help="(default: one a core)")
+    sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
+    sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
     sub = add("features", _features, "Accuracy of handcrafted features by themselves, beside the published one.",
               "features --svm --data data/fer2013")
     sub.add_argument("--svm", action="store_true", required=True, help="by LIBSVM, untuned and tuned")
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--features", nargs="+", choices=features.NAMES, help="(default: all that the folder has)")
-    sub.add_argument("--limit", type=int, help="of training images")
+    sub.add_argument("--limit", type=at_least(1), help="of training images")
 
     sub = add("train", _train, "Train an experiment, or go on where RUN stopped.",
               "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax")
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     sub.add_argument("--weights", help="caffemodel to begin with")
-    sub.add_argument("--threads", type=int, help="of BLAS (default: the run's, or one a core)")
+    sub.add_argument("--threads", type=at_least(1), help="of BLAS (default: the run's, or one a core)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
@@ -98,6 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "demo"),
                      help="folder (default: runs/demo in the project)")
     return parser
+
+
+def at_least(least: int):
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError("{}, expected at least {}".format(value, least))
+        return value
+    return integer
 
 
 def _cores() -> int:

@@ -96,8 +96,7 @@ def _definitions(experiment: Experiment, data_folder: str, note: Dict, run: Run)
     if "val" not in note["records"]:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data_folder))
-    data = nets.Data(data_folder, len(note["classes"]), note["records"], shape)
-    return build.definitions(experiment, data, run.folder, run.path("scratch", "snapshot"))
+    return build.definitions(experiment, nets.prepared(data_folder, note), run.folder, run.path("scratch", "snapshot"))
 
 
 def versions() -> Dict[str, str]:
@@ -153,7 +152,7 @@ def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> Non
     if done:
         command += ["-snapshot", _resumable(run, done)]
     elif weights:
-        pretrained.write_fitting(weights, run.path("deploy.prototxt"), run.path("initial.caffemodel"))
+        print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), run.path("initial.caffemodel")))
         command += ["-weights", run.path("initial.caffemodel")]
     environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
                        GLOG_minloglevel="0")

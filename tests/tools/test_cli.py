@@ -21,7 +21,10 @@ def test_help_has_an_example(command, capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["prepare", "mnist"],
-                                       ["evaluate", "r", "--split", "x"]])
+                                       ["evaluate", "r", "--split", "x"],
+                                       ["prepare", "synthetic", "--processes", "0"],
+                                       ["prepare", "synthetic", "--seed", "-1"],
+                                       ["train", "e", "--data", "d", "--out", "o", "--threads", "0"]])
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
