@@ -127,6 +127,11 @@ class Reader:
             raise UserError("{}: no LMDB here; `./fer prepare` makes it".format(path))
         self.note = files.read_json(os.path.join(path, NOTE))
         self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
+        # Beyond the end of a file that was cut, LMDB's map ends a process without a word.
+        needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        if os.path.getsize(os.path.join(path, "data.mdb")) < needed:
+            raise UserError("{}: data.mdb has {} bytes, expected at least {}: the file was cut".format(
+                path, os.path.getsize(os.path.join(path, "data.mdb")), needed))
         self._transaction = self._environment.begin(buffers=False)
 
     def __len__(self) -> int:

@@ -24,6 +24,10 @@ SECTIONS = {
 WORDS = {"lr_policy": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
          "class_weights": ("none", "inverse")}
+# The solver's settings that are whole numbers, and the least that each may be.
+WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}
+LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snapshot": 0, "random_seed": 0,
+         "base_lr": 0, "momentum": 0, "weight_decay": 0}
 
 
 class Experiment(NamedTuple):
@@ -90,6 +94,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
         _check_section("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
     for section, settings in sections.items():
         _check_section("{}: {}".format(path, section), settings, SECTIONS[section])
+    _check_solver("{}: solver".format(path), sections["solver"])
     both = sections["weighting"] or sections["head"].get("structure") == "branched"
     if both and not {"gsf", "sift"} <= set(losses):
         raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
@@ -108,6 +113,13 @@ def _change(sections: Dict, change: str) -> None:
     *outer, key = name.split(".")
     section = functools.reduce(dict.get, outer, sections)
     section[key] = value if key in WORDS else _number(value, change)
+
+
+def _check_solver(where: str, solver: Dict) -> None:
+    for key, least in LEAST.items():
+        if key in solver and (solver[key] < least or (key in WHOLE and not isinstance(solver[key], int))):
+            raise UserError("{}: {} is {}, expected {} of at least {}".format(
+                where, key, solver[key], "a whole number" if key in WHOLE else "a number", least))
 
 
 def _settings(sections: Dict, prefix: str = "") -> List[str]:

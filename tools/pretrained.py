@@ -1,4 +1,5 @@
 """Caffemodels given from outside: what of them fits a net."""
+import warnings
 from typing import Dict, List, NamedTuple, Tuple
 
 import caffe
@@ -14,12 +15,16 @@ def read(path: str):
     """A caffemodel as Caffe's NetParameter."""
     model = caffe.proto.caffe_pb2.NetParameter()
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            # The parser only warns where a text begins like a model.
+            warnings.simplefilter("error", RuntimeWarning)
             model.ParseFromString(stream.read())
     except OSError as error:
         raise UserError("{}: {}".format(path, error.strerror)) from None
     except Exception:
         raise UserError("{}: not a caffemodel".format(path)) from None
+    if not model.layers and not model.layer:
+        raise UserError("{}: not a caffemodel".format(path))
     if model.layers and not model.layer:
         raise UserError("{}: of Caffe's format of before 2015; `upgrade_net_proto_binary {} NEW` writes one that "
                         "fits".format(path, path))

@@ -21,7 +21,7 @@ from typing import Dict, List, NamedTuple, Optional
 import caffe
 import numpy as np
 
-from data_prep import children, files, prepare, progress
+from data_prep import children, files, lmdb_io, prepare, progress
 from data_prep.errors import UserError
 from prototxt import build, nets
 from prototxt.experiment import ROOT, Experiment
@@ -30,6 +30,9 @@ from tools import caffe_log, pretrained
 # A smoothed loss this many times that of the start is an explosion, not noise.
 EXPLOSION = 1e4
 # glog's fatal lines, and the errors of our own layers.
+# Of a stack trace, which says nothing to who has no debugger.
+STACK = re.compile(r"\s*(@\s|\*\*\* Check failure)")
+INITIAL = "initial.caffemodel"
 LAST_WORDS = re.compile(r"F\d{4} |layer \S+ \(\w+\): ")
 
 
@@ -78,9 +81,17 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     texts = _definitions(experiment, data_folder, note, run)
     info = {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"],
             "weights": weights and files.digest(weights), "threads": threads, "versions": versions()}
+    existed = os.path.exists(run.folder)
     with _locked(run):
         _begin(run, info, texts)
-        _train(run, experiment.solver["max_iter"], weights, threads)
+        if weights and not run.snapshots():
+            try:
+                print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), run.path(INITIAL)))
+            except UserError:
+                if not existed:
+                    files.remove(run.folder)
+                raise
+        _train(run, experiment.solver["max_iter"], bool(weights), threads)
     return run
 
 
@@ -96,6 +107,10 @@ def _definitions(experiment: Experiment, data_folder: str, note: Dict, run: Run)
     if "val" not in note["records"]:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data_folder))
+    for split in ("train", "val"):
+        for name in os.listdir(os.path.join(data_folder, split)):
+            if os.path.isdir(os.path.join(data_folder, split, name)):
+                lmdb_io.Reader(os.path.join(data_folder, split, name)).close()
     return build.definitions(experiment, nets.prepared(data_folder, note), run.folder, run.path("scratch", "snapshot"))
 
 
@@ -121,7 +136,10 @@ def _locked(run: Run):
 
 
 def _begin(run: Run, info: Dict, texts: Dict[str, str]) -> None:
-    if os.path.exists(run.path("run.json")):
+    # Without a snapshot nothing is lost by beginning anew with other settings.
+    if not run.snapshots():
+        files.remove(run.path("caffe.log"))
+    elif os.path.exists(run.path("run.json")):
         known = run.info
         for key, value in json.loads(json.dumps(info)).items():
             if known.get(key) != value:
@@ -144,16 +162,15 @@ def _difference(one, other):
     return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
 
 
-def _train(run: Run, max_iter: int, weights: Optional[str], threads: int) -> None:
+def _train(run: Run, max_iter: int, with_weights: bool, threads: int) -> None:
     done = max(run.snapshots(), default=0)
     if done == max_iter:
         return
     command = ["caffe", "train", "-solver", run.path("solver.prototxt")]
     if done:
         command += ["-snapshot", _resumable(run, done)]
-    elif weights:
-        print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), run.path("initial.caffemodel")))
-        command += ["-weights", run.path("initial.caffemodel")]
+    elif with_weights:
+        command += ["-weights", run.path(INITIAL)]
     environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
                        GLOG_minloglevel="0")
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
@@ -193,7 +210,8 @@ def _follow(run: Run, process: subprocess.Popen, done: int, max_iter: int) -> Li
         for line in process.stderr:
             log.write(line)
             log.flush()
-            recent.append(line.strip())
+            if not STACK.match(line):
+                recent.append(line.strip())
             if LAST_WORDS.match(line):
                 fatal.append(line.strip())
             if len(written) == 2:

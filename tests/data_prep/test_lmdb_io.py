@@ -104,3 +104,12 @@ def test_records_in_any_order_fit_into_the_estimate(tmp_path):
         writer.close()
         reader = lmdb_io.Reader(str(tmp_path / str(record_bytes)))
         assert [reader[index][:8] for index in range(1500)] == [b"%08d" % index for index in range(1500)]
+
+
+def test_a_file_that_was_cut_is_named(tmp_path):
+    fill(tmp_path / "lmdb", (bytes(3000) for _ in range(100))).close()
+    path = tmp_path / "lmdb" / "data.mdb"
+    with open(str(path), "r+b") as stream:
+        stream.truncate(path.stat().st_size // 2)
+    with pytest.raises(UserError, match="lmdb: data.mdb has .* bytes, expected at least .*: the file was cut"):
+        lmdb_io.Reader(str(tmp_path / "lmdb"))

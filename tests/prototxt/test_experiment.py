@@ -109,3 +109,13 @@ def test_wrong_files_are_named(tmp_path, monkeypatch, text, said):
     with pytest.raises(UserError) as error:
         experiment.load("xie2019a/own")
     assert "own.yml" in str(error.value) and said in str(error.value)
+
+
+@pytest.mark.parametrize("change, said", [
+    ("batch_size=0", "batch_size is 0, expected a whole number of at least 1"),
+    ("max_iter=0", "max_iter is 0, expected a whole number of at least 1"),
+    ("max_iter=2.5", "max_iter is 2.5, expected a whole number"),
+    ("base_lr=-1", "base_lr is -1, expected a number of at least 0")])
+def test_solver_settings_out_of_range_are_named(change, said):
+    with pytest.raises(UserError, match="solver: " + said):
+        experiment.load("xie2019a/fer2013-toy-softmax", ["solver." + change])

@@ -6,6 +6,7 @@ import sys
 import time
 
 import caffe
+import lmdb
 import numpy as np
 import pytest
 
@@ -124,10 +125,21 @@ def test_last_good_snapshot_is_a_finite_one(tmp_path, trained):
 
 def test_caffes_last_words_are_shown(tmp_path, small):
     data = small_data.prepared(tmp_path)
-    os.unlink(os.path.join(data, "train", "gabor", "data.mdb"))
+    with lmdb.open(os.path.join(data, "train", "images"), map_size=1 << 24) as environment:
+        with environment.begin(write=True) as transaction:
+            transaction.delete(b"00000005")
     with pytest.raises(UserError) as error:
         run.train(small, data, str(tmp_path / "run"), None, threads=1)
-    assert "layer train_data (LmdbDataLayer): {}/train/gabor: no LMDB here".format(data) in str(error.value)
+    assert "layer train_data (LmdbDataLayer): {}/train/gabor does not match".format(data) in str(error.value)
+    assert "records 24 against 23" in str(error.value) and " @ " not in str(error.value)
+
+
+def test_missing_lmdb_is_named_before_anything_is_written(tmp_path, small):
+    data = small_data.prepared(tmp_path)
+    os.unlink(os.path.join(data, "train", "gabor", "data.mdb"))
+    with pytest.raises(UserError, match="train/gabor: no LMDB here"):
+        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    assert not os.path.exists(str(tmp_path / "run"))
 
 
 def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, small):
@@ -180,3 +192,20 @@ def test_weights_equal_pycaffes_reading(trained):
     net = caffe.Net(trained.path("deploy.prototxt"), caffe.TEST, weights=trained.caffemodel())
     model = {layer.name: layer for layer in pretrained.read(trained.caffemodel()).layer}
     np.testing.assert_array_equal(net.params["fc2"][0].data.ravel(), np.float32(model["fc2"].blobs[0].data))
+
+
+def test_wrong_weights_leave_no_folder(tmp_path, data, small):
+    (tmp_path / "w.caffemodel").write_text("text")
+    with pytest.raises(UserError, match="w.caffemodel: not a caffemodel"):
+        run.train(small, data, str(tmp_path / "run"), str(tmp_path / "w.caffemodel"), threads=1)
+    assert os.listdir(str(tmp_path)) == ["w.caffemodel"]
+
+
+def test_a_run_without_a_snapshot_may_begin_anew_with_other_settings(tmp_path, data):
+    from prototxt import experiment
+    from tests.tools.conftest import SMALL
+    name, folder = "xie2019a/fer2013-toy-center-gabor", str(tmp_path / "run")
+    with pytest.raises(UserError, match="the loss is"):
+        run.train(experiment.load(name, SMALL + ["solver.base_lr=1e12", "solver.snapshot=0"]), data, folder, None, 1)
+    trained = run.train(experiment.load(name, SMALL), data, folder, None, threads=1)
+    assert trained.snapshots() == [4, 8, 12]
