@@ -19,8 +19,9 @@ COLUMNS = ("path", "row", "label", "class_name", "subject", "sequence", "frame",
 class Face(NamedTuple):
     """One row of the manifest.
 
-    path: image file, or the CSV file that holds the image, relative to the data set's root.
-    row: line of a CSV source that holds the image (the header is line 1), None for an image file.
+    path: image file, or the CSV file or video that holds the image, relative to the data set's root.
+    row: line of a CSV source that holds the image (the header is line 1), or frame of a video (from 1); None for an
+    image file.
     label: class index from 0; class_name: its name. A frame that only serves as a neutral reference carries
     those of its sequence.
     subject, sequence: empty where the data set has none. A sequence is one unit of evaluation.

@@ -1,7 +1,7 @@
 """What every data set's module must have."""
 import pytest
 
-from data_prep import datasets
+from data_prep import crops, datasets
 
 ALL = [(name, key) for name in datasets.NAMES for key in datasets.module(name).PROTOCOLS]
 
@@ -14,7 +14,7 @@ def test_protocol(name, key):
     assert len(set(protocol.classes)) == len(protocol.classes)
     assert set(protocol.counts) <= ({"images", "units", "subjects"} if protocol.folds else {"train", "val", "test"})
     assert not protocol.pairs or protocol.folds
-    assert "-" not in key
+    assert "-" not in key and protocol.crops in crops.SETS
 
 
 def test_default_protocol_is_the_first():
