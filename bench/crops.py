@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as folder:
         faces = write_images(folder, options.images)
         dataset = Dataset("bench", ("a",), faces, lambda face: read_image(os.path.join(folder, face.path)))
         rates = {"convert_imageset": [], "one crop": [], "ten crops": []}

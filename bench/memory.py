@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[500, 2000])
     options = parser.parse_args()
     for count in options.images:
-        with tempfile.TemporaryDirectory(dir=".") as folder:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as folder:
             began = time.time()
             peak = of_preparation(folder, count)
             print("{:>8} images: {:.0f} MB at the peak, {:.0f} s".format(count, peak / 1e6, time.time() - began))

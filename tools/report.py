@@ -80,6 +80,14 @@ def _curves(run: Run) -> Dict:
     return caffe_log.curves(path) if os.path.exists(path) else {}
 
 
+def _over_branches(found: Dict, name: str) -> List:
+    """[(iteration, value)] of an output; where a net of several branches has it with suffixes, their mean."""
+    if name in found:
+        return found[name]
+    branches = [points for key, points in found.items() if key.startswith(name + "_")]
+    return [(same[0][0], sum(value for _, value in same) / len(same)) for same in zip(*branches)]
+
+
 def _samples(run: Run, split: str):
     """The surest right decisions and the surest wrong ones, one after the other class."""
     note = prepare.read_note(run.info["data"])
@@ -131,8 +139,9 @@ def curves(runs: Sequence[Run]) -> str:
                 (loss, "train softmax_loss", dict(linewidth=0.9, alpha=0.55), title + ", training batch"),
                 (loss, "val softmax_loss", dict(marker="o", markersize=3), title + ", validation"),
                 (accuracy, "val accuracy", dict(marker="o", markersize=3), title)):
-            if name in found:
-                iterations, values = zip(*found[name])
+            points = _over_branches(found, name)
+            if points:
+                iterations, values = zip(*points)
                 axes.plot(iterations, np.array(values) * (100 if axes is accuracy else 1),
                           color=color, label=label, **style)
     for axes, what in ((loss, "softmax loss"), (accuracy, "validation accuracy of single images, %")):

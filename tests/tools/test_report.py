@@ -59,3 +59,11 @@ def test_samples_take_turns_among_classes():
     assert len(chosen) == report.FACES
     assert [d.label for d in chosen[:4]] == [0, 1, 2, 0]
     assert chosen[0].probabilities[0] == 1
+
+
+def test_branches_are_drawn_as_their_mean():
+    found = {"train softmax_loss_gsf": [(0, 2.0), (20, 1.0)], "train softmax_loss_sift": [(0, 4.0), (20, 2.0)],
+             "val accuracy": [(20, 0.5)], "val accuracy_gsf": [(20, 0.1)]}
+    assert report._over_branches(found, "train softmax_loss") == [(0, 3.0), (20, 1.5)]
+    assert report._over_branches(found, "val accuracy") == [(20, 0.5)]
+    assert report._over_branches(found, "val softmax_loss") == []
