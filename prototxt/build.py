@@ -15,7 +15,7 @@ from google.protobuf import text_format
 
 from data_prep import crops, datasets, files
 from data_prep.errors import UserError
-from prototxt import nets
+from prototxt import backbones, nets, parts
 from prototxt.experiment import ROOT, Experiment, load, names
 
 FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
@@ -25,7 +25,7 @@ FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
 
-def definitions(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix: str) -> Dict[str, str]:
+def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str) -> Dict[str, str]:
     """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it.
 
     Raises UserError where the loss weights are adaptive: a definition has one choice of them,
@@ -41,18 +41,18 @@ def definitions(experiment: Experiment, data: nets.Data, folder: str, snapshot_p
 
 def _text(proto) -> str:
     """Caffe's text format; a net has one line a layer."""
-    if not isinstance(proto, nets.NetParameter):
+    if not isinstance(proto, parts.NetParameter):
         return text_format.MessageToString(proto, float_format=".8g")
     return "".join(['name: "{}"\n'.format(proto.name)] + ["layer {{ {} }}\n".format(
         text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
 
 
-def solver(experiment: Experiment, data: nets.Data, folder: str, snapshot_prefix: str):
+def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str):
     """Caffe's SolverParameter. Each test sees the validation part once where it fits in whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}
     count = data.counts["val"]
     return caffe.proto.caffe_pb2.SolverParameter(
-        net=folder + "/train_val.prototxt", test_iter=[-(-count // nets.test_batch(count))],
+        net=folder + "/train_val.prototxt", test_iter=[-(-count // parts.test_batch(count))],
         test_initialization=False, snapshot_prefix=snapshot_prefix,
         solver_mode=caffe.proto.caffe_pb2.SolverParameter.CPU, **settings)
 
@@ -69,7 +69,7 @@ def committed(name: str) -> Dict[str, str]:
     return {"{}/{}".format(folder, file): text for file, text in texts.items()}
 
 
-def expected(experiment: Experiment) -> nets.Data:
+def expected(experiment: Experiment) -> parts.Data:
     """What is published of an experiment's data; of a set with folds: the first."""
     protocol = datasets.protocol(experiment.data)
     root, images = "data/" + experiment.data, protocol.counts
@@ -78,7 +78,7 @@ def expected(experiment: Experiment) -> nets.Data:
         images = {"train": round((protocol.folds - 2) * share), "val": round(share), "test": round(share)}
         root += "/fold01"
     counts = {split: count * crops.SETS[protocol.crops].count(split, "peak") for split, count in images.items()}
-    return nets.Data(root, len(protocol.classes), counts, nets.BACKBONES[experiment.net].shape,
+    return parts.Data(root, len(protocol.classes), counts, backbones.BACKBONES[experiment.net].shape,
                      CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))
 
 

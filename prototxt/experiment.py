@@ -33,7 +33,7 @@ LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snap
 class Experiment(NamedTuple):
     """name: "<paper>/<experiment>"; title: for tables; source: where the paper has it; data: data set;
     net: the backbone's name; losses: what is added to softmax, name -> settings; head: what follows the backbone
-    (`nets.branches` and on); weighting: of adaptive loss weights ([xie2019a] Eq. (10) and (11)), empty where they
+    (`xie.branches` and on); weighting: of adaptive loss weights ([xie2019a] Eq. (10) and (11)), empty where they
     are fixed; solver: Caffe's settings and `batch_size`."""
 
     name: str

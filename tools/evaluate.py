@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep import files, lmdb_io, manifest, prepare, progress, records
 from data_prep.errors import UserError
-from prototxt import nets
+from prototxt import parts
 from tools.run import Run
 
 BATCH = 100
@@ -80,7 +80,7 @@ def predict(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
             net.blobs["data"].reshape(size, *net.blobs["data"].shape[1:])
             for row in range(size):
                 net.blobs["data"].data[row] = next(images)
-            net.blobs["data"].data[...] = (net.blobs["data"].data - nets.MEAN) * nets.SCALE
+            net.blobs["data"].data[...] = (net.blobs["data"].data - parts.MEAN) * parts.SCALE
             probabilities[start:start + size] = net.forward()["prob"].reshape(size, -1)
             bar.update(size)
     return probabilities

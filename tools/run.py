@@ -23,7 +23,7 @@ import numpy as np
 
 from data_prep import children, files, lmdb_io, prepare, progress
 from data_prep.errors import UserError
-from prototxt import build, nets
+from prototxt import backbones, build, parts, xie
 from prototxt.experiment import ROOT, Experiment
 from tools import caffe_log, pretrained
 
@@ -96,12 +96,12 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
 
 
 def _definitions(experiment: Experiment, data_folder: str, note: Dict, run: Run) -> Dict[str, str]:
-    shape = nets.BACKBONES[experiment.net].shape
+    shape = backbones.BACKBONES[experiment.net].shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
             data_folder, "x".join(map(str, note["shape"])), experiment.net, "x".join(map(str, shape))))
     for loss in experiment.losses:
-        if loss in nets.FEATURES and loss not in note["features"]:
+        if loss in xie.FEATURES and loss not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
                 data_folder, loss, experiment.name, ", ".join(note["features"]) or "none"))
     if "val" not in note["records"]:
@@ -111,7 +111,7 @@ def _definitions(experiment: Experiment, data_folder: str, note: Dict, run: Run)
         for name in os.listdir(os.path.join(data_folder, split)):
             if os.path.isdir(os.path.join(data_folder, split, name)):
                 lmdb_io.Reader(os.path.join(data_folder, split, name)).close()
-    return build.definitions(experiment, nets.prepared(data_folder, note), run.folder, run.path("scratch", "snapshot"))
+    return build.definitions(experiment, parts.prepared(data_folder, note), run.folder, run.path("scratch", "snapshot"))
 
 
 def versions() -> Dict[str, str]:

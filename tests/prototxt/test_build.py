@@ -5,7 +5,7 @@ import caffe
 import pytest
 from google.protobuf import text_format
 
-from prototxt import build, experiment, nets
+from prototxt import build, experiment, parts
 from tests import small_data
 
 NAMES = build.committed_names()
@@ -37,7 +37,7 @@ def test_committed_text_is_caffes_and_hangs_together(name):
     assert parsed(solver, caffe.proto.caffe_pb2.SolverParameter()).net == train_val
     for path, phase in ((train_val, caffe.TRAIN), (train_val, caffe.TEST), (deploy, caffe.TEST)):
         known, layers = set(), []
-        for layer in parsed(path, nets.NetParameter()).layer:
+        for layer in parsed(path, parts.NetParameter()).layer:
             if layer.include and layer.include[0].phase != phase:
                 continue
             assert set(layer.bottom) <= known, (path, layer.name)
@@ -57,7 +57,7 @@ def test_adaptive_weights_have_the_nets_of_fixed_ones():
 
 
 def test_toy_net_has_the_papers_shapes(tmp_path):
-    data = nets.Data("unused", 7, {"train": 10, "val": 10, "test": 10}, (1, 48, 48))
+    data = parts.Data("unused", 7, {"train": 10, "val": 10, "test": 10}, (1, 48, 48))
     text = build.definitions(experiment.load("xie2019a/fer2013-toy-softmax"), data, "f", "s")["deploy.prototxt"]
     (tmp_path / "deploy.prototxt").write_text(text)
     net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
@@ -70,7 +70,7 @@ def test_toy_net_has_the_papers_shapes(tmp_path):
 
 
 def parameters(name, *changes):
-    data = nets.Data("data", 7, {"train": 1000, "val": 90, "test": 10}, (1, 48, 48))
+    data = parts.Data("data", 7, {"train": 1000, "val": 90, "test": 10}, (1, 48, 48))
     texts = build.definitions(experiment.load(name, changes), data, "run", "snap")
     net, solver = caffe.proto.caffe_pb2.NetParameter(), caffe.proto.caffe_pb2.SolverParameter()
     text_format.Merge(texts["train_val.prototxt"], net)
@@ -103,9 +103,9 @@ def test_softmax_alone_reads_no_features():
 @pytest.mark.parametrize("count, batch, iterations", [(3589, 97, 37), (700, 100, 7), (90, 90, 1), (97, 97, 1),
                                                       (3583, 100, 36), (10, 100, 1)])
 def test_validation_is_seen_once_where_it_divides(count, batch, iterations):
-    data = nets.Data("data", 7, {"train": 10, "val": count, "test": 10}, (1, 48, 48))
+    data = parts.Data("data", 7, {"train": 10, "val": count, "test": 10}, (1, 48, 48))
     chosen = experiment.load("xie2019a/fer2013-toy-softmax")
-    assert nets.test_batch(count) == batch
+    assert parts.test_batch(count) == batch
     assert list(build.solver(chosen, data, "run", "snap").test_iter) == [iterations]
 
 

@@ -9,7 +9,7 @@ from caffe import layers as L
 
 from data_prep import prepare
 from data_prep.errors import UserError
-from prototxt import backbones, build, experiment, nets
+from prototxt import backbones, build, experiment, nets, parts
 from tests import numeric, small_data
 
 TOYS = [name for name in experiment.names() if "fer2013-toy" in name]
@@ -26,7 +26,7 @@ def net_of(folder, proto, phase=caffe.TEST):
 
 def without_lmdbs(experiment_, classes, batch):
     """The training net on blobs to be filled."""
-    data = nets.Data("data", classes, {"train": 10, "val": 10}, nets.BACKBONES[experiment_.net].shape,
+    data = parts.Data("data", classes, {"train": 10, "val": 10}, backbones.BACKBONES[experiment_.net].shape,
                      range(1, classes + 1))
     proto = nets.train_val(experiment_, data)
     layers = [layer for layer in proto.layer if layer.name not in ("train_data", "val_data")]
@@ -165,7 +165,7 @@ def test_normalisation(tmp_path, normalize, top):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = small_data.prepared(tmp_path_factory.mktemp("data"), features=("gabor", "gsf", "sift"))
-    return nets.prepared(root, prepare.read_note(root))
+    return parts.prepared(root, prepare.read_note(root))
 
 
 @pytest.mark.parametrize("changes", [[], ["head.class_weights=inverse"]])
@@ -224,7 +224,7 @@ def test_face_resnet_trains_from_the_face_model_with_plain_caffe(tmp_path, name)
     root = str(tmp_path / "data")
     note = prepare.prepare(prepare.Settings("fer2013", source, "xie2019a", features=["gsf", "sift"]), root, processes=1)
     chosen = load(name, "solver.batch_size=2", "solver.max_iter=2", "solver.display=1")
-    for file, text in build.definitions(chosen, nets.prepared(root, note), str(tmp_path), str(tmp_path / "w")).items():
+    for file, text in build.definitions(chosen, parts.prepared(root, note), str(tmp_path), str(tmp_path / "w")).items():
         (tmp_path / file).write_text(text)
     base = net_of(tmp_path, backbones.alone("face_base"))
     base.save(str(tmp_path / "face_model.caffemodel"))

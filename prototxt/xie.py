@@ -1,0 +1,176 @@
+"""The nets of [xie2019a]: a backbone, FC1 and FC2, and the feature losses on their inputs."""
+from typing import List, NamedTuple, Sequence
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+
+from data_prep.errors import UserError
+from prototxt.backbones import BACKBONES, inner_product
+from prototxt.experiment import Experiment
+from prototxt.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, test_batch
+
+# Handcrafted features on x, FC1's output: blocks a side, each with a value less than there are classes.
+GRIDS = {"gsf": 8, "sift": 7}
+# All handcrafted features. GABOR is on z, FC1's input.
+FEATURES = ("gabor",) + tuple(GRIDS)
+# Added to |x|^2, in units of the scale: a zero vector is normalised to 0.
+EPSILON = 1e-10
+
+
+class Branch(NamedTuple):
+    """FC1 and FC2 on z. suffix: of its layers' names; features: of the blocks that x consists of, in order."""
+
+    suffix: str
+    features: Sequence[str]
+
+    def widths(self, classes: int) -> List[int]:
+        """Of the blocks. Without a feature loss on it, x has the width of GSF."""
+        return [GRIDS[feature] ** 2 * (classes - 1) for feature in self.features or ("gsf",)]
+
+
+def branches(experiment: Experiment) -> List[Branch]:
+    """[xie2019a] Fig. 4: "single" has one, where GSF and SIFT share x = (x_gsf, x_sift), the alternative loss;
+    "branched" has one for each of the two."""
+    features = [feature for feature in GRIDS if feature in experiment.losses]
+    if experiment.head["structure"] == "branched":
+        return [Branch("_" + feature, (feature,)) for feature in features]
+    return [Branch("", features)]
+
+
+def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    backbone = BACKBONES[experiment.net]
+    backbone.build(net)
+    for branch in branches(experiment):
+        net["fc1" + branch.suffix] = inner_product(net[backbone.output], sum(branch.widths(data.classes)))
+        _normalize(net, branch, **experiment.head)
+        net["fc2" + branch.suffix] = inner_product(net[fc2_input(experiment, branch)], data.classes)
+
+
+def fc2_input(experiment: Experiment, branch: Branch) -> str:
+    """The blob that is FC2's input, on which center, GSF and SIFT loss are imposed."""
+    return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + branch.suffix
+
+
+def _normalize(net: caffe.NetSpec, branch: Branch, normalize: str, scale: float, **_) -> None:
+    """L2-constrained features ([xie2019a] ref. [40]): x = scale * FC1 / |FC1|."""
+    if normalize == "none":
+        return
+    learned = normalize == "learned"
+    fc1 = net["fc1" + branch.suffix]
+    square = net["square" + branch.suffix] = L.Reduction(fc1, operation=P.Reduction.SUMSQ, axis=1)
+    inverse = net["inverse" + branch.suffix] = L.Power(
+        square, power=-0.5, scale=1 if learned else scale ** -2, shift=EPSILON)
+    net["normalized" + branch.suffix] = L.Scale(fc1, inverse, axis=0)
+    if learned:
+        net["scaled" + branch.suffix] = L.Scale(
+            net["normalized" + branch.suffix], axis=0, num_axes=0, filler=dict(type="constant", value=scale),
+            param=dict(lr_mult=1, decay_mult=0))
+
+
+def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    features = [name for name in FEATURES if name in experiment.losses]
+    tops = python_layer("train_data", "lmdb_data", "LmdbDataLayer", ntop=2 + len(features), stateful=True,
+                        images=data.lmdb("train", "images"),
+                        features=[data.lmdb("train", name) for name in features],
+                        batch_size=experiment.solver["batch_size"], mean=MEAN, scale=SCALE)
+    for name, top in zip(["data", "label"] + features, tops):
+        net[name] = top
+
+
+def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    """Of each branch: Eq. (1), or Eq. (14) with class weights."""
+    weighted = experiment.head["class_weights"] == "inverse"
+    if weighted:
+        if len(data.class_counts) != data.classes:
+            raise UserError("{}: class weights need the training samples of each of {} classes, not of {}".format(
+                experiment.name, data.classes, len(data.class_counts)))
+        net.class_weights = python_layer("class_weights", "class_weights", "ClassWeightsLayer",
+                                         counts=list(data.class_counts))
+    for branch in branches(experiment):
+        fc2 = net["fc2" + branch.suffix]
+        net["softmax_loss" + branch.suffix] = L.InfogainLoss(
+            fc2, net.label, net.class_weights) if weighted else L.SoftmaxWithLoss(fc2, net.label)
+
+
+def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    if "center" in experiment.losses:
+        for branch in branches(experiment):
+            _center_loss(net, experiment, data, branch)
+    if "gabor" in experiment.losses:
+        _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
+    for branch in branches(experiment):
+        x, blocks = net[fc2_input(experiment, branch)], branch.features
+        parts = [x]
+        if len(blocks) > 1:
+            widths = branch.widths(data.classes)
+            parts = L.Slice(x, ntop=len(blocks), axis=1, slice_point=[
+                sum(widths[:number]) for number in range(1, len(widths))])
+            for feature, part in zip(blocks, parts):
+                net["x_" + feature] = part
+        for feature, part in zip(blocks, parts):
+            _feature_loss(net, experiment, data, feature, part)
+
+
+def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, branch: Branch) -> None:
+    settings = dict(experiment.losses["center"])
+    name = "center_loss" + branch.suffix
+    net[name] = python_layer(
+        name, "center_loss", "CenterLossLayer", net[fc2_input(experiment, branch)], net.label,
+        loss_weight=settings.pop("weight"), classes=data.classes, seed=experiment.solver["random_seed"], **settings)
+
+
+def _feature_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, feature: str, blob) -> None:
+    settings = dict(experiment.losses[feature])
+    name = feature + "_loss"
+    net[name] = python_layer(
+        name, "feature_loss", "FeatureLossLayer", blob, net[feature], stateful=True,
+        loss_weight=settings.pop("weight"), epoch_size=data.counts["train"], **settings)
+
+
+def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    """The net that trains, and the one that the solver tests on the validation part.
+
+    `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
+    """
+    train = caffe.NetSpec()
+    _train_data(train, experiment, data)
+    _body(train, experiment, data)
+    _softmax_loss(train, experiment, data)
+    _train_losses(train, experiment, data)
+
+    val = caffe.NetSpec()
+    val.data, val.label = L.Data(
+        name="val_data", ntop=2, source=data.lmdb("val", "images"), backend=P.Data.LMDB,
+        batch_size=test_batch(data.counts["val"]), transform_param=dict(mean_value=MEAN, scale=SCALE))
+    _body(val, experiment, data)
+    _softmax_loss(val, experiment, data)
+    several = branches(experiment)
+    if len(several) == 1:
+        val.accuracy = L.Accuracy(val.fc2, val.label)
+    else:
+        for branch in several:
+            val["accuracy" + branch.suffix] = L.Accuracy(val["fc2" + branch.suffix], val.label)
+        _probabilities(val, several)
+        val.accuracy = L.Accuracy(val.prob, val.label)
+    return merge(experiment.name, train.to_proto(), val.to_proto())
+
+
+def _probabilities(net: caffe.NetSpec, several: Sequence[Branch]) -> None:
+    """prob: [xie2019a] II-D, the average of the branches' probabilities."""
+    for branch in several:
+        net["prob" + branch.suffix] = L.Softmax(net["fc2" + branch.suffix])
+    if len(several) > 1:
+        net.prob = L.Eltwise(*(net["prob" + branch.suffix] for branch in several), operation=P.Eltwise.SUM,
+                             coeff=[1 / len(several)] * len(several))
+
+
+def deploy(experiment: Experiment, data: Data) -> NetParameter:
+    """The net that predicts: `data` in, `prob` out."""
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    _body(net, experiment, data)
+    _probabilities(net, branches(experiment))
+    proto = net.to_proto()
+    proto.name = experiment.name
+    return proto
