@@ -12,6 +12,8 @@ PR_SET_PDEATHSIG = 1
 F_SETPIPE_SZ = 1031
 # What Linux lets everybody have: a default pipe of 64 KiB holds one face, and each side waits for the other.
 PIPE_BYTES = 1 << 20
+# Which of its parent's children this process is.
+number = 0
 
 
 def die_with_parent() -> None:
@@ -30,12 +32,12 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
     processes = max(1, min(processes, len(jobs)))
     children, connections = [], []
     try:
-        for number in range(processes):
+        for index in range(processes):
             ours, theirs = context.Pipe(duplex=False)
             with contextlib.suppress(OSError):  # a user may have many pipes open
                 fcntl.fcntl(theirs.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
             child = context.Process(target=_run, daemon=True,
-                                    args=(theirs, start, arguments, work, jobs[number::processes]))
+                                    args=(theirs, index, start, arguments, work, jobs[index::processes]))
             child.start()
             theirs.close()
             children.append(child)
@@ -56,7 +58,9 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
             connection.close()
 
 
-def _run(connection, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> None:
+def _run(connection, index: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> None:
+    global number
+    number = index
     die_with_parent()
     # Ctrl-C is for the parent, which ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -25,8 +25,10 @@ FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
 
-def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str) -> Dict[str, str]:
-    """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it.
+def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str,
+                tested: bool = True) -> Dict[str, str]:
+    """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it; tested: whether the
+    solver looks at the validation part.
 
     Raises UserError where the loss weights are adaptive: a definition has one choice of them,
     `experiment.weighted(gsf=..., sift=...)`.
@@ -35,11 +37,11 @@ def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_
         raise UserError("{}: its loss weights are adaptive, so it takes many trainings in turn".format(experiment.name))
     texts = {"train_val.prototxt": nets.train_val(experiment, data),
              "deploy.prototxt": nets.deploy(experiment, data),
-             "solver.prototxt": solver(experiment, data, folder, snapshot_prefix)}
-    return {name: _text(proto) for name, proto in texts.items()}
+             "solver.prototxt": solver(experiment, data, folder, snapshot_prefix, tested)}
+    return {name: text(proto) for name, proto in texts.items()}
 
 
-def _text(proto) -> str:
+def text(proto) -> str:
     """Caffe's text format; a net has one line a layer."""
     if not isinstance(proto, parts.NetParameter):
         return text_format.MessageToString(proto, float_format=".8g")
@@ -47,13 +49,15 @@ def _text(proto) -> str:
         text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
 
 
-def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str):
+def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
     """Caffe's SolverParameter. Each test sees the validation part once where it fits in whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}
-    count = data.counts["val"]
+    if tested:
+        settings["test_iter"] = [-(-data.counts["val"] // parts.test_batch(data.counts["val"]))]
+    else:
+        del settings["test_interval"]
     return caffe.proto.caffe_pb2.SolverParameter(
-        net=folder + "/train_val.prototxt", test_iter=[-(-count // parts.test_batch(count))],
-        test_initialization=False, snapshot_prefix=snapshot_prefix,
+        net=folder + "/train_val.prototxt", test_initialization=False, snapshot_prefix=snapshot_prefix,
         solver_mode=caffe.proto.caffe_pb2.SolverParameter.CPU, **settings)
 
 

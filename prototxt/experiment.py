@@ -50,6 +50,13 @@ class Experiment(NamedTuple):
     def paper(self) -> str:
         return self.name.split("/")[0]
 
+    @property
+    def iterations(self) -> int:
+        """Of the whole training."""
+        if self.weighting:
+            return self.weighting["rounds"] * self.weighting["restart_iterations"]
+        return self.solver["max_iter"]
+
     def weighted(self, **factors: float) -> "Experiment":
         """With fixed weights, multiplied by lambda_1 and lambda_2 of [xie2019a] Eq. (9), given by the losses' names."""
         return self._replace(weighting={}, losses={
@@ -98,6 +105,8 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     both = sections["weighting"] or sections["head"].get("structure") == "branched"
     if both and not {"gsf", "sift"} <= set(losses):
         raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
+    if sections["weighting"] and sections["solver"].get("lr_policy") != "fixed":
+        raise UserError("{}: adaptive weights need lr_policy fixed, since each round begins anew".format(path))
     return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections)
 
 

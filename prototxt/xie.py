@@ -1,5 +1,6 @@
 """The nets of [xie2019a]: a backbone, FC1 and FC2, and the feature losses on their inputs."""
-from typing import List, NamedTuple, Sequence
+import itertools
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import caffe
 from caffe import layers as L
@@ -38,13 +39,42 @@ def branches(experiment: Experiment) -> List[Branch]:
     return [Branch("", features)]
 
 
-def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, only: Optional[str] = None) -> None:
     backbone = BACKBONES[experiment.net]
     backbone.build(net)
     for branch in branches(experiment):
         net["fc1" + branch.suffix] = inner_product(net[backbone.output], sum(branch.widths(data.classes)))
         _normalize(net, branch, **experiment.head)
-        net["fc2" + branch.suffix] = inner_product(net[fc2_input(experiment, branch)], data.classes)
+        x = net[fc2_input(experiment, branch)]
+        if only:
+            x = net.masked = _masked(net, x, branch, data, only)
+        net["fc2" + branch.suffix] = inner_product(x, data.classes)
+
+
+def _masked(net: caffe.NetSpec, x, branch: Branch, data: Data, only: str):
+    """Fig. 4 (c), (d): x with all but one block set to 0, so that FC2's weights on them count for nothing."""
+    blocks = _blocks(net, x, branch, data)
+    return L.Concat(*(block if feature == only else L.Power(block, scale=0) for feature, block in blocks.items()))
+
+
+def _blocks(net: caffe.NetSpec, x, branch: Branch, data: Data) -> Dict[str, caffe.net_spec.Top]:
+    """Feature -> its block of x."""
+    if len(branch.features) == 1:
+        return {branch.features[0]: x}
+    ends = list(itertools.accumulate(branch.widths(data.classes)))
+    blocks = dict(zip(branch.features, L.Slice(x, ntop=len(ends), axis=1, slice_point=ends[:-1])))
+    for feature, block in blocks.items():
+        net["x_" + feature] = block
+    return blocks
+
+
+def readings(experiment: Experiment) -> Dict[str, Tuple[str, str]]:
+    """Feature -> blobs of a deploy net with adaptive weights: the feature's block of x, and the probabilities that
+    Eq. (11) judges it by; of the alternative loss in the net with `only` this feature."""
+    several = branches(experiment)
+    if len(several) == 1:
+        return {feature: ("x_" + feature, "prob") for feature in several[0].features}
+    return {branch.features[0]: (fc2_input(experiment, branch), "prob" + branch.suffix) for branch in several}
 
 
 def fc2_input(experiment: Experiment, branch: Branch) -> str:
@@ -100,16 +130,9 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     if "gabor" in experiment.losses:
         _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
     for branch in branches(experiment):
-        x, blocks = net[fc2_input(experiment, branch)], branch.features
-        parts = [x]
-        if len(blocks) > 1:
-            widths = branch.widths(data.classes)
-            parts = L.Slice(x, ntop=len(blocks), axis=1, slice_point=[
-                sum(widths[:number]) for number in range(1, len(widths))])
-            for feature, part in zip(blocks, parts):
-                net["x_" + feature] = part
-        for feature, part in zip(blocks, parts):
-            _feature_loss(net, experiment, data, feature, part)
+        if branch.features:
+            for feature, block in _blocks(net, net[fc2_input(experiment, branch)], branch, data).items():
+                _feature_loss(net, experiment, data, feature, block)
 
 
 def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, branch: Branch) -> None:
@@ -165,11 +188,12 @@ def _probabilities(net: caffe.NetSpec, several: Sequence[Branch]) -> None:
                              coeff=[1 / len(several)] * len(several))
 
 
-def deploy(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that predicts: `data` in, `prob` out."""
+def deploy(experiment: Experiment, data: Data, only: Optional[str] = None) -> NetParameter:
+    """The net that predicts: `data` in, `prob` out. only: of the alternative loss, the one feature whose block of x
+    is not masked."""
     net = caffe.NetSpec()
     net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
-    _body(net, experiment, data)
+    _body(net, experiment, data, only)
     _probabilities(net, branches(experiment))
     proto = net.to_proto()
     proto.name = experiment.name

@@ -74,13 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--features", nargs="+", choices=features.NAMES, help="(default: all that the folder has)")
     sub.add_argument("--limit", type=at_least(1), help="of training images")
 
-    sub = add("train", _train, "Train an experiment, or go on where RUN stopped.",
-              "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax")
+    sub = add("train", _train, "Train an experiment (of data with folds: each fold), or go on where RUN stopped.",
+              "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax\n"
+              "  ./fer train xie2019a/ckplus-alaw --data data/ckplus-xie2019a --out runs/alaw "
+              "--weights models/face_model.caffemodel\n"
+              "  ./fer train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10")
     sub.add_argument("experiment", help="one of: " + ", ".join(experiment.names()))
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     sub.add_argument("--weights", help="caffemodel to begin with")
-    sub.add_argument("--threads", type=at_least(1), help="of BLAS (default: the run's, or one a core)")
+    sub.add_argument("--seeds", type=at_least(0), nargs="+", default=[], metavar="SEED",
+                     help="train once with each: RUN/seed01 ...")
+    sub.add_argument("--processes", type=at_least(1), default=_cores(),
+                     help="trainings side by side: folds, seeds, trials of adaptive weights (default: one a core)")
+    sub.add_argument("--threads", type=at_least(1),
+                     help="of BLAS (default: the run's; of a new one, one a core, or 1 where several run)")
+    sub.add_argument("--gpu", metavar="IDS", help="as `caffe train -gpu` has it; Debian's Caffe is CPU-only")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
@@ -136,21 +145,28 @@ def _features(options) -> int:
 
 
 def _train(options) -> int:
-    from tools import run
+    from tools import groups
     if options.weights and not os.path.exists(options.weights):
         raise UserError("{}: no such file".format(options.weights))
     chosen = experiment.load(options.experiment, options.set)
-    trained = run.train(chosen, options.data, options.out, options.weights, options.threads or run.Run(
-        options.out).threads(_cores()))
-    print("trained: {}".format(trained.caffemodel()))
+    trained = groups.train(chosen, options.data, options.out, options.weights, options.seeds, options.threads,
+                           options.gpu, options.processes)
+    for run in groups.runs(trained):
+        print("trained: {}".format(run.caffemodel()))
     return 0
 
 
 def _evaluate(options) -> int:
-    from tools import evaluate, run
-    metrics = evaluate.evaluate(run.Run(os.path.abspath(options.run)), options.split)
-    print("{}: {} of {} {}s right, {:.2f}%".format(
-        options.split, metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"]))
+    from tools import groups
+    metrics = groups.evaluate_all(groups.open_(options.run), options.split)
+    print("{}: {}{} of {} {}s right, {:.2f}%{}".format(
+        options.split, "".join("{name} {correct}/{total}, ".format(**one) for one in metrics.get("seeds", [])),
+        metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"],
+        " (deviation {:.2f})".format(100 * metrics["deviation"]) if "deviation" in metrics else ""))
+    for fold in metrics["folds"]:
+        print("{name}: {correct} of {total}".format(**fold))
+    for feature, alone in metrics.get("alone", {}).items():
+        print("{}: {correct} of {total} by the {} loss alone".format(options.split, feature, **alone))
     own = metrics["without_copies"]
     if own["total"] != metrics["total"]:
         print("{}: {} of {} without copies of training images, {:.2f}%".format(

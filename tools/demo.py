@@ -1,11 +1,11 @@
 """The main job on drawn faces: what the handcrafted feature loss does to the toy net ([xie2019a] III-B)."""
-import concurrent.futures
 import os
 from typing import Dict
 
-from data_prep import files, prepare
+from data_prep import children, files, prepare
 from prototxt import experiment
 from tools import evaluate, report, run
+from tools.segments import Engine
 
 EXPERIMENTS = ("xie2019a/synthetic-toy-softmax", "xie2019a/synthetic-toy-center-gabor")
 
@@ -15,10 +15,8 @@ def demo(folder: str, cores: int) -> None:
     data = os.path.join(folder, "data")
     prepare.prepare(prepare.Settings("synthetic", None), data, cores)
     # One thread each, side by side: faster than two threads, one after the other.
-    with concurrent.futures.ThreadPoolExecutor(min(cores, len(EXPERIMENTS))) as pool:
-        runs = list(pool.map(lambda name: run.train(
-            experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, threads=1),
-            EXPERIMENTS))
+    runs = list(children.in_order(cores, lambda: None, (), lambda name: run.train(
+        experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1)), EXPERIMENTS))
     print("{:<28}{:>20}{:>20}".format("loss", "validation", "test"))
     for trained in runs:
         print("{:<28}{:>20}{:>20}".format(trained.info["experiment"]["title"], *(

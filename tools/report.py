@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_prep import files, lmdb_io, prepare, records
-from tools import caffe_log, evaluate
+from tools import caffe_log, decisions, evaluate, segments
 from tools.run import Run
 
 FACES = 14
@@ -55,13 +55,13 @@ def page(runs: Sequence[Run]) -> str:
 
 
 def _section(run: Run) -> Section:
-    info = run.info
+    info, last = run.info, segments.chain(run)[-1].segment
     metrics = {split: _metrics(run, split) for split in ("val", "test")}
     shown = next((split for split in ("test", "val") if metrics[split]), None)
     right, wrong = _samples(run, shown) if shown else ([], [])
     return Section(info["experiment"]["title"], run.folder, info, metrics,
                    confusion_matrix(metrics[shown]) if shown else None, right, wrong,
-                   _text(run.path("train_val.prototxt")), _text(run.path("solver.prototxt")),
+                   *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
                    {name: points[-1][1] for name, points in _curves(run).items()})
 
 
@@ -76,8 +76,13 @@ def _text(path: str) -> str:
 
 
 def _curves(run: Run) -> Dict:
-    path = run.path("caffe.log")
-    return caffe_log.curves(path) if os.path.exists(path) else {}
+    """Of all its segments, over the run's iterations; see `caffe_log.curves`."""
+    found: Dict[str, List] = {}
+    for segment, start, _ in segments.chain(run):
+        path = segment.path("caffe.log")
+        for name, points in (caffe_log.curves(path) if os.path.exists(path) else {}).items():
+            found.setdefault(name, []).extend((start + iteration, value) for iteration, value in points)
+    return found
 
 
 def _over_branches(found: Dict, name: str) -> List:
@@ -93,13 +98,13 @@ def _samples(run: Run, split: str):
     note = prepare.read_note(run.info["data"])
     images = lmdb_io.Reader(os.path.join(run.info["data"], split, "images"))
     record_of = {record.row: record.key for record in records.read(run.info["data"], split) if record.crop == 0}
-    decisions = evaluate.read_decisions(run.path("decisions-{}.csv".format(split)))
+    decided = decisions.read(run.path("decisions-{}.csv".format(split)))
 
     def sample(decision):
         image = lmdb_io.decode(images[record_of[decision.rows[-1]]])[0].transpose(1, 2, 0)
         return Sample(_png(image), decision.unit, note["classes"][decision.label],
                       note["classes"][decision.predicted], decision.probabilities[decision.predicted])
-    return [[sample(decision) for decision in _spread([d for d in decisions if d.right == right])]
+    return [[sample(decision) for decision in _spread([d for d in decided if d.right == right])]
             for right in (True, False)]
 
 

@@ -4,6 +4,7 @@ import pytest
 from prototxt import experiment
 from tests import small_data
 from tools import run
+from tools.segments import Engine
 
 SMALL = ["solver.batch_size=8", "solver.max_iter=12", "solver.snapshot=4", "solver.test_interval=4",
          "solver.display=1", "losses.gabor.weight=1e-3"]
@@ -21,4 +22,4 @@ def small():
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data, small):
-    return run.train(small, data, str(tmp_path_factory.mktemp("runs") / "a run"), None, threads=1)
+    return run.train(small, data, str(tmp_path_factory.mktemp("runs") / "a run"), None, Engine(1))

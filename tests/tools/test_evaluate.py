@@ -8,31 +8,32 @@ import pytest
 from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
 from tests import small_data
-from tools import evaluate, run
+from tools import decisions, evaluate, run
+from tools.segments import Engine
 
 
 def test_vote_by_hand():
     # Unit a: two of three crops say class 1, but the sum of probabilities says class 0.
     probabilities = np.array([[0.9, 0.1], [0.45, 0.55], [0.2, 0.8], [0.45, 0.55]], np.float32)
-    decisions = evaluate.vote(["a", "a", "b", "a"], [0, 0, 0, 0], [5, 6, 7, 6], probabilities)
-    assert [(d.unit, d.label, d.predicted, d.rows, d.right) for d in decisions] == [
+    decided = decisions.vote(["a", "a", "b", "a"], [0, 0, 0, 0], [5, 6, 7, 6], probabilities)
+    assert [(d.unit, d.label, d.predicted, d.rows, d.right) for d in decided] == [
         ("a", 0, 0, (5, 6), True), ("b", 0, 1, (7,), False)]
-    np.testing.assert_allclose(decisions[0].probabilities, [0.6, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(decided[0].probabilities, [0.6, 0.4], rtol=1e-6)
 
 
 def test_first_of_equal_classes_wins():
-    assert evaluate.vote(["a"], [1], [0], np.array([[0.5, 0.5]]))[0].predicted == 0
+    assert decisions.vote(["a"], [1], [0], np.array([[0.5, 0.5]]))[0].predicted == 0
 
 
 def test_unit_with_two_labels_is_refused():
     with pytest.raises(UserError, match=r"unit a has records of several labels: \[0, 1\]"):
-        evaluate.vote(["a", "a"], [0, 1], [0, 1], np.ones((2, 2)))
+        decisions.vote(["a", "a"], [0, 1], [0, 1], np.ones((2, 2)))
 
 
 def test_counts_by_hand():
-    decisions = [evaluate.Decision("u", label, predicted, (), ()) for label, predicted in
+    decided = [decisions.Decision("u", label, predicted, (), ()) for label, predicted in
                  [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0)]]
-    assert evaluate.count(decisions, ("x", "y", "z")) == {
+    assert decisions.count(decided, ("x", "y", "z")) == {
         "correct": 3, "total": 5, "accuracy": 0.6, "classes": ["x", "y", "z"],
         "confusion": [[1, 1, 0], [0, 2, 0], [1, 0, 0]]}
 
@@ -44,13 +45,13 @@ def test_evaluation_of_a_run(trained, data):
         "xie2019a", "image", 12, None)
     assert np.trace(metrics["confusion"]) == metrics["correct"] and np.sum(metrics["confusion"]) == 12
     assert metrics["accuracy"] == metrics["correct"] / 12
-    decisions = evaluate.read_decisions(trained.path("decisions-test.csv"))
-    assert sum(decision.right for decision in decisions) == metrics["correct"]
+    decided = decisions.read(trained.path("decisions-test.csv"))
+    assert sum(decision.right for decision in decided) == metrics["correct"]
     # Against one picture at a time through the net.
     import caffe
     net = caffe.Net(trained.path("deploy.prototxt"), caffe.TEST, weights=trained.caffemodel())
     images = lmdb_io.Reader(os.path.join(data, "test", "images"))
-    for record, decision in enumerate(decisions):
+    for record, decision in enumerate(decided):
         net.blobs["data"].data[0] = (lmdb_io.decode(images[record])[0].astype(float) - 127.5) / 128
         np.testing.assert_allclose(net.forward()["prob"].ravel(), decision.probabilities, atol=2e-6)
 
@@ -66,23 +67,23 @@ def test_val_accuracy_is_what_caffe_measured(trained):
     from tools import caffe_log
     measured = caffe_log.curves(trained.path("caffe.log"))["val accuracy"][-1][1]
     # Twelve faces do not fill Caffe's batch of 100, which goes round: 100 = 8 * 12 + 4.
-    decisions = evaluate.read_decisions(trained.path("decisions-val.csv"))
-    right = [decision.right for decision in decisions]
+    decided = decisions.read(trained.path("decisions-val.csv"))
+    right = [decision.right for decision in decided]
     assert round(100 * measured) == sum(right[index % 12] for index in range(200, 300))
 
 
 def test_untrained_and_incomplete_runs_are_refused(tmp_path, data, small):
     with pytest.raises(UserError, match="no run here"):
         evaluate.evaluate(run.Run(str(tmp_path)), "test")
-    stopped = run.train(small, data, str(tmp_path / "run"), None, threads=1)
-    os.unlink(stopped.path("snapshots", "iter_12.solverstate"))
+    stopped = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
+    os.unlink(stopped.path("snapshots", "iter_12.caffemodel"))
     with pytest.raises(UserError, match="no snapshot of iteration 12; it has 4, 8"):
         evaluate.evaluate(stopped, "test")
 
 
 def test_data_prepared_anew_are_refused(tmp_path, small):
     data = small_data.prepared(tmp_path)
-    trained = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    trained = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     files.remove(data)
     other = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((24, 12, 11)))
     prepare.prepare(prepare.Settings("fer2013", other), data, 1)
@@ -98,8 +99,8 @@ def test_copies_of_training_images_are_counted_apart(tmp_path, small):
     source, data = small_data.write_csv(tmp_path / "fer2013.csv", rows), str(tmp_path / "data")
     note = prepare.prepare(prepare.Settings("fer2013", source), data, 1)
     assert note["copies"] == 2
-    trained = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    trained = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     metrics = evaluate.evaluate(trained, "test")
-    right = [decision.right for decision in evaluate.read_decisions(trained.path("decisions-test.csv"))]
+    right = [decision.right for decision in decisions.read(trained.path("decisions-test.csv"))]
     assert metrics["without_copies"] == {"correct": sum(right[:-2]), "total": 10}
     assert metrics["correct"] == sum(right)

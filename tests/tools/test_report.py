@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from tools import evaluate, report
+from tools import decisions, evaluate, report, run
+from tools.segments import Engine
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +47,15 @@ def test_it_is_well_formed(page):
 
 
 def test_run_without_evaluation(tmp_path, data, small):
-    from tools import run
-    bare = report.page([run.train(small, data, str(tmp_path / "bare"), None, threads=1)])
+    bare = report.page([run.train(small, data, str(tmp_path / "bare"), None, Engine(1))])
     assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare
 
 
 def test_samples_take_turns_among_classes():
     def decision(label, probability):
-        return evaluate.Decision("u", label, 0, (probability, 0, 0), ())
-    decisions = [decision(0, p) for p in np.linspace(0.9, 1, 20)] + [decision(1, 0.5), decision(2, 0.4)]
-    chosen = report._spread(decisions)
+        return decisions.Decision("u", label, 0, (probability, 0, 0), ())
+    decided = [decision(0, p) for p in np.linspace(0.9, 1, 20)] + [decision(1, 0.5), decision(2, 0.4)]
+    chosen = report._spread(decided)
     assert len(chosen) == report.FACES
     assert [d.label for d in chosen[:4]] == [0, 1, 2, 0]
     assert chosen[0].probabilities[0] == 1

@@ -15,6 +15,7 @@ from prototxt import experiment
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import caffe_log, pretrained, run
+from tools.segments import Engine
 
 NAME = "xie2019a/fer2013-toy-center-gabor"
 
@@ -36,7 +37,7 @@ def test_run_has_what_it_should(trained):
 
 
 def test_twice_gives_the_same_bytes(tmp_path, data, small, trained):
-    again = run.train(small, data, str(tmp_path / "again"), None, threads=1)
+    again = run.train(small, data, str(tmp_path / "again"), None, Engine(1))
     assert read(again.caffemodel()) == read(trained.caffemodel())
 
 
@@ -66,31 +67,29 @@ def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path, data, traine
 
 
 def test_half_written_snapshot_does_not_count(tmp_path, data, small, trained):
-    stopped = run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    stopped = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     # As after a kill between the two renames of the last commit, and within Caffe's writing of the next.
-    os.unlink(stopped.path("snapshots", "iter_12.solverstate"))
-    with open(stopped.path("snapshots", "iter_12.caffemodel"), "wb") as stream:
-        stream.write(b"half")
+    os.unlink(stopped.path("snapshots", "iter_12.caffemodel"))
     os.makedirs(stopped.path("scratch"))
     with open(stopped.path("scratch", "snapshot_iter_12.caffemodel"), "wb") as stream:
         stream.write(b"half")
     assert stopped.snapshots() == [4, 8]
-    run.train(small, data, str(tmp_path / "run"), None, threads=1)
+    run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     assert read(stopped.caffemodel()) == read(trained.caffemodel())
 
 
 def test_moved_run_goes_on(tmp_path, data, small, trained):
-    stopped = run.train(small, data, str(tmp_path / "run"), None, threads=1)
-    os.unlink(stopped.path("snapshots", "iter_12.solverstate"))
+    stopped = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
+    os.unlink(stopped.path("snapshots", "iter_12.caffemodel"))
     os.rename(str(tmp_path / "run"), str(tmp_path / "moved"))
-    moved = run.train(small, data, str(tmp_path / "moved"), None, threads=1)
+    moved = run.train(small, data, str(tmp_path / "moved"), None, Engine(1))
     assert read(moved.caffemodel()) == read(trained.caffemodel())
 
 
 def test_folder_of_another_run_is_refused(data, trained):
     other = experiment.load(NAME, SMALL + ["solver.base_lr=0.1"])
     with pytest.raises(UserError) as error:
-        run.train(other, data, trained.folder, None, threads=1)
+        run.train(other, data, trained.folder, None, Engine(1))
     assert str(error.value) == "{}: belongs to another run, whose experiment was {}, not {}; give another --out".format(
         trained.folder, {"solver": {"base_lr": 0.005}}, {"solver": {"base_lr": 0.1}})
 
@@ -98,7 +97,7 @@ def test_folder_of_another_run_is_refused(data, trained):
 def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(UserError, match="is there already and is no run"):
-        run.train(small, data, str(tmp_path), None, threads=1)
+        run.train(small, data, str(tmp_path), None, Engine(1))
     assert os.listdir(str(tmp_path)) == ["thesis.txt"]
 
 
@@ -106,13 +105,13 @@ def test_two_at_once_in_one_folder(tmp_path, data, small):
     os.makedirs(str(tmp_path / "run"))
     with run._locked(run.Run(str(tmp_path / "run"))):
         with pytest.raises(UserError, match="another training is at work"):
-            run.train(small, data, str(tmp_path / "run"), None, threads=1)
+            run.train(small, data, str(tmp_path / "run"), None, Engine(1))
 
 
 def test_exploding_loss_stops_and_names_the_last_good_snapshot(tmp_path, data):
     wild = experiment.load(NAME, SMALL + ["solver.base_lr=1000", "solver.snapshot=1", "solver.max_iter=40"])
     with pytest.raises(UserError, match=r"run: the loss is \S+ at iteration \d+ .*; last good snapshot: "):
-        run.train(wild, data, str(tmp_path / "run"), None, threads=1)
+        run.train(wild, data, str(tmp_path / "run"), None, Engine(1))
 
 
 def test_last_good_snapshot_is_a_finite_one(tmp_path, trained):
@@ -129,7 +128,7 @@ def test_caffes_last_words_are_shown(tmp_path, small):
         with environment.begin(write=True) as transaction:
             transaction.delete(b"00000005")
     with pytest.raises(UserError) as error:
-        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+        run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     assert "layer train_data (LmdbDataLayer): {}/train/gabor does not match".format(data) in str(error.value)
     assert "records 24 against 23" in str(error.value) and " @ " not in str(error.value)
 
@@ -138,21 +137,21 @@ def test_missing_lmdb_is_named_before_anything_is_written(tmp_path, small):
     data = small_data.prepared(tmp_path)
     os.unlink(os.path.join(data, "train", "gabor", "data.mdb"))
     with pytest.raises(UserError, match="train/gabor: no LMDB here"):
-        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+        run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     assert not os.path.exists(str(tmp_path / "run"))
 
 
 def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, small):
     data = small_data.prepared(tmp_path, features=())
     with pytest.raises(UserError, match="has no gabor features, which xie2019a/fer2013-toy-center-gabor needs"):
-        run.train(small, data, str(tmp_path / "run"), None, threads=1)
+        run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     with pytest.raises(UserError, match="no prepared data here"):
-        run.train(small, str(tmp_path), str(tmp_path / "run"), None, threads=1)
+        run.train(small, str(tmp_path), str(tmp_path / "run"), None, Engine(1))
     assert not os.path.exists(str(tmp_path / "run"))
 
 
 def test_begins_with_given_weights_but_not_with_their_state(tmp_path, data, small, trained):
-    fine = run.train(small, data, str(tmp_path / "run"), trained.caffemodel(), threads=1)
+    fine = run.train(small, data, str(tmp_path / "run"), trained.caffemodel(), Engine(1))
     with_weights = {layer.name for layer in pretrained.read(fine.path("initial.caffemodel")).layer}
     assert with_weights == {"conv1", "relu1", "conv2", "relu2", "fc1", "fc2"}
     first = caffe_log.curves(fine.path("caffe.log"))["train softmax_loss"][0]
@@ -182,10 +181,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, data, small, trained):
                          (rename, "no layer matches the net's; it has other_")):
         weights = changed_model(tmp_path / "w.caffemodel", trained, change)
         with pytest.raises(UserError, match=said):
-            run.train(small, data, str(tmp_path / change.__name__), weights, threads=1)
+            run.train(small, data, str(tmp_path / change.__name__), weights, Engine(1))
     (tmp_path / "w.caffemodel").write_bytes(b"\xff no model")
     with pytest.raises(UserError, match="w.caffemodel: not a caffemodel"):
-        run.train(small, data, str(tmp_path / "third"), str(tmp_path / "w.caffemodel"), threads=1)
+        run.train(small, data, str(tmp_path / "third"), str(tmp_path / "w.caffemodel"), Engine(1))
 
 
 def test_weights_equal_pycaffes_reading(trained):
@@ -197,15 +196,14 @@ def test_weights_equal_pycaffes_reading(trained):
 def test_wrong_weights_leave_no_folder(tmp_path, data, small):
     (tmp_path / "w.caffemodel").write_text("text")
     with pytest.raises(UserError, match="w.caffemodel: not a caffemodel"):
-        run.train(small, data, str(tmp_path / "run"), str(tmp_path / "w.caffemodel"), threads=1)
+        run.train(small, data, str(tmp_path / "run"), str(tmp_path / "w.caffemodel"), Engine(1))
     assert os.listdir(str(tmp_path)) == ["w.caffemodel"]
 
 
 def test_a_run_without_a_snapshot_may_begin_anew_with_other_settings(tmp_path, data):
-    from prototxt import experiment
-    from tests.tools.conftest import SMALL
     name, folder = "xie2019a/fer2013-toy-center-gabor", str(tmp_path / "run")
     with pytest.raises(UserError, match="the loss is"):
-        run.train(experiment.load(name, SMALL + ["solver.base_lr=1e12", "solver.snapshot=0"]), data, folder, None, 1)
-    trained = run.train(experiment.load(name, SMALL), data, folder, None, threads=1)
+        run.train(experiment.load(name, SMALL + ["solver.base_lr=1e12", "solver.snapshot=0"]), data, folder, None,
+                  Engine(1))
+    trained = run.train(experiment.load(name, SMALL), data, folder, None, Engine(1))
     assert trained.snapshots() == [4, 8, 12]

@@ -1,0 +1,71 @@
+"""Decisions on units by the vote of [xie2019a] Eq. (12), and their CSV."""
+import collections
+import csv
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from data_prep import files
+from data_prep.errors import UserError
+
+
+class Decision(NamedTuple):
+    """One decision on one unit. rows: its rows of the manifest; probabilities: of each class, mean of the votes."""
+
+    unit: str
+    label: int
+    predicted: int
+    probabilities: Tuple[float, ...]
+    rows: Tuple[int, ...]
+
+    @property
+    def right(self) -> bool:
+        return self.label == self.predicted
+
+
+def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
+         probabilities: np.ndarray) -> List[Decision]:
+    """Eq. (12): the class with the largest sum of probabilities over all crops of all frames of a unit.
+
+    units, labels, rows: one entry a record, beside probabilities (records, classes). Units keep the order in
+    which they first come. The first of equal classes wins.
+    """
+    members = collections.OrderedDict()
+    for index, unit in enumerate(units):
+        members.setdefault(unit, []).append(index)
+    decisions = []
+    for unit, indices in members.items():
+        known = {labels[index] for index in indices}
+        if len(known) != 1:
+            raise UserError("unit {} has records of several labels: {}".format(unit, sorted(known)))
+        mean = probabilities[indices].astype(np.float64).mean(axis=0)
+        decisions.append(Decision(unit, known.pop(), int(mean.argmax()), tuple(mean),
+                                  tuple(sorted({rows[index] for index in indices}))))
+    return decisions
+
+
+def count(decided: Sequence[Decision], classes: Sequence[str]) -> Dict:
+    """Counts; confusion[i][j] is how many of class i were taken for class j."""
+    confusion = np.zeros((len(classes), len(classes)), int)
+    for decision in decided:
+        confusion[decision.label, decision.predicted] += 1
+    correct, total = int(np.trace(confusion)), len(decided)
+    return dict(correct=correct, total=total, accuracy=correct / total, classes=list(classes),
+                confusion=confusion.tolist())
+
+
+def write(path: str, decided: Sequence[Decision]) -> None:
+    with files.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
+        out = csv.writer(stream, lineterminator="\n")
+        out.writerow(("unit", "label", "predicted", "probabilities", "rows"))
+        for decision in decided:
+            out.writerow((decision.unit, decision.label, decision.predicted,
+                          " ".join("{:.6f}".format(value) for value in decision.probabilities),
+                          " ".join(map(str, decision.rows))))
+
+
+def read(path: str) -> List[Decision]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return [Decision(row["unit"], int(row["label"]), int(row["predicted"]),
+                         tuple(map(float, row["probabilities"].split())), tuple(map(int, row["rows"].split())))
+                for row in csv.DictReader(stream)]

@@ -1,0 +1,147 @@
+"""Several runs of one experiment: the folds of a cross-validation, repetitions with other seeds, or both.
+
+    GROUP/group.json         {"kind": "folds" or "seeds", "members": ["fold01", ...]}
+    GROUP/fold01/ ...        the members: runs, or groups of folds in a group of seeds
+    GROUP/metrics.json, GROUP/decisions-test.csv
+"""
+import os
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+
+from data_prep import children, files, prepare
+from data_prep.errors import UserError
+from prototxt.experiment import Experiment
+from tools import decisions, evaluate, run
+from tools.run import Run
+from tools.segments import Engine
+
+NOTE = "group.json"
+
+
+class Group(NamedTuple):
+    """folder; kind: "folds" or "seeds"; members: names of the folders in it."""
+
+    folder: str
+    kind: str
+    members: Sequence[str]
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+
+class Leaf(NamedTuple):
+    """A single training. data: prepared folder, of one fold where there are folds."""
+
+    experiment: Experiment
+    data: str
+    folder: str
+
+
+def open_(folder: str) -> Union[Run, Group]:
+    """The run or the group that a folder holds."""
+    folder = os.path.abspath(folder)
+    note = os.path.join(folder, NOTE)
+    return Group(folder, **files.read_json(note)) if os.path.exists(note) else Run(folder)
+
+
+def members(group: Group) -> List[Union[Run, Group]]:
+    return [open_(group.path(name)) for name in group.members]
+
+
+def runs(one: Union[Run, Group]) -> List[Run]:
+    """All runs of a group, or the run itself."""
+    return [one] if isinstance(one, Run) else [inner for member in members(one) for inner in runs(member)]
+
+
+def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
+          threads: Optional[int], gpu: Optional[str], processes: int) -> Union[Run, Group]:
+    """Trains an experiment; of data with folds, one run a fold; with seeds, each seed by itself.
+
+    threads: of BLAS; None for the number that a run was begun with, else one a core where there is one run, and one
+    where several run side by side. processes: how many trainings at a time.
+    Raises UserError as `run.train`, and where the folder holds another group.
+    """
+    groups, leaves = [], []
+    for one in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
+        (groups if isinstance(one, Group) else leaves).append(one)
+    for group in groups:
+        _begin(group)
+    otherwise = threads or (processes if len(leaves) == 1 else 1)
+
+    def train_leaf(leaf: Leaf) -> Run:
+        used = threads or Run(leaf.folder).threads(otherwise)
+        return run.train(leaf.experiment, leaf.data, leaf.folder, weights, Engine(used, gpu),
+                         processes if len(leaves) == 1 else 1)
+    if len(leaves) == 1:
+        train_leaf(leaves[0])
+    else:
+        for _ in children.in_order(processes, lambda: None, (), train_leaf, leaves):
+            pass
+    return open_(folder)
+
+
+def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Leaf]]:
+    if seeds:
+        names = ["seed{:02d}".format(seed) for seed in seeds]
+        yield Group(folder, "seeds", names)
+        for name, seed in zip(names, seeds):
+            seeded = experiment._replace(solver=dict(experiment.solver, random_seed=seed))
+            yield from _plan(seeded, data, os.path.join(folder, name), ())
+        return
+    note = files.read_json(os.path.join(data, prepare.NOTE)) if os.path.exists(os.path.join(data, prepare.NOTE)) else {}
+    if note.get("folds"):
+        yield Group(folder, "folds", note["folds"])
+        for name in note["folds"]:
+            yield Leaf(experiment, os.path.join(data, name), os.path.join(folder, name))
+    else:
+        yield Leaf(experiment, data, folder)
+
+
+def _begin(group: Group) -> None:
+    path = group.path(NOTE)
+    note = {"kind": group.kind, "members": list(group.members)}
+    if os.path.exists(path):
+        known = files.read_json(path)
+        if known != note:
+            raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
+                group.folder, known["kind"], ", ".join(known["members"]), group.kind, ", ".join(group.members)))
+    elif os.path.isdir(group.folder) and os.listdir(group.folder):
+        raise UserError("{}: is there already and is no group of runs; give another --out".format(group.folder))
+    else:
+        files.write_json(path, note)
+
+
+def evaluate_all(one: Union[Run, Group], split: str) -> Dict:
+    """Evaluates a run or all runs of a group, and writes the metrics; those of folds are summed correct / all, those
+    of seeds a mean and a standard deviation."""
+    if isinstance(one, Run):
+        return evaluate.evaluate(one, split)
+    found = [evaluate_all(member, split) for member in members(one)]
+    counts = [{"name": name, "correct": each["correct"], "total": each["total"]}
+              for name, each in zip(one.members, found)]
+    metrics = {**found[0], **(_folds(one, split, counts) if one.kind == "folds" else _seeds(found)), one.kind: counts,
+               "without_copies": _summed([each["without_copies"] for each in found])}
+    if "alone" in metrics:
+        metrics["alone"] = {feature: _summed([each["alone"][feature] for each in found])
+                            for feature in metrics["alone"]}
+    files.write_json(evaluate.metrics_path(one, split), metrics)
+    return metrics
+
+
+def _summed(counts: Sequence[Dict]) -> Dict:
+    return {key: sum(count[key] for count in counts) for key in ("correct", "total")}
+
+
+def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
+    decided = [one for member in members(group) for one in decisions.read(
+        member.path("decisions-{}.csv".format(split)))]
+    decisions.write(group.path("decisions-{}.csv".format(split)), decided)
+    classes = files.read_json(evaluate.metrics_path(members(group)[0], split))["classes"]
+    return decisions.count(decided, classes)
+
+
+def _seeds(found: Sequence[Dict]) -> Dict:
+    accuracies = [each["accuracy"] for each in found]
+    return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(found) > 1)),
+            **_summed(found), "confusion": np.sum([each["confusion"] for each in found], axis=0).tolist()}

@@ -1,0 +1,223 @@
+"""A segment of a run: one training of the real `caffe train`, which goes on where a killed one stopped.
+
+    SEGMENT/{train_val,deploy,solver}.prototxt
+    SEGMENT/caffe.log
+    SEGMENT/snapshots/iter_N.{caffemodel,solverstate}     complete ones only
+    SEGMENT/scratch/                                      where Caffe writes its next snapshot
+"""
+import collections
+import glob
+import math
+import os
+import re
+import subprocess
+from typing import Dict, List, NamedTuple, Optional
+
+import caffe
+from google.protobuf import text_format
+
+from data_prep import children, files, progress
+from data_prep.errors import UserError
+from prototxt.experiment import ROOT
+from tools import caffe_log, pretrained
+
+# A smoothed loss this many times that of the start is an explosion, not noise.
+EXPLOSION = 1e4
+# Of a stack trace, which says nothing to who has no debugger.
+STACK = re.compile(r"\s*(@\s|\*\*\* Check failure)")
+# glog's fatal lines, and the errors of our own layers.
+LAST_WORDS = re.compile(r"F\d{4} |layer \S+ \(\w+\): ")
+
+
+class Engine(NamedTuple):
+    """What Caffe computes with. threads: of BLAS; gpu: what follows `caffe train -gpu`, None for the processor."""
+
+    threads: int
+    gpu: Optional[str] = None
+
+
+class Segment(NamedTuple):
+    folder: str
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.folder, *parts)
+
+    def snapshots(self) -> List[int]:
+        """Iterations of the complete snapshots, in rising order."""
+        models = glob.glob(glob.escape(self.path("snapshots")) + "/iter_*.caffemodel")
+        return sorted(int(re.search(r"iter_(\d+)\.", path).group(1)) for path in models)
+
+    def weights_of(self, iteration: int) -> str:
+        """Where the caffemodel of an iteration lies, or would lie."""
+        return self.path("snapshots", "iter_{}.caffemodel".format(iteration))
+
+
+def begin(segment: Segment, texts: Dict[str, str]) -> None:
+    """Writes the definitions (file name -> text); the log of a training that left nothing goes."""
+    if not segment.snapshots():
+        files.remove(segment.path("caffe.log"))
+    for name, text in texts.items():
+        files.write_text(segment.path(name), text)
+
+
+def snapshot_prefix(segment: Segment) -> str:
+    """As the solver's definition must have it."""
+    return segment.path("scratch", "snapshot")
+
+
+def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) -> str:
+    """Trains what `begin` wrote to its end and returns the caffemodel's path; done before, it does nothing.
+
+    weights: caffemodel to begin with. Raises UserError where Caffe fails or the loss explodes.
+    """
+    solver = _read(segment.path("solver.prototxt"), caffe.proto.caffe_pb2.SolverParameter())
+    done = max(segment.snapshots(), default=0)
+    legs = _legs(segment, solver)
+    files.remove(segment.path("scratch"))
+    for name in ("scratch", "snapshots"):
+        os.makedirs(segment.path(name), exist_ok=True)
+    with progress.bar(title, solver.max_iter, done) as bar:
+        for number, end in enumerate(legs):
+            if done < end:
+                definition = _leg(segment, solver, number, end) if len(legs) > 1 else segment.path("solver.prototxt")
+                _caffe_train(segment, definition, done, weights, engine, bar)
+                bar.update(end - bar.n)
+                done = end
+    files.remove(segment.path("scratch"))
+    return segment.weights_of(solver.max_iter)
+
+
+def _read(path: str, message):
+    with open(path, encoding="utf-8") as stream:
+        return text_format.Merge(stream.read(), message)
+
+
+def _legs(segment: Segment, solver) -> List[int]:
+    """Iterations at which Caffe ends, the next leg being another process. One leg, but for a net with dropout:
+    a snapshot does not hold the state of Caffe's random numbers, so each leg from snapshot to snapshot begins with
+    a seed of its own, whether the training was killed there or not."""
+    net = _read(segment.path("train_val.prototxt"), caffe.proto.caffe_pb2.NetParameter())
+    random = any(layer.type == "Dropout" for layer in net.layer)
+    inner = range(solver.snapshot, solver.max_iter, solver.snapshot) if random and solver.snapshot else []
+    return [*inner, solver.max_iter]
+
+
+def _leg(segment: Segment, solver, number: int, end: int) -> str:
+    leg = caffe.proto.caffe_pb2.SolverParameter()
+    leg.CopyFrom(solver)
+    leg.max_iter, leg.random_seed = end, solver.random_seed + number
+    path = segment.path("scratch", "solver.prototxt")
+    files.write_text(path, text_format.MessageToString(leg))
+    return path
+
+
+def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional[str], engine: Engine, bar) -> None:
+    command = ["caffe", "train", "-solver", definition]
+    if done:
+        command += ["-snapshot", _resumable(segment, done)]
+    elif weights:
+        command += ["-weights", weights]
+    if engine.gpu is not None:
+        command += ["-gpu", engine.gpu]
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS=str(engine.threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
+                       GLOG_minloglevel="0")
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=children.die_with_parent,
+                               encoding="utf-8", errors="replace")
+    try:
+        last_words = _follow(segment, process, weights, bar)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise UserError("{}: caffe train ended with status {}: {}".format(
+            segment.folder, process.returncode, " | ".join(last_words)))
+
+
+def _resumable(segment: Segment, iteration: int) -> str:
+    """The solver state, with the weights' present path: Caffe notes the one they were written to."""
+    state = caffe.proto.caffe_pb2.SolverState()
+    with open(segment.path("snapshots", "iter_{}.solverstate".format(iteration)), "rb") as stream:
+        state.ParseFromString(stream.read())
+    state.learned_net = segment.weights_of(iteration)
+    path = segment.path("scratch", "resume.solverstate")
+    with open(path, "wb") as stream:
+        stream.write(state.SerializeToString())
+    return path
+
+
+def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str], bar) -> List[str]:
+    """Reads Caffe's log to its end, commits its snapshots, and returns its last words."""
+    parser = caffe_log.Parser()
+    fatal, recent, written = [], collections.deque(maxlen=3), []
+    first = None
+    with open(segment.path("caffe.log"), "a", encoding="utf-8") as log:
+        for line in process.stderr:
+            log.write(line)
+            log.flush()
+            if not STACK.match(line):
+                recent.append(line.strip())
+            if LAST_WORDS.match(line):
+                fatal.append(line.strip())
+            if len(written) == 2:
+                # Caffe writes a file after it has announced it, so the next line says that both are whole.
+                _commit(segment, written)
+                written = []
+            event = parser.parse(line)
+            if isinstance(event, caffe_log.Snapshot):
+                written.append(event.path)
+            elif isinstance(event, caffe_log.Loss):
+                first = event.value if first is None else first
+                _require_sane(segment, event, first, weights)
+                bar.update(event.iteration - bar.n)
+                bar.set_postfix_str("loss {:.4g}".format(event.value))
+    process.wait()
+    return fatal or list(recent)
+
+
+def _commit(segment: Segment, written: List[str]) -> None:
+    """Moves a snapshot to its place; the caffemodel comes last and makes it count."""
+    for path in sorted(written, reverse=True):
+        iteration, kind = re.search(r"_iter_(\d+)\.(caffemodel|solverstate)$", path).groups()
+        os.replace(path, segment.path("snapshots", "iter_{}.{}".format(iteration, kind)))
+
+
+def _require_sane(segment: Segment, loss: caffe_log.Loss, first: float, weights: Optional[str]) -> None:
+    if math.isfinite(loss.value) and abs(loss.value) <= EXPLOSION * max(1, abs(first)):
+        return
+    known = [segment.weights_of(iteration) for iteration in reversed(segment.snapshots())] + [weights] * bool(weights)
+    raise UserError("{}: the loss is {:g} at iteration {} (learning rate too high?); last good snapshot: {}".format(
+        segment.folder, loss.value, loss.iteration, next(filter(pretrained.is_finite, known), "none")))
+
+
+# ---------------------------------------------------------------- runs of many segments
+
+CHAIN = "chain.json"
+
+
+class Link(NamedTuple):
+    """A segment whose result a run has taken over. start, end: iterations of the run."""
+
+    segment: Segment
+    start: int
+    end: int
+
+
+def chain(run: Segment) -> List[Link]:
+    """The segments that a run has taken over, in their order; a run of one training is its own only segment."""
+    path = run.path(CHAIN)
+    if not os.path.exists(path):
+        return [Link(run, 0, max(run.snapshots(), default=0))]
+    done = run.snapshots()
+    return [Link(Segment(run.path(folder)), start, end) for folder, start, end in files.read_json(path) if end in done]
+
+
+def adopt(run: Segment, link: Link) -> None:
+    """Moves a segment's trained weights into the run's snapshots, which is what makes the segment count; its other
+    snapshots go."""
+    links = chain(run) if os.path.exists(run.path(CHAIN)) else []
+    files.write_json(run.path(CHAIN), [(os.path.relpath(one.segment.folder, run.folder), one.start, one.end)
+                                       for one in links + [link]])
+    os.makedirs(run.path("snapshots"), exist_ok=True)
+    os.replace(link.segment.weights_of(link.end - link.start), run.weights_of(link.end))
+    files.remove(link.segment.path("snapshots"))
