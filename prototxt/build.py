@@ -49,6 +49,11 @@ def text(proto) -> str:
         text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
 
 
+def parse(text: str, message):
+    """Fills a message of Caffe's from its text format, and returns it."""
+    return text_format.Merge(text, message)
+
+
 def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
     """Caffe's SolverParameter. Each test sees the validation part once where it fits in whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}

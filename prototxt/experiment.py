@@ -23,7 +23,7 @@ SECTIONS = {
 # Settings that are no numbers, and what they may be; None: what Caffe has.
 WORDS = {"lr_policy": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
-         "class_weights": ("none", "inverse")}
+         "class_weights": ("none", "inverse", "balanced")}
 # The solver's settings that are whole numbers, and the least that each may be.
 WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}
 LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snapshot": 0, "random_seed": 0,

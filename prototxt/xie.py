@@ -3,10 +3,12 @@ import itertools
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import caffe
+import numpy as np
 from caffe import layers as L
 from caffe import params as P
 
 from data_prep.errors import UserError
+from layers.functions import class_weights
 from prototxt.backbones import BACKBONES, inner_product
 from prototxt.experiment import Experiment
 from prototxt.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, test_batch
@@ -109,18 +111,25 @@ def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 
 
 def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    """Of each branch: Eq. (1), or Eq. (14) with class weights."""
-    weighted = experiment.head["class_weights"] == "inverse"
-    if weighted:
+    """Of each branch: Eq. (1), or Eq. (14) with class weights.
+
+    Those of Eq. (13) sum to 1, so the loss of an average image shrinks, by 15 on FER2013, against all other losses.
+    "balanced" gives the weighted loss the weight that makes up for it.
+    """
+    kind, share = experiment.head["class_weights"], 1.0
+    if kind != "none":
         if len(data.class_counts) != data.classes:
             raise UserError("{}: class weights need the training samples of each of {} classes, not of {}".format(
                 experiment.name, data.classes, len(data.class_counts)))
+        if kind == "balanced":
+            share = float(np.dot(class_weights.inverse(data.class_counts), data.class_counts) / sum(data.class_counts))
         net.class_weights = python_layer("class_weights", "class_weights", "ClassWeightsLayer",
                                          counts=list(data.class_counts))
     for branch in branches(experiment):
         fc2 = net["fc2" + branch.suffix]
         net["softmax_loss" + branch.suffix] = L.InfogainLoss(
-            fc2, net.label, net.class_weights) if weighted else L.SoftmaxWithLoss(fc2, net.label)
+            fc2, net.label, net.class_weights,
+            loss_weight=1 / share) if kind != "none" else L.SoftmaxWithLoss(fc2, net.label)
 
 
 def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:

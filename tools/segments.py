@@ -14,10 +14,10 @@ import subprocess
 from typing import Dict, List, NamedTuple, Optional
 
 import caffe
-from google.protobuf import text_format
 
 from data_prep import children, files, progress
 from data_prep.errors import UserError
+from prototxt import build
 from prototxt.experiment import ROOT
 from tools import caffe_log, pretrained
 
@@ -89,7 +89,7 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
 
 def _read(path: str, message):
     with open(path, encoding="utf-8") as stream:
-        return text_format.Merge(stream.read(), message)
+        return build.parse(stream.read(), message)
 
 
 def _legs(segment: Segment, solver) -> List[int]:
@@ -107,7 +107,7 @@ def _leg(segment: Segment, solver, number: int, end: int) -> str:
     leg.CopyFrom(solver)
     leg.max_iter, leg.random_seed = end, solver.random_seed + number
     path = segment.path("scratch", "solver.prototxt")
-    files.write_text(path, text_format.MessageToString(leg))
+    files.write_text(path, build.text(leg))
     return path
 
 

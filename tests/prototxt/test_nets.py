@@ -201,6 +201,18 @@ def test_class_weights_are_of_the_prepared_training_part(data):
     assert os.path.isdir(data.lmdb("train", "gsf"))
 
 
+def test_balanced_class_weights_keep_the_scale_of_the_loss(data):
+    counts = (10, 40, 50)
+    one = parts.Data("data", 3, {"train": 100, "val": 10}, (1, 48, 48), counts)
+    loss = {kind: next(layer for layer in nets.train_val(load(
+        "fer2013-toy-softmax", "head.class_weights=" + kind), one).layer if layer.name == "softmax_loss")
+        for kind in ("none", "inverse", "balanced")}
+    assert [loss[kind].type for kind in loss] == ["SoftmaxWithLoss", "InfogainLoss", "InfogainLoss"]
+    assert list(loss["inverse"].loss_weight) == [1]
+    # Eq. (13) by hand: 20/29, 5/29, 4/29, so each class has 200/29 of 100 images' weight, and the mean is 6/29.
+    assert loss["balanced"].loss_weight[0] == pytest.approx(29 / 6)
+
+
 def test_adaptive_weights_need_a_choice(data):
     alaw = load("fer2013-toy-alaw")
     with pytest.raises(UserError, match="xie2019a/fer2013-toy-alaw: its loss weights are adaptive"):
