@@ -1,16 +1,21 @@
 """Nets in real Caffe: the heads' shapes, what each loss is imposed on, normalisation, and training on small data."""
 import os
+import re
 import subprocess
 
 import caffe
+import cv2
 import numpy as np
 import pytest
 from caffe import layers as L
 
 from data_prep import prepare
+from data_prep.datasets.synthetic import draw_face
 from data_prep.errors import UserError
 from prototxt import backbones, build, experiment, nets, parts
 from tests import numeric, small_data
+from tools import pretrained, run
+from tools.segments import Engine
 
 TOYS = [name for name in experiment.names() if "fer2013-toy" in name]
 
@@ -228,24 +233,80 @@ def test_class_weights_without_counts_are_refused(data):
         nets.train_val(load("fer2013-softmax"), data._replace(class_counts=()))
 
 
+IDENTITIES = 6
+
+
+@pytest.fixture(scope="module")
+def face_model(tmp_path_factory):
+    """A caffemodel with the layers of face_model.caffemodel, trained for a moment on who the drawn faces are."""
+    folder = tmp_path_factory.mktemp("face_model")
+    faces = [(draw_face(subject, expression, 4)[0], subject) for subject in range(IDENTITIES) for expression in (0, 3)]
+    proto = backbones.alone("face_base")
+    proto.layer[0].input_param.shape[0].dim[0] = len(faces)
+    head = caffe.NetSpec()
+    head.fc5, head.label = L.Input(ntop=2, shape=[dict(dim=[len(faces), 512]), dict(dim=[len(faces)])])
+    head.identity = backbones.inner_product(head.fc5, IDENTITIES)
+    head.loss = L.SoftmaxWithLoss(head.identity, head.label)
+    inputs, *rest = head.to_proto().layer
+    proto.layer.add(name="label", type="Input", top=["label"]).input_param.shape.add().CopyFrom(
+        inputs.input_param.shape[1])
+    proto.layer.extend(rest)
+    (folder / "net.prototxt").write_text(str(proto))
+    (folder / "solver.prototxt").write_text(
+        'net: "{}" base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 random_seed: 1'.format(folder / "net.prototxt"))
+    solver = caffe.SGDSolver(str(folder / "solver.prototxt"))
+    for row, (image, subject) in enumerate(faces):
+        pixels = cv2.resize(image, (96, 112), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+        solver.net.blobs["data"].data[row] = (pixels - 127.5) / 128
+        solver.net.blobs["label"].data[row] = subject
+    solver.step(1)
+    first = float(solver.net.blobs["loss"].data)
+    solver.step(7)
+    assert float(solver.net.blobs["loss"].data) < first
+    solver.net.save(str(folder / "face_model.caffemodel"))
+    return str(folder / "face_model.caffemodel")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """Ten crops of 227x227 of a few images, with GSF and SIFT."""
+    folder = tmp_path_factory.mktemp("crops")
+    source = small_data.write_csv(folder / "fer2013.csv", small_data.rows((14, 7, 7)))
+    prepare.prepare(prepare.Settings("fer2013", source, "xie2019a", features=["gsf", "sift"]), str(folder / "data"), 1)
+    return str(folder / "data")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fer2013-alfw", "fer2013-blfw"])
-def test_face_resnet_trains_from_the_face_model_with_plain_caffe(tmp_path, name):
-    """The whole chain at 227x227: ten crops, their GSF and SIFT, class weights, and weights copied by name."""
-    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((14, 7, 7)))
-    root = str(tmp_path / "data")
-    note = prepare.prepare(prepare.Settings("fer2013", source, "xie2019a", features=["gsf", "sift"]), root, processes=1)
-    chosen = load(name, "solver.batch_size=2", "solver.max_iter=2", "solver.display=1")
-    for file, text in build.definitions(chosen, parts.prepared(root, note), str(tmp_path), str(tmp_path / "w")).items():
+def test_face_resnet_trains_from_the_face_model_with_plain_caffe(tmp_path, crops, face_model):
+    chosen = load("fer2013-blfw", "solver.batch_size=2", "solver.max_iter=2", "solver.display=1")
+    data = parts.prepared(crops, prepare.read_note(crops))
+    for file, text in build.definitions(chosen, data, str(tmp_path), str(tmp_path / "w")).items():
         (tmp_path / file).write_text(text)
-    base = net_of(tmp_path, backbones.alone("face_base"))
-    base.save(str(tmp_path / "face_model.caffemodel"))
     process = subprocess.run(
-        ["caffe", "train", "-solver", str(tmp_path / "solver.prototxt"),
-         "-weights", str(tmp_path / "face_model.caffemodel")], stderr=subprocess.PIPE, encoding="utf-8",
+        ["caffe", "train", "-solver", str(tmp_path / "solver.prototxt"), "-weights", face_model],
+        stderr=subprocess.PIPE, encoding="utf-8",
         env=dict(os.environ, PYTHONPATH=experiment.ROOT, GLOG_logtostderr="1", GLOG_minloglevel="0"))
     assert process.returncode == 0, process.stderr[-2000:]
     assert "Ignoring source layer fc5" in process.stderr and "Ignoring source layer conv1b" not in process.stderr
     trained = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST, weights=str(tmp_path / "w_iter_2.caffemodel"))
-    copied, start = trained.params["conv5_1"][0].data, base.params["conv5_1"][0].data
+    assert_fine_tuned(trained, face_model)
+
+
+def assert_fine_tuned(trained, face_model):
+    """Near the weights that it began with, and not equal to them."""
+    start = next(layer for layer in pretrained.read(face_model).layer if layer.name == "conv5_1").blobs[0].data
+    copied, start = trained.params["conv5_1"][0].data.ravel(), np.array(start, np.float32)
     assert 0 < np.abs(copied - start).max() < 0.01 < np.abs(start).max()
+
+
+@pytest.mark.slow
+def test_face_resnet_trains_from_the_face_model_with_adaptive_weights(tmp_path, crops, face_model, capfd):
+    """`./fer train --weights`: it says what is copied, and the first round's trainings all begin there."""
+    chosen = load("fer2013-alaw", "solver.batch_size=2", "weighting.rounds=1", "weighting.restart_iterations=2")
+    trained = run.train(chosen, crops, str(tmp_path / "run"), face_model, Engine(1), processes=2)
+    printed = capfd.readouterr().out
+    assert "copied 53: relu1a, conv1b," in printed and "start fresh 3: conv1_9x9, fc1, fc2" in printed
+    assert re.search(r"left out \d+: .*conv1a.*fc5, identity", printed)
+    for deploy, model in ((trained.path("deploy.prototxt"), trained.caffemodel()),
+                          (trained.path("trials", "sift.prototxt"), trained.path("trials", "sift.caffemodel"))):
+        assert_fine_tuned(caffe.Net(deploy, caffe.TEST, weights=model), face_model)
