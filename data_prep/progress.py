@@ -9,10 +9,10 @@ from data_prep import children
 
 def bar(what: str, total: int, done: int = 0) -> tqdm:
     return tqdm(total=total, initial=done, desc=what, disable=None, file=sys.stderr, dynamic_ncols=True,
-                position=children.number)
+                position=children.number, leave=None)
 
 
 def each(what: str, things: Sequence) -> Iterator:
     """The things, one by one, under a bar."""
     return tqdm(things, desc=what, disable=None, file=sys.stderr, dynamic_ncols=True,
-                position=children.number)
+                position=children.number, leave=None)
