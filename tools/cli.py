@@ -67,11 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
-    sub = add("features", _features, "Accuracy of handcrafted features by themselves, beside the published one.",
-              "features --svm --data data/fer2013")
+    sub = add("features", _features, "Accuracy of handcrafted or of a run's deep features, beside the published one.",
+              "features --svm --data data/fer2013\n  ./fer features --svm --run runs/softmax")
     sub.add_argument("--svm", action="store_true", required=True, help="by LIBSVM, untuned and tuned")
-    sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
-    sub.add_argument("--features", nargs="+", choices=features.NAMES, help="(default: all that the folder has)")
+    whose = sub.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--data", help="folder that `./fer prepare` made; it keeps the results in svm/")
+    whose.add_argument("--run", help="trained run; it keeps the results in svm.json")
+    sub.add_argument("--features", nargs="+", choices=features.NAMES,
+                     help="handcrafted ones (default: all that the folder has)")
     sub.add_argument("--limit", type=at_least(1), help="of training images")
 
     sub = add("train", _train, "Train an experiment (of data with folds: each fold), or go on where RUN stopped.",
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--split", choices=manifest.SPLITS, default="test", help="(default: test)")
 
-    sub = add("report", _report, "One self-contained HTML page on one or several runs.",
+    sub = add("report", _report, "One self-contained HTML page on one or several runs, or groups of folds or seeds.",
               "report runs/softmax runs/gabor --out report.html")
     sub.add_argument("runs", metavar="RUN", nargs="+")
     sub.add_argument("--out", help="the page (default: report.html in the first RUN)")
@@ -140,7 +143,19 @@ def _prepare(options) -> int:
 
 def _features(options) -> int:
     from tools import features as evaluation
-    print(evaluation.table(list(evaluation.svm(options.data, options.features, options.limit)), options.data))
+    from tools import run
+    if options.run and options.features:
+        raise UserError("--features chooses among handcrafted ones, and goes with --data, not with --run")
+    if options.data:
+        print(evaluation.table(list(evaluation.svm(options.data, options.features, options.limit)), options.data))
+        return 0
+    trained = run.Run(os.path.abspath(options.run))
+    deep = evaluation.svm_of_run(trained, options.limit)
+    handcrafted = [result for kept in evaluation.handcrafted(trained).values() for result in kept.results]
+    print(evaluation.table(handcrafted + deep, trained.info["data"]))
+    if not handcrafted:
+        print("fer: to have handcrafted features beside them: ./fer features --svm --data {}".format(
+            trained.info["data"]), file=sys.stderr)
     return 0
 
 
@@ -175,9 +190,9 @@ def _evaluate(options) -> int:
 
 
 def _report(options) -> int:
-    from tools import report, run
+    from tools import groups, report
     out = options.out or os.path.join(options.runs[0], "report.html")
-    files.write_text(out, report.page([run.Run(os.path.abspath(folder)) for folder in options.runs]))
+    files.write_text(out, report.page([groups.open_(folder) for folder in options.runs]))
     print(out)
     return 0
 

@@ -1,15 +1,26 @@
-"""How far the handcrafted features get by themselves: LIBSVM on prepared data, beside the published figures."""
+"""LIBSVM on handcrafted features, and on what a trained net makes of the same faces ([xie2019a] Table II).
+
+    DATA/svm/gabor.json    of handcrafted features      RUN/svm.json    of a run's deep features
+    DATA/svm/gabor.csv     their decisions on the test part, one row an image      RUN/svm.csv
+"""
+import csv
 import os
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from sklearn.svm import SVC
 
-from data_prep import lmdb_io, manifest, prepare, progress, records
+from data_prep import files, lmdb_io, manifest, prepare, progress, records
 from data_prep.errors import UserError
+from data_prep.features import NAMES
+from published import figures as printed_figures
+from tools import deep_features, forward
+from tools.run import Run
 
-# Test accuracies on FER2013 in % ([xie2019a] II-B).
-PUBLISHED = {"gsf": 48.12, "gabor": 46.06, "sift": 44.36}
+# Rows of Table II.
+HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"
+# FC2's input, as a feature.
+DEEP = "x"
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
 COSTS = (1.0, 3.0, 10.0)
 # LIBSVM's Gram matrix and scikit-learn's copy of it, float64.
@@ -17,16 +28,19 @@ GRAM_BYTES = 2 * 8
 
 
 class Part(NamedTuple):
-    """vectors: float32 (M, D); labels: (M); own: bool (M), False for copies of training images."""
+    """vectors: float32 (M, D); labels: (M); own: bool (M), False for copies of training images; rows: (M), of the
+    manifest."""
 
     vectors: np.ndarray
     labels: np.ndarray
     own: np.ndarray
+    rows: np.ndarray
 
 
 class Result(NamedTuple):
-    """setting: "published" (untuned) or "tuned"; kernel: with its parameters; val, test: correct and total;
-    test_own: the same without copies of training images."""
+    """setting: "published" (an untuned SVM), "tuned" or "softmax"; kernel: with its parameters; val, test: correct
+    and total; test_own: the same without copies of training images; predicted: classes of the test images;
+    published: test accuracy in %, where the paper has it."""
 
     feature: str
     setting: str
@@ -34,11 +48,29 @@ class Result(NamedTuple):
     val: Tuple[int, int]
     test: Tuple[int, int]
     test_own: Tuple[int, int]
+    predicted: Sequence[int]
+    published: Optional[float] = None
+
+
+class Saved(NamedTuple):
+    """What an earlier call found. rows: the test images' rows of the manifest, beside each result's `predicted`."""
+
+    results: List[Result]
+    rows: List[int]
+
+    @property
+    def untuned(self) -> Result:
+        """Of the untuned machines the one that is best on the validation part."""
+        return max((result for result in self.results if result.setting == "published"),
+                   key=lambda result: result.val[0])
+
+    def with_setting(self, setting: str) -> Optional[Result]:
+        return next((result for result in self.results if result.setting == setting), None)
 
 
 def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iterator[Result]:
-    """Results for each feature of a prepared folder: untuned, and tuned on the validation part. Each test figure
-    is looked at once. limit: of training images, the first ones in training order.
+    """Results for each feature of a prepared folder, which keeps them: untuned, and tuned on the validation part.
+    Each test figure is looked at once. limit: of training images, the first ones in training order.
 
     Raises UserError where a part or a feature is missing, and where memory is too small for the kernel matrix.
     """
@@ -48,40 +80,146 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
             raise UserError("{}: has no {} features; it has {}".format(
                 data, name, ", ".join(note["features"]) or "none"))
         parts = {split: read(data, split, name, limit if split == "train" else None) for split in manifest.SPLITS}
-        yield from _results(name, parts)
+        printed = published(HANDCRAFTED, name.upper()) if note["asked"]["dataset"] == "fer2013" else None
+        results = [result._replace(published=printed) for result in _results(name, parts)]
+        _save(data_prefix(data, name), data, results, parts["test"], limit)
+        yield from results
+
+
+def svm_of_run(run: Run, limit: Optional[int]) -> List[Result]:
+    """The same for the deep features of a trained run, whose folder keeps them, and last the net's own softmax
+    decision on the same crops.
+
+    Raises UserError as `svm`, and where training is not complete.
+    """
+    info = run.info
+    data = info["data"]
+    require_same_data(run)
+    parts, right = {}, {}
+    for split in manifest.SPLITS:
+        parts[split], predicted = _read_deep(run, split, limit if split == "train" else None)
+        right[split] = predicted == parts[split].labels
+    column = next((figure.column for figure in printed_figures.read("xie2019a") if figure.row == DEEP_SOFTMAX
+                   and figure.experiment == info["experiment"]["name"]), None)
+    results = [result._replace(published=published(DEEP_SVM, column)) for result in _results(DEEP, parts)]
+    own = parts["test"].own
+    results.append(Result(DEEP, "softmax", "softmax", _counts(right["val"]), _counts(right["test"]),
+                          _counts(right["test"][own]), predicted.tolist(), published(DEEP_SOFTMAX, column)))
+    _save(run_prefix(run), data, results, parts["test"], limit)
+    return results
+
+
+def published(row: str, column: Optional[str]) -> Optional[float]:
+    """What Table II prints, in %; None where it has no such column."""
+    return next((float(figure.value) for figure in printed_figures.read("xie2019a")
+                 if (figure.table, figure.row, figure.column) == ("II", row, column)), None)
+
+
+def require_same_data(run: Run) -> None:
+    """Raises UserError where the run's data are not those that it was trained with."""
+    data = run.info["data"]
+    if prepare.read_note(data)["manifest"] != run.info["manifest"]:
+        raise UserError("{}: was prepared anew since {} was trained".format(data, run.folder))
+
+
+def data_prefix(data: str, name: str) -> str:
+    """Of the files that keep what is known of a handcrafted feature."""
+    return os.path.join(data, "svm", name)
+
+
+def run_prefix(run: Run) -> str:
+    return run.path("svm")
 
 
 def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Part:
     """The features of the first crop of each image of a split."""
-    chosen = [record for record in records.read(data, split) if record.crop == 0][:limit]
-    if split == "train":
-        _require_memory(data, len(chosen))
-    faces = manifest.read(os.path.join(data, "manifest.csv"))
+    chosen = _first_crops(data, split, limit)
     reader = lmdb_io.Reader(os.path.join(data, split, name))
     size = lmdb_io.decode(reader[chosen[0].key])[0].size
     vectors = np.empty((len(chosen), size), np.float32)
     for vector, record in zip(vectors, progress.each("{}: {}".format(name, split), chosen)):
         vector[...] = lmdb_io.decode_floats(reader[record.key], size)
+    return _part(data, chosen, vectors)
+
+
+def _read_deep(run: Run, split: str, limit: Optional[int]) -> Tuple[Part, np.ndarray]:
+    """FC2's input for the first crop of each image, with L2 norm 1, and the class that the net decides on."""
+    data, deploy = run.info["data"], run.path("deploy.prototxt")
+    chosen = _first_crops(data, split, limit)
+    images = lmdb_io.Reader(os.path.join(data, split, "images"))
+    inputs = deep_features.blobs(deploy).x
+    found = forward.outputs(deploy, run.caffemodel(), (lmdb_io.decode(images[record.key])[0] for record in chosen),
+                            len(chosen), inputs + ("prob",))
+    vectors = deep_features.normalised([found[name] for name in inputs])
+    return _part(data, chosen, vectors), found["prob"].argmax(axis=1)
+
+
+def _first_crops(data: str, split: str, limit: Optional[int]) -> List[records.Record]:
+    chosen = [record for record in records.read(data, split) if record.crop == 0][:limit]
+    if split == "train":
+        _require_memory(data, len(chosen))
+    return chosen
+
+
+def _part(data: str, chosen: Sequence[records.Record], vectors: np.ndarray) -> Part:
+    faces = manifest.read(os.path.join(data, "manifest.csv"))
     return Part(vectors, np.array([faces[record.row].label for record in chosen]),
-                np.array([not faces[record.row].copy_of for record in chosen]))
+                np.array([not faces[record.row].copy_of for record in chosen]),
+                np.array([record.row for record in chosen]))
 
 
-def table(results: List[Result], data: str) -> str:
-    """Results as text, with the published figures where the data are FER2013."""
-    note = prepare.read_note(data)
-    lines = ["{:<8}{:<11}{:<26}{:>17}{:>17}{:>19}{:>11}".format(
-        "feature", "setting", "kernel", "val", "test", "test, no copies", "published")]
+def _save(prefix: str, data: str, results: Sequence[Result], test: Part, limit: Optional[int]) -> None:
+    faces = manifest.read(os.path.join(data, "manifest.csv"))
+    with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
+        out = csv.writer(stream, lineterminator="\n")
+        out.writerow(["row", "image", "label"] + [result.kernel for result in results])
+        for row, label, *predicted in zip(test.rows, test.labels, *(result.predicted for result in results)):
+            out.writerow([row, faces[row].source, label] + predicted)
+    kept = [{key: value for key, value in result._asdict().items() if key != "predicted"} for result in results]
+    files.write_json(prefix + ".json", {"manifest": prepare.read_note(data)["manifest"], "limit": limit,
+                                        "results": kept})
+
+
+def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:
+    """None where nothing was kept, or of other images."""
+    if not os.path.exists(prefix + ".json"):
+        return None
+    kept = files.read_json(prefix + ".json")
+    if kept["manifest"] != manifest_hash:
+        return None
+    with open(prefix + ".csv", newline="", encoding="utf-8") as stream:
+        _, *lines = csv.reader(stream)
+    columns = [[int(line[column]) for line in lines] for column in range(3, 3 + len(kept["results"]))]
+    results = [Result(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()},
+                      predicted=predicted) for fields, predicted in zip(kept["results"], columns)]
+    return Saved(results, [int(line[0]) for line in lines])
+
+
+def handcrafted(run: Run) -> Dict[str, Saved]:
+    """What is known of the handcrafted features of the images that a run was trained with, by their names."""
+    info = run.info
+    found = {name: saved(data_prefix(info["data"], name), info["manifest"]) for name in NAMES}
+    return {name: kept for name, kept in found.items() if kept}
+
+
+def table(results: Sequence[Result], data: str) -> str:
+    """Results as text, with the published figures."""
+    layout = "{:<8}{:<11}{:<26}{:>17}{:>17}{:>19}{:>11}"
+    lines = [layout.format("feature", "setting", "kernel", "val", "test", "test, no copies", "published")]
     for result in results:
-        published = PUBLISHED[result.feature] if note["asked"]["dataset"] == "fer2013" else ""
-        lines.append("{:<8}{:<11}{:<26}{:>17}{:>17}{:>19}{:>11}".format(
-            result.feature, result.setting, result.kernel, *map(_percent, (result.val, result.test, result.test_own)),
-            published))
-    lines.append("geometry of the features: {}".format(note["asked"]["geometry"]))
+        lines.append(layout.format(
+            result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
+            "" if result.published is None else result.published))
+    lines.append("geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"]))
     return "\n".join(lines)
 
 
-def _percent(counts: Tuple[int, int]) -> str:
+def percent(counts: Tuple[int, int]) -> str:
     return "{:.2f} ({}/{})".format(100 * counts[0] / counts[1], *counts)
+
+
+def _counts(right: np.ndarray) -> Tuple[int, int]:
+    return int(right.sum()), len(right)
 
 
 def _results(name: str, parts: Dict[str, Part]) -> Iterator[Result]:
@@ -104,9 +242,10 @@ def _results(name: str, parts: Dict[str, Part]) -> Iterator[Result]:
         return machine.predict(kernel(split, gamma)) == parts[split].labels
 
     def result(setting, words, machine, gamma):
-        val, test, own = right(machine, gamma, "val"), right(machine, gamma, "test"), parts["test"].own
-        return Result(name, setting, words, (int(val.sum()), len(val)), (int(test.sum()), len(test)),
-                      (int(test[own].sum()), int(own.sum())))
+        predicted = machine.predict(kernel("test", gamma))
+        test, own = predicted == parts["test"].labels, parts["test"].own
+        return Result(name, setting, words, _counts(right(machine, gamma, "val")), _counts(test), _counts(test[own]),
+                      predicted.tolist())
 
     dimension = train.vectors.shape[1]
     yield result("published", "linear, C 1", fitted(None, 1.0), None)

@@ -45,7 +45,7 @@ def use(engine: Engine) -> None:
 
 def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int,
             blobs: Sequence[str]) -> Dict[str, np.ndarray]:
-    """Blob -> its values, float32 (count, D), for uint8 images (channels, height, width)."""
+    """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width)."""
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
     found = {}
     with progress.bar("evaluating", count) as bar:
@@ -57,7 +57,7 @@ def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
             net.blobs["data"].data[...] = (net.blobs["data"].data - parts.MEAN) * parts.SCALE
             net.forward()
             for blob in blobs:
-                values = net.blobs[blob].data.reshape(size, -1)
-                found.setdefault(blob, np.empty((count, values.shape[1]), np.float32))[start:start + size] = values
+                values = net.blobs[blob].data
+                found.setdefault(blob, np.empty((count,) + values.shape[1:], np.float32))[start:start + size] = values
             bar.update(size)
     return found
