@@ -1,22 +1,33 @@
 """One self-contained HTML page on one or several runs."""
 import base64
 import io
-import itertools
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import jinja2
+import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from data_prep import files, lmdb_io, prepare, records
-from tools import caffe_log, decisions, evaluate, segments
+from data_prep import files, prepare
+from published import figures as printed_figures
+from tools import adaptive_weights, caffe_log, comparison, deep_features, features, figures, groups, segments
+from tools.comparison import Pair
+from tools.decisions import Decision
+from tools.evaluate import metrics_path
+from tools.groups import Group
 from tools.run import Run
 
 FACES = 14
+# A smaller face is enlarged by who shows the page.
 FACE_PIXELS = 96
-COLORS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b4fa3", "#8c564b", "#666666")
+# As many as [xie2019a] Fig. 9 and 10 have.
+COMPARED_FACES = 5
+# Runs whose maps are shown, so that the page stays small.
+COMPARED_RUNS = 4
+# Ten folds.
+SHOWN_WEIGHTS = 10
+TILE_PIXELS = 56
 
 
 class Sample(NamedTuple):
@@ -30,13 +41,16 @@ class Sample(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the page says of one run."""
+    """What the page says of one run or group. kind: "run", or the group's; info, definition, solver: of a group's
+    first run; weights: how loss weights went, of each run that adapted them."""
 
     title: str
+    kind: str
     folder: str
     info: Dict
     metrics: Dict[str, Optional[Dict]]
     confusion: Optional[str]
+    weights: List[str]
     right: List[Sample]
     wrong: List[Sample]
     definition: str
@@ -44,30 +58,171 @@ class Section(NamedTuple):
     final: Dict[str, float]
 
 
-def page(runs: Sequence[Run]) -> str:
+class Kappa(NamedTuple):
+    """Row of [xie2019a] Table VIII. printed: the paper's figure for a part, in %, where it has the experiment."""
+
+    value: float
+    section: Section
+    printed: Dict[str, str]
+
+
+class Strip(NamedTuple):
+    title: str
+    pictures: List[str]
+
+
+class Maps(NamedTuple):
+    """Of one face, in a mosaic each. first: of the first convolution; z: FC1's input."""
+
+    title: str
+    first: str
+    z: str
+
+
+class ComparedFace(NamedTuple):
+    """others: who decided on which other class."""
+
+    picture: str
+    label: str
+    others: List[str]
+
+
+class FaceComparison(NamedTuple):
+    """heat: a strip for each run, of the same faces; face: the first one; gabor, maps: of it."""
+
+    pair: Optional[Pair]
+    faces: List[ComparedFace]
+    heat: List[Strip]
+    face: str
+    gabor: str
+    maps: List[Maps]
+
+
+def page(given: Sequence[Union[Run, Group]]) -> str:
     """The page as text; what a run has not yet (no evaluation, no test pass) is left out and named."""
-    sections = [_section(run) for run in runs]
+    singles = [groups.runs(one)[0] for one in given]
+    titles = dict(zip(singles, _titles(given)))
+    sections = [_section(one, title) for one, title in zip(given, _titles(given))]
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("report.html.j2")
-    return template.render(sections=sections, curves=curves(runs),
-                           percent=lambda value: "{:.2f}%".format(100 * value))
+    return template.render(sections=sections, curves=_curve_figures(titles), repetitions=_repetitions(sections),
+                           svms=_svms(titles), compared=_compared(titles), titles=titles, kappas=_kappas(sections),
+                           percent=lambda value: "{:.2f}%".format(100 * value), counts=features.percent)
 
 
-def _section(run: Run) -> Section:
-    info, last = run.info, segments.chain(run)[-1].segment
-    metrics = {split: _metrics(run, split) for split in ("val", "test")}
+def _titles(given: Sequence[Union[Run, Group]]) -> List[str]:
+    """The experiments' titles, with the folder's name where several have the same."""
+    titles = [groups.runs(one)[0].info["experiment"]["title"] for one in given]
+    return ["{} ({})".format(title, os.path.basename(one.folder)) if titles.count(title) > 1 else title
+            for one, title in zip(given, titles)]
+
+
+def _section(one: Union[Run, Group], title: str) -> Section:
+    run = groups.runs(one)[0]
+    single = one == run
+    last = segments.chain(run)[-1].segment
+    metrics = {split: _metrics(one, split) for split in ("val", "test")}
     shown = next((split for split in ("test", "val") if metrics[split]), None)
-    right, wrong = _samples(run, shown) if shown else ([], [])
-    return Section(info["experiment"]["title"], run.folder, info, metrics,
-                   confusion_matrix(metrics[shown]) if shown else None, right, wrong,
+    right, wrong = _samples(run, shown) if shown and single else ([], [])
+    return Section(title, "run" if single else one.kind, one.folder, run.info, metrics,
+                   _svg(figures.confusion_matrix(metrics[shown])) if shown else None, _weights(one), right, wrong,
                    *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
-                   {name: points[-1][1] for name, points in _curves(run).items()})
+                   {name: points[-1][1] for name, points in _curves(run).items()} if single else {})
 
 
-def _metrics(run: Run, split: str) -> Optional[Dict]:
-    path = evaluate.metrics_path(run, split)
+def _metrics(one: Union[Run, Group], split: str) -> Optional[Dict]:
+    path = metrics_path(one, split)
     return files.read_json(path) if os.path.exists(path) else None
+
+
+def _repetitions(sections: Sequence[Section]) -> Optional[str]:
+    found = [(section.title, [seed["correct"] / seed["total"] for seed in section.metrics["test"]["seeds"]])
+             for section in sections if section.kind == "seeds" and section.metrics["test"]]
+    return _svg(figures.repetitions(found)) if found else None
+
+
+def _weights(one: Union[Run, Group]) -> List[str]:
+    """Of a single run its objectives too."""
+    pictures = []
+    for run in groups.runs(one):
+        rounds = adaptive_weights.history(run)
+        if not rounds:
+            continue
+        name = "loss weights" if one == run else os.path.relpath(run.folder, one.folder)
+        alone = (_metrics(run, "test") or {}).get("alone", {})
+        pictures.append(_svg(figures.loss_weights(rounds, name, alone)))
+        if one == run:
+            pictures.append(_svg(figures.objectives(rounds, "objectives, Eq. (11)")))
+    return pictures[:SHOWN_WEIGHTS]
+
+
+def _kappas(sections: Sequence[Section]) -> List[Kappa]:
+    """Of sections that differ in kappa, the largest first; none where there are not several."""
+    rows = [Kappa(section.info["experiment"]["weighting"]["kappa"], section, {
+        figure.split: figure.value for figure in printed_figures.read("xie2019a")
+        if (figure.table, figure.experiment) == ("VIII", section.info["experiment"]["name"])})
+        for section in sections if "kappa" in section.info["experiment"]["weighting"]]
+    rows.sort(key=lambda row: -row.value)
+    return rows if len({row.value for row in rows}) > 1 else []
+
+
+def _svms(titles: Dict[Run, str]) -> List[Tuple[str, features.Saved]]:
+    """Rows of Table II: handcrafted features of the runs' data, then the runs' deep ones."""
+    rows = {}
+    for run in titles:
+        for name, kept in features.handcrafted(run).items():
+            rows.setdefault((run.info["manifest"], name), (name.upper(), kept))
+    deep = [(title, features.saved(features.run_prefix(run), run.info["manifest"])) for run, title in titles.items()]
+    return list(rows.values()) + [(title, kept) for title, kept in deep if kept]
+
+
+def _compared(titles: Dict[Run, str]) -> Optional[FaceComparison]:
+    """Of the runs of [xie2019a] that have decided on the test part of the same images."""
+    ready = [run for run in titles if run.experiment.paper == "xie2019a" and comparison.decided(run, "test")]
+    found = comparison.pair(ready, "test")
+    if found:
+        ready = [found.ours, found.baseline] + [run for run in ready if run not in (found.ours, found.baseline)]
+    candidates = found and (found.gained_from_both or found.gained) or [
+        one for run in ready[:1] for one in comparison.decided(run, "test") if one.right]
+    chosen = comparison.spread(candidates, COMPARED_FACES)
+    if not chosen:
+        return None
+    data, images_of = ready[0].info["data"], ready[0].info["manifest"]
+    ready = [run for run in ready if run.info["manifest"] == images_of][:COMPARED_RUNS]
+    ready.sort(key=list(titles).index)
+    classes = prepare.read_note(data)["classes"]
+    images = comparison.faces(data, "test", [comparison.shown(decision) for decision in chosen])
+    made = [(titles[run], comparison.face_maps(run, images)) for run in ready]
+    return FaceComparison(
+        found, [_compared_face(image, decision, found, classes, titles) for image, decision in zip(images, chosen)],
+        [_heat(title, images, maps) for title, maps in made], _png(comparison.grey(images[0])),
+        _mosaic(comparison.gabor_responses(images[0], data)),
+        [Maps(title, *(_mosaic(deep_features.most_varied(blob[0], comparison.MAPS))
+                       for blob in (maps.first, maps.z))) for title, maps in made])
+
+
+def _compared_face(image: np.ndarray, decision: Decision, pair: Optional[Pair], classes: Sequence[str],
+                   titles: Dict[Run, str]) -> ComparedFace:
+    others = []
+    if pair:
+        others.append("{}: {}".format(titles[pair.baseline], classes[pair.before[decision.unit]]))
+        if pair.svm:
+            others.append("GABOR, SVM: {}".format(classes[pair.svm[comparison.shown(decision)]]))
+    return ComparedFace(_png(comparison.grey(image)), classes[decision.label], others)
+
+
+def _heat(title: str, images: Sequence[np.ndarray], maps: comparison.FaceMaps) -> Strip:
+    pictures = []
+    for image, z in zip(images, maps.z):
+        response = deep_features.average_over_face(z, maps.place, image.shape[1:])
+        pictures.append(_jpeg(_shrunk(figures.heat_map(
+            comparison.grey(image), response, deep_features.largest(response, comparison.SHARE)))))
+    return Strip(title, pictures)
+
+
+def _mosaic(maps: np.ndarray) -> str:
+    return _encoded(figures.mosaic(maps, comparison.MAPS // 3, TILE_PIXELS))
 
 
 def _text(path: str) -> str:
@@ -93,34 +248,56 @@ def _over_branches(found: Dict, name: str) -> List:
     return [(same[0][0], sum(value for _, value in same) / len(same)) for same in zip(*branches)]
 
 
-def _samples(run: Run, split: str):
+def _curve_figures(titles: Dict[Run, str]) -> Dict[str, str]:
+    """`loss` of training and validation, and validation `accuracy` over the iterations; without what is not
+    known."""
+    loss, accuracy = [], []
+    for number, (run, title) in enumerate(titles.items()):
+        found = _curves(run)
+        training, validation, right = (_over_branches(found, name) for name in (
+            "train softmax_loss", "val softmax_loss", "val accuracy"))
+        loss += [figures.Curve(title + ", training batch", training, number, thin=True),
+                 figures.Curve(title + ", validation", validation, number)]
+        accuracy.append(figures.Curve(title, [(at, 100 * value) for at, value in right], number))
+    known = {name: [curve for curve in drawn if curve.points] for name, drawn in (
+        ("loss", loss), ("accuracy", accuracy))}
+    labels = {"loss": "softmax loss", "accuracy": "validation accuracy of single images, %"}
+    return {name: _svg(figures.curves(drawn, labels[name])) for name, drawn in known.items() if drawn}
+
+
+def _samples(run: Run, split: str) -> List[List[Sample]]:
     """The surest right decisions and the surest wrong ones, one after the other class."""
-    note = prepare.read_note(run.info["data"])
-    images = lmdb_io.Reader(os.path.join(run.info["data"], split, "images"))
-    record_of = {record.row: record.key for record in records.read(run.info["data"], split) if record.crop == 0}
-    decided = decisions.read(run.path("decisions-{}.csv".format(split)))
-
-    def sample(decision):
-        image = lmdb_io.decode(images[record_of[decision.rows[-1]]])[0].transpose(1, 2, 0)
-        return Sample(_png(image), decision.unit, note["classes"][decision.label],
-                      note["classes"][decision.predicted], decision.probabilities[decision.predicted])
-    return [[sample(decision) for decision in _spread([d for d in decided if d.right == right])]
-            for right in (True, False)]
+    data = run.info["data"]
+    classes = prepare.read_note(data)["classes"]
+    found = []
+    for right in (True, False):
+        chosen = comparison.spread([one for one in comparison.decided(run, split) if one.right == right], FACES)
+        images = comparison.faces(data, split, [comparison.shown(decision) for decision in chosen])
+        found.append([_sample(image, decision, classes) for image, decision in zip(images, chosen)])
+    return found
 
 
-def _spread(decisions: List) -> List:
-    """FACES decisions, the surest of each true class first."""
-    ranks: Dict[int, int] = {}
-    keyed = []
-    for decision in sorted(decisions, key=lambda d: -d.probabilities[d.predicted]):
-        rank = ranks[decision.label] = ranks.get(decision.label, -1) + 1
-        keyed.append((rank, decision.label, len(keyed), decision))
-    return [entry[-1] for entry in sorted(keyed)[:FACES]]
+def _sample(image: np.ndarray, decision: Decision, classes: Sequence[str]) -> Sample:
+    return Sample(_png(image.transpose(1, 2, 0)), decision.unit, classes[decision.label],
+                  classes[decision.predicted], decision.probabilities[decision.predicted])
 
 
 def _png(image: np.ndarray) -> str:
-    enlarged = cv2.resize(image, (FACE_PIXELS, FACE_PIXELS), interpolation=cv2.INTER_CUBIC)
-    return _uri(cv2.imencode(".png", enlarged)[1].tobytes(), "image/png")
+    return _encoded(_shrunk(image))
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    if max(image.shape[:2]) <= FACE_PIXELS:
+        return image
+    return cv2.resize(image, (FACE_PIXELS, FACE_PIXELS), interpolation=cv2.INTER_AREA)
+
+
+def _encoded(image: np.ndarray) -> str:
+    return _uri(cv2.imencode(".png", image)[1].tobytes(), "image/png")
+
+
+def _jpeg(image: np.ndarray) -> str:
+    return _uri(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), "image/jpeg")
 
 
 def _uri(data: bytes, kind: str) -> str:
@@ -129,50 +306,7 @@ def _uri(data: bytes, kind: str) -> str:
 
 def _svg(figure) -> str:
     stream = io.BytesIO()
-    # Without the date the same runs give the same page.
-    figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+    # Without the date and random ids the same runs give the same page.
+    with matplotlib.rc_context({"svg.hashsalt": "caffe-fer"}):
+        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
     return _uri(stream.getvalue(), "image/svg+xml")
-
-
-def curves(runs: Sequence[Run]) -> str:
-    """Training and validation loss, and validation accuracy, over the iterations: SVG as a data URI."""
-    figure = Figure(figsize=(11, 3.6))
-    loss, accuracy = figure.subplots(1, 2)
-    for run, color in zip(runs, itertools.cycle(COLORS)):
-        found, title = _curves(run), run.info["experiment"]["title"]
-        for axes, name, style, label in (
-                (loss, "train softmax_loss", dict(linewidth=0.9, alpha=0.55), title + ", training batch"),
-                (loss, "val softmax_loss", dict(marker="o", markersize=3), title + ", validation"),
-                (accuracy, "val accuracy", dict(marker="o", markersize=3), title)):
-            points = _over_branches(found, name)
-            if points:
-                iterations, values = zip(*points)
-                axes.plot(iterations, np.array(values) * (100 if axes is accuracy else 1),
-                          color=color, label=label, **style)
-    for axes, what in ((loss, "softmax loss"), (accuracy, "validation accuracy of single images, %")):
-        axes.set(xlabel="iteration", ylabel=what)
-        axes.grid(alpha=0.3)
-        axes.spines["top"].set_visible(False)
-        axes.spines["right"].set_visible(False)
-        if axes.lines:
-            axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncol=2)
-    return _svg(figure)
-
-
-def confusion_matrix(metrics: Dict) -> str:
-    """Row: true class, in % of it; counts below: SVG as a data URI."""
-    counts = np.array(metrics["confusion"])
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(4.8, 4.4))
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            axes.text(column, row, "{:.0f}\n({})".format(shares[row, column], count), ha="center", va="center",
-                      fontsize=7, color="white" if shares[row, column] > 55 else "black")
-    ticks = range(len(metrics["classes"]))
-    axes.set(xticks=ticks, yticks=ticks, xlabel="decision", ylabel="true class")
-    axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
-    axes.set_yticklabels(metrics["classes"])
-    axes.tick_params(length=0)
-    return _svg(figure)

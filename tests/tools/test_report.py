@@ -1,11 +1,18 @@
 """The page: complete, self-contained, the same twice."""
+import base64
 import html.parser
 import re
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 
-from tools import decisions, evaluate, report, run
+from data_prep import files
+from prototxt import experiment
+from tests import small_data
+from tools import decisions, evaluate, features, figures, groups, report, run
+from tools.run import Run
 from tools.segments import Engine
 
 
@@ -14,6 +21,25 @@ def page(trained):
     for split in ("val", "test"):
         evaluate.evaluate(trained, split)
     return report.page([trained])
+
+
+@pytest.fixture(scope="module")
+def softmax(tmp_path_factory, data):
+    """Two seeds of a short training."""
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["solver.batch_size=8", "solver.max_iter=4"])
+    group = groups.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "seeds"), None, [1, 2], 1, None, 1)
+    groups.evaluate_all(group, "test")
+    return group
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapted")
+    chosen = experiment.load("xie2019a/fer2013-toy-alaw", [
+        "solver.batch_size=8", "weighting.restart_iterations=2", "weighting.rounds=2", "weighting.kappa=1e-3"])
+    trained = run.train(chosen, small_data.prepared(folder, ("gsf", "sift")), str(folder / "run"), None, Engine(1))
+    evaluate.evaluate(trained, "test")
+    return trained
 
 
 def test_it_needs_nothing_from_outside(page):
@@ -26,9 +52,10 @@ def test_it_shows_what_was_measured(page, trained):
     metrics = evaluate.evaluate(trained, "test")
     assert "({}/{})".format(metrics["correct"], metrics["total"]) in page
     for text in ("softmax + center + GABOR", "Surest right decisions", "weight 0.001", "OpenBLAS", "max_iter: 12",
-                 'alt="confusion matrix"', 'alt="loss and accuracy over the iterations"', "val accuracy"):
+                 'alt="confusion matrix"', 'alt="loss over the iterations"', 'alt="accuracy over the iterations"',
+                 "val accuracy"):
         assert text in page
-    assert page.count("<figure>") == 12
+    assert len(re.findall('<figure><img[^>]*><br>', page)) == 12
 
 
 def test_it_is_well_formed(page):
@@ -48,17 +75,7 @@ def test_it_is_well_formed(page):
 
 def test_run_without_evaluation(tmp_path, data, small):
     bare = report.page([run.train(small, data, str(tmp_path / "bare"), None, Engine(1))])
-    assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare
-
-
-def test_samples_take_turns_among_classes():
-    def decision(label, probability):
-        return decisions.Decision("u", label, 0, (probability, 0, 0), ())
-    decided = [decision(0, p) for p in np.linspace(0.9, 1, 20)] + [decision(1, 0.5), decision(2, 0.4)]
-    chosen = report._spread(decided)
-    assert len(chosen) == report.FACES
-    assert [d.label for d in chosen[:4]] == [0, 1, 2, 0]
-    assert chosen[0].probabilities[0] == 1
+    assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare and "Fig. 10" not in bare
 
 
 def test_branches_are_drawn_as_their_mean():
@@ -67,3 +84,110 @@ def test_branches_are_drawn_as_their_mean():
     assert report._over_branches(found, "train softmax_loss") == [(0, 3.0), (20, 1.5)]
     assert report._over_branches(found, "val accuracy") == [(20, 0.5)]
     assert report._over_branches(found, "val softmax_loss") == []
+
+
+def test_same_runs_give_the_same_page(page, trained):
+    assert report.page([trained]) == page
+
+
+def copied(one, folder):
+    shutil.copytree(one.folder, str(folder))
+    return Run(str(folder))
+
+
+def test_faces_are_those_that_the_feature_loss_alone_gets_right(tmp_path, trained, softmax):
+    """Of the test images 36 to 47, of the classes 0 to 6 and 0 to 4: ours wins 38 and 40, and the SVM gets 40."""
+    baseline, ours = copied(groups.runs(softmax)[0], tmp_path / "a"), copied(trained, tmp_path / "b")
+    labels = [number % 7 for number in range(12)]
+
+    def write(one, wrong):
+        decided = [decisions.Decision(str(row), label, (label + (row in wrong)) % 7, (1 / 7,) * 7, (row,))
+                   for row, label in zip(range(36, 48), labels)]
+        decisions.write(one.path("decisions-test.csv"), decided)
+    titles = dict(zip((baseline, ours), report._titles([baseline, ours])))
+    write(baseline, {38, 39, 40})
+    write(ours, {36, 37, 39})
+    found = report._compared(titles)
+    assert [face.label for face in found.faces] == ["fear", "sad"]
+    assert [face.others for face in found.faces] == [["softmax: happy"], ["softmax: surprise"]]
+    assert (len(found.pair.gained), found.pair.lost) == (2, 2)
+    assert [strip.title for strip in found.heat] == ["softmax", "softmax + center + GABOR"]
+
+    predicted = [label if row == 40 else 6 for row, label in zip(range(36, 48), labels)]
+    part = features.Part(np.zeros((12, 1)), np.array(labels), np.ones(12, bool), np.arange(36, 48))
+    data = trained.info["data"]
+    try:
+        features._save(features.data_prefix(data, "gabor"), data, [features.Result(
+            "gabor", "published", "linear", (1, 12), (1, 12), (1, 12), predicted)], part, None)
+        found = report._compared(titles)
+        page = report.page([baseline, ours])
+    finally:
+        files.remove(features.data_prefix(data, ""))
+    assert [(face.label, face.others) for face in found.faces] == [
+        ("fear", ["softmax: happy", "GABOR, SVM: neutral"])]
+    assert "2 test decisions are right by softmax + center + GABOR and wrong\nby softmax; 2 are" in page
+    assert "1 are wrong by the untuned SVM on GABOR as well" in page and "untuned SVM (linear)" in page
+
+
+def picture(uri):
+    return cv2.imdecode(np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_a_fifth_of_each_heat_map_is_in_colour(trained, page):
+    found = report._compared({trained: "t"})
+    assert found.pair is None and len(found.faces) == len(found.heat[0].pictures) <= report.COMPARED_FACES
+    for uri in found.heat[0].pictures:
+        colored = np.ptp(picture(uri).astype(int), axis=2) > 40
+        assert colored.mean() == pytest.approx(0.2, abs=0.05)
+    assert page.count('alt="heat map"') == len(found.faces)
+
+
+def test_group_of_seeds(softmax, page, trained):
+    accuracies = [files.read_json(one.path("metrics.json"))["accuracy"] for one in groups.runs(softmax)]
+    found = report.page([softmax, trained])
+    assert "mean of 2 seeds<br>deviation {:.2f}%".format(100 * np.std(accuracies, ddof=1)) in found
+    assert 'alt="test accuracy of repeated runs"' in found and 'alt="test accuracy of repeated runs"' not in page
+    assert "softmax, all seeds" in found and found.count("Surest right decisions") == 1
+
+
+def test_group_of_folds(tmp_path, adapted):
+    """Twice the same fold: the matrix of all together is twice that of one."""
+    files.write_json(str(tmp_path / "all" / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
+    for name in ("fold01", "fold02"):
+        copied(adapted, tmp_path / "all" / name)
+    group = groups.open_(str(tmp_path / "all"))
+    groups.evaluate_all(group, "test")
+    single = files.read_json(adapted.path("metrics.json"))
+    section = report._section(group, "t")
+    twice = dict(single, confusion=(2 * np.array(single["confusion"])).tolist())
+    assert section.confusion == report._svg(figures.confusion_matrix(twice))
+    assert len(section.weights) == 2
+    page = report.page([group])
+    assert "fold01 {0}/12, fold02 {0}/12".format(single["correct"]) in page and "Fig. 12" in page
+    assert "({}/24)".format(2 * single["correct"]) in page
+
+
+def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
+    less = copied(adapted, tmp_path / "less")
+    info = less.info
+    info["experiment"]["weighting"]["kappa"] = 1e-5
+    info["experiment"]["name"] = "xie2019a/fer2013-alaw"
+    files.write_json(less.path("run.json"), info)
+    table = report.page([less, adapted]).split("Table VIII")[1].split("</table>")[0]
+    assert re.findall(r'<td class="number">([\de.-]+)</td>\s*<td class="number">not evaluated</td>', table) == [
+        "0.001", "1e-05"]
+    assert table.count("70.35, 72.67") == 1
+    assert "Table VIII" not in page and "Table VIII" not in report.page([adapted, adapted])
+
+
+def test_single_adaptive_run_shows_its_objectives(adapted):
+    assert len(report._section(adapted, "t").weights) == 2
+    assert report._weights(adapted)[0] == report._svg(figures.loss_weights(
+        files.read_json(adapted.path("weighting.json"))["rounds"], "loss weights",
+        files.read_json(adapted.path("metrics.json"))["alone"]))
+
+
+def test_runs_of_the_same_title_carry_their_folders_names(trained, softmax):
+    first, second = groups.runs(softmax)
+    assert report._titles([first, trained, second]) == [
+        "softmax (seed01)", "softmax + center + GABOR", "softmax (seed02)"]

@@ -1,0 +1,142 @@
+"""Drawing: Matplotlib figures and small pictures of what runs and nets have to show."""
+from typing import Dict, NamedTuple, Sequence, Tuple
+
+import cv2
+import matplotlib.cm
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+COLORS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b4fa3", "#8c564b", "#666666")
+# Width of a figure that stands beside another one, in inches; a phone shows it at about its own size.
+WIDTH = 5.4
+
+
+class Curve(NamedTuple):
+    """points: (iteration, value); color: number of the run; thin: a noisy one, without markers."""
+
+    label: str
+    points: Sequence[Tuple[float, float]]
+    color: int
+    thin: bool = False
+
+
+def curves(given: Sequence[Curve], ylabel: str) -> Figure:
+    """Values over the iterations."""
+    figure, axes = _figure(WIDTH, 3.4)
+    for curve in given:
+        style = dict(linewidth=0.9, alpha=0.55) if curve.thin else dict(marker="o", markersize=3)
+        axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label, **style)
+    axes.set(xlabel="iteration", ylabel=ylabel)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    return figure
+
+
+def confusion_matrix(metrics: Dict) -> Figure:
+    """Row: true class, in % of it; counts below."""
+    counts = np.array(metrics["confusion"])
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(4.8, 4.4))
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, "{:.0f}\n({})".format(shares[row, column], count), ha="center", va="center",
+                      fontsize=7, color="white" if shares[row, column] > 55 else "black")
+    ticks = range(len(metrics["classes"]))
+    axes.set(xticks=ticks, yticks=ticks, xlabel="decision", ylabel="true class")
+    axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
+    axes.set_yticklabels(metrics["classes"])
+    axes.tick_params(length=0)
+    return figure
+
+
+def repetitions(groups: Sequence[Tuple[str, Sequence[float]]]) -> Figure:
+    """[xie2019a] Fig. 11: each run's accuracy (a fraction) as a dot; mean and standard deviation of each group."""
+    figure, axes = _figure(WIDTH, 3.4)
+    for place, values in enumerate(100 * np.array(accuracies) for _, accuracies in groups):
+        color = COLORS[place % len(COLORS)]
+        axes.plot(place + np.linspace(-0.2, -0.08, len(values)), values, "o", markersize=3, alpha=0.6, color=color)
+        axes.errorbar(place + 0.08, values.mean(), deviation(values), marker="D", markersize=6, capsize=5,
+                      linewidth=1.5, color=color)
+        axes.annotate("{:.2f}\nvariance {:.2f}".format(values.mean(), deviation(values) ** 2),
+                      (place + 0.08, values.mean()), (8, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set(xlim=(-0.5, len(groups) - 0.3), ylabel="test accuracy, %")
+    axes.set_xticks(range(len(groups)))
+    axes.set_xticklabels([title.replace(" + ", "\n+ ") for title, _ in groups], fontsize=8)
+    return figure
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def loss_weights(rounds: Sequence[Dict], title: str, alone: Dict[str, Dict]) -> Figure:
+    """[xie2019a] Fig. 12: lambda_1 (GSF) and lambda_2 (SIFT) over the rounds of Algorithm 1.
+
+    alone: test units that each feature loss gets right by itself, "correct" and "total"; empty where not known.
+    """
+    figure, axes = _figure(2.6, 2.0)
+    _over_rounds(axes, rounds, "weights", {
+        feature: "{}, test {correct}/{total}".format(feature.upper(), **count) for feature, count in alone.items()})
+    axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":")
+    axes.set(ylim=(0, 2), xlabel="round", ylabel="loss weight")
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def objectives(rounds: Sequence[Dict], title: str) -> Figure:
+    """The objectives of Eq. (11) that the weights follow."""
+    figure, axes = _figure(2.6, 2.0)
+    _over_rounds(axes, rounds, "objective", {})
+    axes.set(xlabel="round", ylabel="objective")
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def _over_rounds(axes, rounds: Sequence[Dict], what: str, labels: Dict[str, str]) -> None:
+    numbers = [entry["round"] for entry in rounds]
+    for feature, color in zip(sorted(rounds[0][what]), COLORS):
+        axes.plot(numbers, [entry[what][feature] for entry in rounds], marker="o", markersize=2.5, color=color,
+                  label=labels.get(feature, feature.upper()))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    axes.legend(fontsize=7, frameon=False, loc="best")
+
+
+def _figure(width: float, height: float):
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    axes.spines["top"].set_visible(False)
+    axes.spines["right"].set_visible(False)
+    return figure, axes
+
+
+def mosaic(maps: np.ndarray, columns: int, tile: int, gap: int = 3) -> np.ndarray:
+    """Maps (n, h, w) as tiles of `tile` pixels, row by row, each from its own least value (black) to its largest
+    (white); uint8 on a white ground."""
+    rows = -(-len(maps) // columns)
+    ground = np.full((rows * (tile + gap) - gap, columns * (tile + gap) - gap), 255, np.uint8)
+    for number, single in enumerate(maps):
+        method = cv2.INTER_AREA if max(single.shape) > tile else cv2.INTER_NEAREST
+        top, left = (place * (tile + gap) for place in divmod(number, columns))
+        ground[top:top + tile, left:left + tile] = cv2.resize(_grey(single), (tile, tile), interpolation=method)
+    return ground
+
+
+def _grey(single: np.ndarray) -> np.ndarray:
+    least, span = single.min(), np.ptp(single)
+    return ((single - least) * (255 / span if span else 0)).astype(np.uint8)
+
+
+def heat_map(face: np.ndarray, response: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A face, uint8 (H, W) grey, in colour where the mask is set: yellow for the least response there, red for the
+    largest. Returns uint8 (H, W, 3), BGR."""
+    colored = np.repeat(face[:, :, None], 3, axis=2)
+    if mask.any():
+        inside = response[mask]
+        span = np.ptp(inside)
+        heat = matplotlib.cm.get_cmap("autumn_r")((inside - inside.min()) / span if span else np.ones(len(inside)))
+        colored[mask] = np.rint(0.45 * colored[mask] + 0.55 * 255 * heat[:, 2::-1])
+    return colored
