@@ -1,0 +1,27 @@
+"""Sparse center loss, [farzaneh2021] Eq. (4) and (9) to (11)."""
+from typing import Tuple
+
+import numpy as np
+
+
+def forward(x: np.ndarray, attention: np.ndarray, labels: np.ndarray, centers: np.ndarray
+            ) -> Tuple[float, np.ndarray]:
+    """Sum over the batch, Eq. (4) without 1/m: 1/2 sum_ij a_ij (x_ij - c_yi,j)^2.
+
+    x: (M, D) features; attention: (M, D) weights a; labels: (M,) int, each in [0, C); centers: (C, D).
+    Returns the loss and the differences x_i - c_yi (M, D).
+    """
+    difference = x - centers[labels]
+    return 0.5 * np.vdot(attention * difference, difference), difference
+
+
+def gradients(difference: np.ndarray, attention: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Of `forward`, for x (Eq. (9)) and for the attention weights (Eq. (10), a value a dimension); both (M, D)."""
+    return attention * difference, 0.5 * difference * difference
+
+
+def center_steps(difference: np.ndarray, attention: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Eq. (11), Delta of each center: sum_{y_i = k} a_i (c_k - x_i) / (1 + count_k), (C, D); epsilon is 1, as in
+    the authors' own code. An absent class gets 0."""
+    members = (np.arange(classes)[:, None] == labels).astype(difference.dtype)
+    return -members.dot(attention * difference) / (1 + members.sum(axis=1, keepdims=True))
