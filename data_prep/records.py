@@ -60,7 +60,7 @@ def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> List[Record]:
 
 def databases(plan: Plan, count: int) -> Dict[str, int]:
     """Name -> bytes on disk, from above, of the LMDBs of `count` records."""
-    values = int(np.prod(plan.crops.shape))
+    values = plan.crops.channels * plan.crops.largest ** 2
     size = values * (lmdb_io.FLOAT_FIELD.itemsize if plan.crops.illumination else 1)
     sizes = {"images": size, **({"references": size} if plan.references else {})}
     sizes.update({name: features.length(name, plan.classes) * lmdb_io.FLOAT_FIELD.itemsize

@@ -30,8 +30,12 @@ from data_prep.manifest import Dataset, Face
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The last three frames of each sequence take part.
 COUNTS = {"train": 840, "val": 210, "test": 210}
+# The same without the neutral sequences; what serves as a reference is no sample.
+FOLDED = {"images": 1080, "subjects": 60}
 PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
-             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a")}
+             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a"),
+             "farzaneh2021": Protocol(CLASSES[:6], FOLDED, "box", "farzaneh2021-small", folds=5, unit="image"),
+             "wu2023": Protocol(CLASSES[:6], FOLDED, "box", "wu2023-small", folds=5, pairs=True, unit="image")}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
 VARIANTS = (
     ({4: 1, 5: .6, 7: .7, 23: .9}, {4: .9, 7: .9, 17: .5, 23: 1},
@@ -144,14 +148,15 @@ def split_of(subject: int, subjects: int) -> str:
 
 
 def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
-          processes: int = os.cpu_count() or 1) -> List[Face]:
+          processes: int = os.cpu_count() or 1, classes: int = len(CLASSES)) -> List[Face]:
     """Draws the set into folder/S001/angry/000.png ... and returns the manifest's rows, in a fixed order.
 
+    classes: the first so many expressions are drawn.
     Only the last three frames of a sequence have a split: those before show too little of its expression.
     Raises OSError that names the file where an image can't be written.
     """
     jobs = [(folder, subject, expression, frames, seed, split_of(subject, subjects))
-            for subject in range(subjects) for expression in range(len(CLASSES))]
+            for subject in range(subjects) for expression in range(classes)]
     faces = []
     with progress.bar("drawing", len(jobs) * frames) as bar:
         for rows in children.in_order(processes, lambda: None, (), _write_sequence, jobs):
@@ -179,9 +184,17 @@ def _write_sequence(job) -> List[Face]:
 
 
 def read(source: Optional[str], protocol: str, folder: str, processes: int) -> Dataset:
-    """Draws the default set into folder/faces; there is no source."""
+    """Draws the default set into folder/faces; there is no source.
+
+    With folds, no frame has a split, and only those are rows that a fold takes: peaks, and in pairs the neutral
+    first frames.
+    """
     if source is not None:
         raise UserError("{}: the synthetic faces are drawn, not read; leave the source out".format(source))
-    faces = [face._replace(path="faces/" + face.path)
-             for face in write(os.path.join(folder, "faces"), processes=processes)]
-    return Dataset("synthetic", CLASSES, faces, lambda face: read_image(os.path.join(folder, face.path)))
+    chosen = PROTOCOLS[protocol]
+    faces = [face._replace(path="faces/" + face.path) for face in write(
+        os.path.join(folder, "faces"), processes=processes, classes=len(chosen.classes))]
+    if chosen.folds:
+        roles = ("peak", "neutral") if chosen.pairs else ("peak",)
+        faces = [face._replace(split="") for face in faces if face.role in roles]
+    return Dataset("synthetic", chosen.classes, faces, lambda face: read_image(os.path.join(folder, face.path)))

@@ -17,7 +17,8 @@ def test_window_cuts_and_mirrors():
 @pytest.mark.parametrize("name, side, region, train, test", [
     ("whole", 48, 48, 1, 1), ("xie2019a", 227, 256, 10, 10), ("xie2019b-ckplus", 227, 256, 18, 18),
     ("xie2019b-oulu", 227, 256, 16, 16), ("xie2019b-mmi", 227, 256, 25, 25), ("liu2017", 48, 60, 10, 1),
-    ("farzaneh2021", 224, 256, 10, 1), ("wu2023", 224, 224, 1, 1)])
+    ("farzaneh2021", 224, 256, 1, 1), ("farzaneh2021-small", 56, 64, 1, 1), ("wu2023", 224, 224, 1, 1),
+    ("wu2023-small", 56, 56, 1, 1)])
 def test_sets(name, side, region, train, test):
     crop_set = SETS[name]
     assert (crop_set.side, crop_set.region) == (side, region)
@@ -27,12 +28,13 @@ def test_sets(name, side, region, train, test):
         if name != "liu2017":
             assert len(set(windows)) == count
         for window in windows:
-            assert window.side == side and 0 <= min(window.x, window.y)
-            assert max(window.x, window.y) + side <= region
+            assert window.side == (region if split == "train" and "farzaneh" in name else side)
+            assert 0 <= min(window.x, window.y) and max(window.x, window.y) + window.side <= region
+            assert window.side <= crop_set.largest
 
 
 def test_all_sets_are_tested_above():
-    assert len(SETS) == 8
+    assert len(SETS) == 10
 
 
 def test_ten_crops_of_xie2019a():

@@ -178,3 +178,22 @@ def test_an_image_that_cannot_be_written_is_named(tmp_path):
 def test_it_takes_no_source(tmp_path):
     with pytest.raises(UserError, match="some.csv: the synthetic faces are drawn, not read"):
         synthetic.read("some.csv", "plain", str(tmp_path), 1)
+
+
+@pytest.mark.parametrize("protocol, roles", [("farzaneh2021", {"peak"}), ("wu2023", {"peak", "neutral"})])
+def test_protocols_with_folds_have_six_expressions_and_no_split(tmp_path, monkeypatch, protocol, roles):
+    monkeypatch.setattr(synthetic.write, "__defaults__", (5,) + synthetic.write.__defaults__[1:])
+    dataset = synthetic.read(None, protocol, str(tmp_path), 1)
+    assert list(dataset.classes) == list(synthetic.CLASSES[:6])
+    assert {face.role for face in dataset.faces} == roles and {face.split for face in dataset.faces} == {""}
+    peaks = [face for face in dataset.faces if face.role == "peak"]
+    assert len(peaks) == 5 * 6 * 3
+    if "neutral" in roles:
+        first = {face.sequence: face.frame for face in dataset.faces if face.role == "neutral"}
+        assert first == {face.sequence: 0 for face in peaks}
+    assert dataset.load(dataset.faces[0]).shape == (256, 256, 3)
+
+
+def test_published_counts_of_the_protocols_with_folds():
+    protocol = synthetic.PROTOCOLS["wu2023"]
+    assert protocol.counts == {"images": 60 * 6 * 3, "subjects": 60}
