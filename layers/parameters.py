@@ -35,6 +35,15 @@ def number(low: float = float("-inf"), high: float = float("inf"), default=REQUI
                      lambda value: _is_number(value) and low <= value <= high, default)
 
 
+def numbers(default=REQUIRED) -> Parameter:
+    return Parameter("a list of numbers", lambda value: isinstance(value, list) and all(
+        map(_is_number, value)), default)
+
+
+def boolean(default=REQUIRED) -> Parameter:
+    return Parameter("true or false", lambda value: isinstance(value, bool), default)
+
+
 def choice(*allowed, default=REQUIRED) -> Parameter:
     return Parameter("one of " + ", ".join(json.dumps(value) for value in allowed),
                      lambda value: not isinstance(value, bool) and value in allowed, default)

@@ -1,0 +1,121 @@
+"""A data layer that augments: images or pairs, all records or some of them, in another order in each epoch."""
+import numpy as np
+
+from data_prep import lmdb_io
+from layers import base, parameters
+from layers.functions import augmentation
+
+
+class AugmentedDataLayer(base.Layer):
+    """Reads an image LMDB, and of pairs the LMDB of their references in step, and augments both alike.
+
+    Each epoch has each record once, in an order of its own. Order and augmentation hang on the seed, the epoch
+    and the record alone, and the position is a parameter blob that the snapshot saves: `caffe train -snapshot`
+    goes on as if it had not stopped.
+
+    Tops: images (M, channels, height, width), (pixel - mean) * scale; labels (M); of pairs, references like the
+    images. Parameter blob: the position (2), whole epochs and records seen of the present one; it needs
+    `param { lr_mult: 0 decay_mult: 0 }`. A batch may span two epochs.
+    Errors: a reference LMDB that was not made together with the images, a list of records with one that is not
+    there, an image smaller than the window.
+
+    param_str, e.g. {"images": "data/x/train/images", "batch_size": 128, "augmentation": "five_crops", "side": 224}:
+        images        image LMDB
+        references    LMDB of the pairs' references (default none)
+        records       file with the numbers of the records to read, one a line (default all of them)
+        batch_size    M
+        augmentation  "none" (default), "five_crops" or "mirror_or_noise", see layers/functions/augmentation.py
+        side          of the windows of five_crops, in pixels
+        deviation     of the noise, in grey values
+        mean          one value, or one a channel (default [0])
+        scale         (default 1)
+        seed          whole numbers (default [0])
+    """
+
+    BOTTOMS = 0
+    PARAMETERS = {"images": parameters.text(),
+                  "references": parameters.text(default=""),
+                  "records": parameters.text(default=""),
+                  "batch_size": parameters.integer(least=1),
+                  "augmentation": parameters.choice("none", "five_crops", "mirror_or_noise", default="none"),
+                  "side": parameters.integer(least=1, default=None),
+                  "deviation": parameters.number(0, default=None),
+                  "mean": parameters.numbers(default=[0]),
+                  "scale": parameters.number(default=1),
+                  "seed": parameters.integers(least=0, default=[0])}
+    NEEDED = {"five_crops": "side", "mirror_or_noise": "deviation"}
+
+    def prepare(self, bottom, top):
+        self.readers = [lmdb_io.Reader(path) for path in (self.params.images, self.params.references) if path]
+        if len(top) != 1 + len(self.readers):
+            raise ValueError("{} tops, expected {}: images, labels{}".format(
+                len(top), 1 + len(self.readers), " and references" if self.params.references else ""))
+        for reader in self.readers[1:]:
+            lmdb_io.require_match(self.readers[0], reader)
+        needed = self.NEEDED.get(self.params.augmentation)
+        if needed and getattr(self.params, needed) is None:
+            raise ValueError("param_str: key {!r} is missing, which {} needs".format(needed, self.params.augmentation))
+        self.shape = lmdb_io.decode(self.readers[0][0])[0].shape
+        channels, *sides = self.shape
+        if self.params.augmentation == "five_crops":
+            if self.params.side > min(sides):
+                raise ValueError("{}: the images are {}x{}, smaller than the window of {}".format(
+                    self.params.images, *sides, self.params.side))
+            sides = [self.params.side] * 2
+        if len(self.params.mean) not in (1, channels):
+            raise ValueError("param_str: 'mean' has {} values, expected 1 or {}, one a channel".format(
+                len(self.params.mean), channels))
+        self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
+        self.records = self._records()
+        self.epoch, self.order = None, None
+        self.blobs.add_blob(2)
+        self.blobs[0].data[...] = 0
+        for number in range(len(top)):
+            top[number].reshape(self.params.batch_size, *(() if number == 1 else [channels] + sides))
+
+    def _records(self) -> np.ndarray:
+        count = len(self.readers[0])
+        if not self.params.records:
+            return np.arange(count)
+        with open(self.params.records, encoding="utf-8") as stream:
+            records = np.array([int(line) for line in stream], int)
+        if not records.size or records.min() < 0 or records.max() >= count or np.unique(records).size < records.size:
+            raise ValueError("{}: expected different records from 0 to {}, at least one".format(
+                self.params.records, count - 1))
+        return records
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        epoch, seen = (int(value) for value in self.blobs[0].data)
+        blobs = [top[0].data] + [top[number].data for number in range(2, len(top))]
+        for row in range(self.params.batch_size):
+            record = self._record(epoch, seen)
+            draw = self._draw(epoch, record)
+            for reader, images in zip(self.readers, blobs):
+                image, label = lmdb_io.decode(reader[record])
+                if image.shape != self.shape:
+                    raise ValueError("{}: record {} is {}, the first one {}".format(
+                        reader.path, record, image.shape, self.shape))
+                images[row] = augmentation.apply(draw, image, images.shape[2:])
+            top[1].data[row] = label
+            seen += 1
+            if seen == len(self.records):
+                epoch, seen = epoch + 1, 0
+        for images in blobs:
+            np.multiply(np.subtract(images, self.mean, out=images), self.params.scale, out=images)
+        self.blobs[0].data[...] = epoch, seen
+
+    def _record(self, epoch: int, seen: int) -> int:
+        if self.epoch != epoch:
+            self.epoch, self.order = epoch, augmentation.order(len(self.records), self.params.seed, epoch)
+        return int(self.records[self.order[seen]])
+
+    def _draw(self, epoch: int, record: int) -> augmentation.Draw:
+        if self.params.augmentation == "none":
+            return augmentation.Draw()
+        random = np.random.RandomState((*self.params.seed, epoch, record))
+        if self.params.augmentation == "five_crops":
+            return augmentation.five_crops(random, self.shape, self.params.side)
+        return augmentation.mirror_or_noise(random, self.shape, self.params.deviation)
