@@ -1,13 +1,16 @@
 """Backbones: what lies before the FC layers, from the image to FC1's input z."""
 import functools
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, NamedTuple, Sequence, Tuple
 
 import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from prototxt.parts import Transform
+
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
+HE = dict(type="msra")
 GAUSSIAN = dict(type="gaussian", std=0.01)
 
 
@@ -73,19 +76,86 @@ def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, **settings)
     return net["relu" + name]
 
 
+def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
+           ) -> None:
+    """ResNet of basic blocks (He et al., CVPR 2016), two a stage: an image -> pool5, one value a channel.
+
+    widths: channels of the stages, the last of which is stage 5; kernel: of conv1, which has stride 2; pooled:
+    whether a maximum of 3x3, stride 2 follows it. bottom: the images (`data` if None); suffix: of its layers' names.
+
+    Each stage begins with a projection, also the first, as in the ResNet-18 that was trained in Caffe; layers have
+    its names (models/resnet18.txt). BatchNorm takes the batch's statistics in training and its blobs' in tests, as
+    Caffe decides by the phase; these three blobs are no weights, and Caffe keeps the solver from them itself.
+    """
+    below = _normalized_convolution(net, "conv1", "_conv1", suffix, net.data if bottom is None else bottom, widths[0],
+                                    kernel, stride=2)
+    below = net["conv1_relu" + suffix] = L.ReLU(below, in_place=True)
+    if pooled:
+        below = net["pool1" + suffix] = L.Pooling(below, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+    for stage, width in enumerate(widths, start=6 - len(widths)):
+        for block in "ab":
+            stride = 2 if block == "a" and width != widths[0] else 1
+            below = _basic_block(net, "{}{}".format(stage, block), suffix, below, width, stride, block == "a")
+    net["pool5" + suffix] = L.Pooling(below, pool=P.Pooling.AVE, global_pooling=True)
+
+
+def _basic_block(net: caffe.NetSpec, name: str, suffix: str, below, width: int, stride: int, projects: bool):
+    def convolve(branch: str, bottom, kernel: int, stride: int = 1):
+        return _normalized_convolution(net, "res{}_{}".format(name, branch), "{}_{}".format(name, branch), suffix,
+                                       bottom, width, kernel, stride)
+    shortcut = convolve("branch1", below, 1, stride) if projects else below
+    first = convolve("branch2a", below, 3, stride)
+    first = net["res{}_branch2a_relu{}".format(name, suffix)] = L.ReLU(first, in_place=True)
+    total = net["res" + name + suffix] = L.Eltwise(shortcut, convolve("branch2b", first, 3), operation=P.Eltwise.SUM)
+    net["res{}_relu{}".format(name, suffix)] = L.ReLU(total, in_place=True)
+    return net["res{}_relu{}".format(name, suffix)]
+
+
+def _normalized_convolution(net: caffe.NetSpec, name: str, normalized: str, suffix: str, bottom, width: int,
+                            kernel: int, stride: int):
+    convolved = net[name + suffix] = L.Convolution(
+        bottom, num_output=width, kernel_size=kernel, stride=stride, pad=kernel // 2, bias_term=False,
+        weight_filler=HE)
+    batch = net["bn" + normalized + suffix] = L.BatchNorm(convolved, in_place=True, moving_average_fraction=0.9)
+    net["scale" + normalized + suffix] = L.Scale(batch, in_place=True, bias_term=True)
+    return net["scale" + normalized + suffix]
+
+
+def resnet18_base(net: caffe.NetSpec) -> None:
+    """The ResNet-18 for ImageNet whose caffemodels are about: 3x224x224 -> fc1000."""
+    RESNET18(net)
+    net.fc1000 = inner_product(net.pool5, 1000)
+
+
+RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
+
+
 class Backbone(NamedTuple):
     """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
-    shape: (channels, height, width) of the image it takes."""
+    shape: (channels, height, width) of the image it takes; transform: what becomes of its pixels; width: of the
+    last convolutional map, res5b, of a ResNet."""
 
-    build: Callable[[caffe.NetSpec], None]
+    build: Callable[..., None]
     output: str
     shape: Tuple[int, int, int]
+    transform: Transform = Transform()
+    width: int = 0
+
+
+# Of the caffemodels trained on ImageNet, and of the official code of [farzaneh2021], times 255.
+IMAGENET = Transform((104, 117, 123), 1)
+RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
 
 
 BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48)),
              "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227)),
              "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227)),
-             "face_base": Backbone(face_base, "fc5", (3, 112, 96))}
+             "face_base": Backbone(face_base, "fc5", (3, 112, 96)),
+             "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), IMAGENET, 512),
+             "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), RAF_DB, 512),
+             "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), IMAGENET, 512),
+             "resnet_small": Backbone(functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False), "pool5",
+                                      (3, 56, 56), Transform(), 64)}
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:

@@ -2,8 +2,8 @@
 
     ./fer python -m prototxt.build        writes the committed ones of all experiments
 
-The committed ones train with plain `caffe train`. An experiment with adaptive loss weights has none: its nets are
-those of the one with fixed weights, trained by `./fer train` in many restarts. Where a set has folds, they are for
+The committed ones train with plain `caffe train`. An experiment with adaptive loss weights or self-paced learning has
+none: its nets are those of the one without, trained by `./fer train` in many restarts. Where a set has folds, they are for
 fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
 epoch_size) are close to, not those of, the prepared fold. `./fer train` writes exact ones.
 """
@@ -33,8 +33,9 @@ def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_
     Raises UserError where the loss weights are adaptive: a definition has one choice of them,
     `experiment.weighted(gsf=..., sift=...)`.
     """
-    if experiment.weighting:
-        raise UserError("{}: its loss weights are adaptive, so it takes many trainings in turn".format(experiment.name))
+    if experiment.weighting or experiment.pacing:
+        raise UserError("{}: its {}, so it takes many trainings in turn".format(
+            experiment.name, "loss weights are adaptive" if experiment.weighting else "samples come by and by"))
     texts = {"train_val.prototxt": nets.train_val(experiment, data),
              "deploy.prototxt": nets.deploy(experiment, data),
              "solver.prototxt": solver(experiment, data, folder, snapshot_prefix, tested)}
@@ -57,7 +58,7 @@ def parse(text: str, message):
 def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
     """Caffe's SolverParameter. Each test sees the validation part once where it fits in whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}
-    if tested:
+    if tested and "val" in data.counts:
         settings["test_iter"] = [-(-data.counts["val"] // parts.test_batch(data.counts["val"]))]
     else:
         del settings["test_interval"]
@@ -67,7 +68,7 @@ def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefi
 
 
 def committed_names() -> List[str]:
-    return [name for name in names() if not load(name).weighting]
+    return [name for name in names() if not load(name).weighting and not load(name).pacing]
 
 
 def committed(name: str) -> Dict[str, str]:

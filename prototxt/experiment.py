@@ -13,28 +13,33 @@ FOLDER = os.path.join(ROOT, "experiments")
 DEFAULTS = "defaults"
 
 FEATURE_LOSS = {"weight", "rho", "p", "gradient", "normalization"}
-LOSSES = {"center": {"weight", "normalization"}, "gabor": FEATURE_LOSS, "gsf": FEATURE_LOSS, "sift": FEATURE_LOSS}
+LOSSES = {"center": {"weight", "normalization"}, "sparse_center": {"weight", "alpha", "normalization"},
+          "gabor": FEATURE_LOSS, "gsf": FEATURE_LOSS, "sift": FEATURE_LOSS}
 # Sections but for the losses, and their keys.
 SECTIONS = {
-    "head": {"structure", "normalize", "scale", "class_weights"},
+    "head": {"structure", "normalize", "scale", "class_weights", "attention", "subtracted", "noise"},
     "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
-    "solver": {"base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
+    "pacing": {"paces", "first", "more", "epochs"},
+    "solver": {"type", "base_lr", "lr_policy", "gamma", "stepsize", "momentum", "momentum2",
+               "weight_decay", "batch_size", "max_iter", "display",
                "test_interval", "snapshot", "random_seed"}}
 # Settings that are no numbers, and what they may be; None: what Caffe has.
 WORDS = {"lr_policy": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
-         "class_weights": ("none", "inverse", "balanced")}
+         "class_weights": ("none", "inverse", "balanced"), "attention": ("none", "network"),
+         "subtracted": ("none", "reference", "backbone"), "type": None}
 # The solver's settings that are whole numbers, and the least that each may be.
-WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}
+WHOLE = {"batch_size", "max_iter", "stepsize", "display", "test_interval", "snapshot", "random_seed"}
 LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snapshot": 0, "random_seed": 0,
-         "base_lr": 0, "momentum": 0, "weight_decay": 0}
+         "stepsize": 1, "base_lr": 0, "momentum": 0, "weight_decay": 0}
 
 
 class Experiment(NamedTuple):
     """name: "<paper>/<experiment>"; title: for tables; source: where the paper has it; data: data set;
     net: the backbone's name; losses: what is added to softmax, name -> settings; head: what follows the backbone
     (`xie.branches` and on); weighting: of adaptive loss weights ([xie2019a] Eq. (10) and (11)), empty where they
-    are fixed; solver: Caffe's settings and `batch_size`."""
+    are fixed; pacing: of self-paced learning ([wu2023] 3.3), empty where all is trained with from the start; solver:
+    Caffe's settings and `batch_size`."""
 
     name: str
     title: str
@@ -44,6 +49,7 @@ class Experiment(NamedTuple):
     losses: Dict[str, Dict[str, Any]]
     head: Dict[str, Any]
     weighting: Dict[str, Any]
+    pacing: Dict[str, Any]
     solver: Dict[str, Any]
 
     @property
@@ -92,8 +98,9 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
               defaults.get("data", {}).get(own["data"], {}), own]
     losses = {loss: _merged(level.get("losses", {}).get(loss) for level in levels) for loss in own.get("losses", {})}
     sections = {section: _merged(level.get(section) for level in levels) for section in SECTIONS}
-    if "weighting" not in own:
-        sections["weighting"] = {}
+    for section in ("weighting", "pacing"):
+        if section not in own:
+            sections[section] = {}
     for change in changes:
         _change(dict(sections, losses=losses), change)
     _check_keys(path + ": losses", losses, LOSSES)

@@ -3,23 +3,39 @@ import json
 from typing import Dict, NamedTuple, Optional, Sequence
 
 import caffe
+import numpy as np
 from caffe import layers as L
+from caffe import params as P
 
 NetParameter = caffe.proto.caffe_pb2.NetParameter
 FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
 MEAN, SCALE = 127.5, 1 / 128
 
 
+class Transform(NamedTuple):
+    """What a net makes of pixels, (pixel - mean) * scale. mean: one value, or one a channel (BGR, as in the LMDB)."""
+
+    mean: Sequence[float] = (MEAN,)
+    scale: float = SCALE
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """images: (M, channels, height, width)."""
+        return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
+
+
 class Data(NamedTuple):
     """What a net must know of its data. root: folder that `./fer prepare` made; classes: how many;
     counts: split -> records; shape: (channels, height, width) of an image; class_counts: training samples of
-    each class, which class weights need."""
+    each class, which class weights need; records: file with the numbers of the training records, "" for all of
+    them; pace: of self-paced learning, from 1, else 0."""
 
     root: str
     classes: int
     counts: Dict[str, int]
     shape: tuple
     class_counts: Sequence[int] = ()
+    records: str = ""
+    pace: int = 0
 
     def lmdb(self, split: str, content: str) -> str:
         return "{}/{}/{}".format(self.root, split, content)
@@ -46,8 +62,38 @@ def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, st
         param_str=json.dumps(dict(name=name, **param))))
 
 
+def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver: Dict, references: bool = False,
+                   **augmentation) -> None:
+    """Training data: blobs `data` and `label`, with references `reference` also. solver: the experiment's."""
+    if references:
+        augmentation["references"] = data.lmdb("train", "references")
+    if data.records:
+        augmentation["records"] = data.records
+    net.data, net.label, *others = python_layer(
+        "train_data", "augmented_data", "AugmentedDataLayer", ntop=3 if references else 2, stateful=True,
+        images=data.lmdb("train", "images"), batch_size=solver["batch_size"], mean=list(transform.mean),
+        scale=transform.scale, seed=[solver["random_seed"], data.pace], **augmentation)
+    for reference in others:
+        net.reference = reference
+
+
+def validation_data(net: caffe.NetSpec, data: Data, transform: Transform, references: bool = False) -> None:
+    """The same blobs of the validation part, from Caffe's own layers."""
+    settings = dict(backend=P.Data.LMDB, batch_size=test_batch(data.counts["val"]),
+                    transform_param=dict(mean_value=list(transform.mean), scale=transform.scale))
+    net.data, net.label = L.Data(name="val_data", ntop=2, source=data.lmdb("val", "images"), **settings)
+    if references:
+        net.reference = L.Data(name="val_references", source=data.lmdb("val", "references"), **settings)
+
+
 def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:
-    """One definition for both phases: what only one of them has is included in its phase alone."""
+    """One definition for both phases: what only one of them has is included in its phase alone.
+
+    Where there is nothing to test, all of it is for training.
+    """
+    if not test.layer:
+        train.name = name
+        return train
     merged = NetParameter(name=name)
     tested = {layer.name: layer for layer in test.layer}
     for layer in train.layer:

@@ -4,6 +4,7 @@ from typing import Dict, List, Sequence
 
 from data_prep import files, manifest, prepare
 from data_prep.errors import UserError
+from prototxt.experiment import Experiment
 from tools import adaptive_weights, decisions, forward
 from tools.decisions import Decision
 from tools.forward import Part
@@ -24,21 +25,21 @@ def evaluate(run: Run, split: str) -> Dict:
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
-    decided = _decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
+    decided = _decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), folds=[], published=None,
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
-        metrics["alone"] = {feature: _right(_decide(part, *reading)) for feature, reading in
+        metrics["alone"] = {feature: _right(_decide(experiment, part, *reading)) for feature, reading in
                             adaptive_weights.readings(run, experiment).items()}
     decisions.write(run.path("decisions-{}.csv".format(split)), decided)
     files.write_json(metrics_path(run, split), metrics)
     return metrics
 
 
-def _decide(part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
-    found = forward.outputs(deploy, caffemodel, forward.decoded(part.images), len(part.images), [blob])
+def _decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
+    found = forward.of_part(experiment, part, deploy, caffemodel, [blob])
     return decisions.vote(part.units, part.labels, part.rows, found[blob])
 
 

@@ -1,25 +1,29 @@
 """Forward passes of trained nets over a part of a prepared folder."""
 import ctypes
 import os
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import caffe
 import numpy as np
 
 from data_prep import lmdb_io, manifest, progress, records
-from prototxt import parts
+from prototxt.backbones import BACKBONES
+from prototxt.experiment import Experiment
+from prototxt.parts import Transform
 from tools.segments import Engine
 
 BATCH = 100
 
 
 class Part(NamedTuple):
-    """Record by record: units: names of what is decided on; labels; rows: of the manifest; images: their LMDB."""
+    """Record by record: units: names of what is decided on; labels; rows: of the manifest; images: their LMDB;
+    references: LMDB of what each is paired with, if anything."""
 
     units: List[str]
     labels: List[int]
     rows: List[int]
     images: lmdb_io.Reader
+    references: Optional[lmdb_io.Reader] = None
 
 
 def read(data: str, note: Dict, split: str) -> Part:
@@ -27,7 +31,9 @@ def read(data: str, note: Dict, split: str) -> Part:
     faces = manifest.read(os.path.join(data, "manifest.csv"))
     rows = [record.row for record in records.read(data, split)]
     units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
-    return Part(units, [faces[row].label for row in rows], rows, lmdb_io.Reader(os.path.join(data, split, "images")))
+    readers = {name: lmdb_io.Reader(os.path.join(data, split, name)) for name in ("images", "references")
+               if os.path.isdir(os.path.join(data, split, name))}
+    return Part(units, [faces[row].label for row in rows], rows, **readers)
 
 
 def decoded(images: lmdb_io.Reader) -> Iterator[np.ndarray]:
@@ -43,18 +49,32 @@ def use(engine: Engine) -> None:
         caffe.set_device(int(engine.gpu.split(",")[0]))
 
 
-def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int,
-            blobs: Sequence[str]) -> Dict[str, np.ndarray]:
-    """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width)."""
+def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str]
+            ) -> Dict[str, np.ndarray]:
+    """`outputs` of all records of a part."""
+    return outputs(deploy, caffemodel, decoded(part.images), len(part.images), blobs,
+                   BACKBONES[experiment.net].transform, part.references and decoded(part.references))
+
+
+def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int, blobs: Sequence[str],
+            transform: Transform = Transform(), references: Optional[Iterator[np.ndarray]] = None
+            ) -> Dict[str, np.ndarray]:
+    """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width).
+
+    references: of the images, for a net with the blob `reference`.
+    """
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
+    inputs = {"data": images, "reference": references}
     found = {}
     with progress.bar("evaluating", count) as bar:
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
-            net.blobs["data"].reshape(size, *net.blobs["data"].shape[1:])
-            for row in range(size):
-                net.blobs["data"].data[row] = next(images)
-            net.blobs["data"].data[...] = (net.blobs["data"].data - parts.MEAN) * parts.SCALE
+            for name in net.inputs:
+                blob = net.blobs[name]
+                blob.reshape(size, *blob.shape[1:])
+                for row in range(size):
+                    blob.data[row] = next(inputs[name])
+                blob.data[...] = transform(blob.data)
             net.forward()
             for blob in blobs:
                 values = net.blobs[blob].data
