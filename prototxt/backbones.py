@@ -6,7 +6,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
-from prototxt.parts import Transform
+from prototxt.parts import PLAIN, Transform
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
@@ -138,7 +138,7 @@ class Backbone(NamedTuple):
     build: Callable[..., None]
     output: str
     shape: Tuple[int, int, int]
-    transform: Transform = Transform()
+    transform: Transform = PLAIN
     width: int = 0
 
 
@@ -155,7 +155,7 @@ BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48)),
              "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), RAF_DB, 512),
              "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), IMAGENET, 512),
              "resnet_small": Backbone(functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False), "pool5",
-                                      (3, 56, 56), Transform(), 64)}
+                                      (3, 56, 56), PLAIN, 64)}
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:

@@ -3,8 +3,8 @@
     ./fer python -m prototxt.build        writes the committed ones of all experiments
 
 The committed ones train with plain `caffe train`. An experiment with adaptive loss weights or self-paced learning has
-none: its nets are those of the one without, trained by `./fer train` in many restarts. Where a set has folds, they are for
-fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
+none: its nets are those of the one without, trained by `./fer train` in many restarts. Where a set has folds, they are
+for fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
 epoch_size) are close to, not those of, the prepared fold. `./fer train` writes exact ones.
 """
 import os

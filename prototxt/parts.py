@@ -23,6 +23,9 @@ class Transform(NamedTuple):
         return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
 
 
+PLAIN = Transform()
+
+
 class Data(NamedTuple):
     """What a net must know of its data. root: folder that `./fer prepare` made; classes: how many;
     counts: split -> records; shape: (channels, height, width) of an image; class_counts: training samples of

@@ -9,7 +9,7 @@ import numpy as np
 from data_prep import lmdb_io, manifest, progress, records
 from prototxt.backbones import BACKBONES
 from prototxt.experiment import Experiment
-from prototxt.parts import Transform
+from prototxt.parts import PLAIN, Transform
 from tools.segments import Engine
 
 BATCH = 100
@@ -57,7 +57,7 @@ def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, bl
 
 
 def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int, blobs: Sequence[str],
-            transform: Transform = Transform(), references: Optional[Iterator[np.ndarray]] = None
+            transform: Transform = PLAIN, references: Optional[Iterator[np.ndarray]] = None
             ) -> Dict[str, np.ndarray]:
     """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width).
 

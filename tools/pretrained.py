@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep import files
 from data_prep.errors import UserError
+from prototxt.wu2023 import NEUTRAL
 
 Shapes = Dict[str, Tuple[Tuple[int, ...], ...]]
 
@@ -72,10 +73,12 @@ def _unfit(name: str, given: tuple, wanted: tuple) -> str:
 def write_fitting(path: str, deploy: str, out: str) -> Fit:
     """Writes the layers of a caffemodel that the net of `deploy` has, and returns which they are.
 
-    A deploy net holds weights alone: positions in the data, clocks and centers of another run stay behind.
+    A deploy net holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers of another
+    run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the first.
     Raises UserError where no layer matches, or where one of the same name has other shapes.
     """
     model, wanted = read(path), net_shapes(deploy)
+    _double(model, wanted)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
         raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))
@@ -89,6 +92,33 @@ def write_fitting(path: str, deploy: str, out: str) -> Fit:
     with files.replacing(out) as partial, open(partial, "wb") as stream:
         stream.write(fitting.SerializeToString())
     return fit
+
+
+def _double(model, wanted: Shapes) -> None:
+    """Adds a copy of each layer that the net has a second time, and the model has not."""
+    own = {layer.name for layer in model.layer}
+    for layer in list(model.layer):
+        second = layer.name + NEUTRAL
+        if second in wanted and second not in own:
+            added = model.layer.add()
+            added.CopyFrom(layer)
+            added.name = second
+
+
+def write_fresh(deploy: str, seed: int, out: str) -> None:
+    """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
+
+    BatchNorm's statistics, of which Caffe has none at first, are mean 0 and variance 1, so that the net can be
+    asked before it is trained.
+    """
+    caffe.set_random_seed(seed)
+    net = caffe.Net(deploy, caffe.TEST)
+    for name, kind in zip(net._layer_names, (layer.type for layer in net.layers)):
+        if kind == "BatchNorm":
+            mean, variance, weight = net.params[name]
+            mean.data[...], variance.data[...], weight.data[...] = 0, 1, 1
+    with files.replacing(out) as partial:
+        net.save(partial)
 
 
 def is_finite(path: str) -> bool:

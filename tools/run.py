@@ -5,6 +5,7 @@
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
     RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.adaptive_weights
+    RUN/paces/                     of self-paced learning, see tools.self_paced
 """
 import contextlib
 import ctypes
@@ -18,9 +19,9 @@ import numpy as np
 
 from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
-from prototxt import backbones, build, parts, xie
+from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
-from tools import adaptive_weights, forward, pretrained, segments
+from tools import adaptive_weights, forward, pretrained, segments, self_paced
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
@@ -68,7 +69,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     note = prepare.read_note(data_folder)
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
-    info = {"experiment": experiment._asdict(), "iterations": experiment.iterations, "data": data_folder,
+    iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
+    info = {"experiment": experiment._asdict(), "iterations": iterations, "data": data_folder,
             "manifest": note["manifest"], "weights": weights and files.digest(weights), **engine._asdict(),
             "versions": versions()}
     existed = os.path.exists(run.folder)
@@ -82,17 +84,19 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                 if not existed:
                     files.remove(run.folder)
                 raise
-        if run.snapshots()[-1:] != [experiment.iterations]:
+        if run.snapshots()[-1:] != [iterations]:
             if experiment.weighting:
                 adaptive_weights.train(run, experiment, data, forward.read(data_folder, note, "val"), initial, engine,
                                        processes)
+            elif experiment.pacing:
+                self_paced.train(run, experiment, data, forward.read(data_folder, note, "train"), initial, engine)
             else:
                 segments.train(run, initial, engine, os.path.basename(run.folder))
     return run
 
 
 def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
-    """What is written into the run's folder; of adaptive weights the net that predicts: each round trains its own."""
+    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
     shape = backbones.BACKBONES[experiment.net].shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
@@ -101,15 +105,16 @@ def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run)
         if loss in xie.FEATURES and loss not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
                 data.root, loss, experiment.name, ", ".join(note["features"]) or "none"))
-    if "val" not in note["records"]:
+    if "val" not in note["records"] and experiment.paper not in nets.UNTESTED:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data.root))
-    for split in ("train", "val"):
+    for split in set(note["records"]) & {"train", "val"}:
         for name in os.listdir(os.path.join(data.root, split)):
             if os.path.isdir(os.path.join(data.root, split, name)):
                 lmdb_io.Reader(os.path.join(data.root, split, name)).close()
-    texts = build.definitions(experiment.weighted(), data, run.folder, segments.snapshot_prefix(run))
-    return {DEPLOY: texts[DEPLOY]} if experiment.weighting else texts
+    texts = build.definitions(experiment.weighted()._replace(pacing={}), data, run.folder,
+                              segments.snapshot_prefix(run))
+    return {DEPLOY: texts[DEPLOY]} if experiment.weighting or experiment.pacing else texts
 
 
 def versions() -> Dict[str, str]:
