@@ -1,9 +1,13 @@
 """Backbones in real Caffe: the names and shapes of every blob."""
+import os
+
 import caffe
 import numpy as np
 import pytest
 
 from prototxt import backbones
+from prototxt.experiment import ROOT
+from tests import caffe_nets
 
 
 def made(folder, name):
@@ -90,3 +94,103 @@ def test_residual_block_adds_its_input(tmp_path):
     net.forward()
     np.testing.assert_allclose(net.blobs["res3_4"].data,
                                net.blobs["res3_2"].data + net.blobs["conv3_4"].data, rtol=1e-5)
+
+
+def resnet18_layers():
+    """Of the usual caffemodels, name -> shapes of its blobs, as ResNet-18 is defined."""
+    layers = {"conv1": ["64x3x7x7"], "bn_conv1": ["64", "64", "1"], "scale_conv1": ["64", "64"]}
+    below = 64
+    for stage, width in ((2, 64), (3, 128), (4, 256), (5, 512)):
+        for block, branches in (("a", ("branch1", "branch2a", "branch2b")), ("b", ("branch2a", "branch2b"))):
+            for branch in branches:
+                kernel = 1 if branch == "branch1" else 3
+                came = below if block == "a" and branch != "branch2b" else width
+                layers["res{}{}_{}".format(stage, block, branch)] = ["{}x{}x{k}x{k}".format(width, came, k=kernel)]
+                layers["bn{}{}_{}".format(stage, block, branch)] = [str(width), str(width), "1"]
+                layers["scale{}{}_{}".format(stage, block, branch)] = [str(width)] * 2
+        below = width
+    return dict(layers, fc1000=["1000x512", "1000"])
+
+
+def test_resnet18_has_the_listed_layers(tmp_path):
+    with open(os.path.join(ROOT, "models", "resnet18.txt")) as stream:
+        listed = {name: shapes for name, *shapes in map(str.split, stream)}
+    assert listed == resnet18_layers()
+    net = made(tmp_path, "resnet18_base")
+    assert {name: ["x".join(map(str, blob.shape)) for blob in blobs] for name, blobs in net.params.items()} == listed
+    assert sum(blob.count for name, blobs in net.params.items() for blob in blobs
+               if not name.startswith("bn")) == 11689512 + 64 * 64 + 2 * 64  # PyTorch's, and res2a's projection
+
+
+@pytest.mark.parametrize("name, sides", [
+    ("resnet18", {"conv1": (64, 112), "pool1": (64, 56), "res2b": (64, 56), "res3b": (128, 28), "res4b": (256, 14),
+                  "res5b": (512, 7), "pool5": (512, 1)}),
+    ("resnet_small", {"conv1": (16, 28), "res3b": (16, 28), "res4b": (32, 14), "res5b": (64, 7), "pool5": (64, 1)})])
+def test_resnets_have_the_papers_sides(tmp_path, name, sides):
+    net = made(tmp_path, name)
+    assert {blob: tuple(net.blobs[blob].shape) for blob in sides} == {
+        blob: (1, width, side, side) for blob, (width, side) in sides.items()}
+    assert backbones.BACKBONES[name].width == net.blobs["res5b"].shape[1]
+
+
+def test_resnet_block_normalises_adds_and_rectifies(tmp_path):
+    net = made(tmp_path, "resnet_small")
+    random = np.random.RandomState(0)
+    for name, blobs in net.params.items():
+        if name.startswith("bn"):
+            for blob, low in zip(blobs, (-1, 0.5, 2)):
+                blob.data[...] = random.uniform(low, low + 1, blob.shape)
+        elif name.startswith("scale"):
+            for blob in blobs:
+                blob.data[...] = random.uniform(0.5, 1.5, blob.shape)
+    net.blobs["data"].data[...] = random.uniform(-1, 1, net.blobs["data"].shape)
+    net.forward()
+
+    def channels(values):
+        return values.reshape(1, -1, 1, 1)
+
+    def branch(name, below, stride=1):
+        weights = net.params["res" + name][0].data
+        kernel = weights.shape[2]
+        padded = np.pad(below, ((0, 0), (0, 0)) + ((kernel // 2,) * 2,) * 2, mode="constant")
+        side = (below.shape[2] - 1) // stride + 1
+        out = sum(np.einsum("oc,nchw->nohw", weights[:, :, y, x], padded[
+            :, :, y:y + stride * side:stride, x:x + stride * side:stride][:, :, :side, :side])
+            for y in range(kernel) for x in range(kernel))
+        mean, variance, count = (blob.data for blob in net.params["bn" + name])
+        normal = (out - channels(mean / count)) / np.sqrt(channels(variance / count) + 1e-5)
+        scale, shift = (blob.data for blob in net.params["scale" + name])
+        return channels(scale) * normal + channels(shift)
+    below = net.blobs["res3b"].data.astype(float)
+    first = np.maximum(branch("4a_branch2a", below, 2), 0)
+    expected = np.maximum(branch("4a_branch1", below, 2) + branch("4a_branch2b", first), 0)
+    np.testing.assert_allclose(net.blobs["res4a"].data, expected, rtol=1e-3, atol=1e-3)
+    same = net.blobs["res4a"].data.astype(float)
+    first = np.maximum(branch("4b_branch2a", same), 0)
+    np.testing.assert_allclose(net.blobs["res4b"].data, np.maximum(same + branch("4b_branch2b", first), 0),
+                               rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norms_statistics_are_left_alone_by_the_solver(tmp_path):
+    """Momentum and weight decay would move them; they are the batch's, averaged."""
+    net = backbones.alone("resnet_small")
+    text = str(net) + """
+        layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 1 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "pool5" top: "fc"
+                inner_product_param { num_output: 3 weight_filler { type: "msra" } } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }"""
+    solver = caffe_nets.solver(tmp_path, text, base_lr=1, momentum=0.9, weight_decay=0.9)
+    solver.net.blobs["data"].data[...] = np.random.RandomState(0).uniform(-1, 1, solver.net.blobs["data"].shape)
+    frozen = solver.net.params["conv1"][0].data.copy()
+    expected = 0
+    for number in range(2):
+        net_input = solver.net.blobs["data"].data.copy()
+        weights = solver.net.params["conv1"][0].data.copy() if number else frozen
+        padded = np.pad(net_input, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="constant")
+        convolved = sum(np.einsum("oc,nchw->nohw", weights[:, :, y, x], padded[:, :, y:y + 56:2, x:x + 56:2])
+                        for y in range(3) for x in range(3))
+        solver.step(1)
+        expected = 0.9 * expected + convolved.mean(axis=(0, 2, 3))
+        mean, _, count = solver.net.params["bn_conv1"]
+        np.testing.assert_allclose(mean.data, expected, rtol=1e-4, atol=1e-5)
+    assert float(count.data[0]) == pytest.approx(1.9)
