@@ -6,7 +6,7 @@ import numpy as np
 from data_prep import files, lmdb_io, manifest
 from data_prep.manifest import Face
 
-COUNTS = {"train": 17, "val": 12, "test": 12}
+COUNTS = {"train": 17, "val": 16, "test": 12}
 CLASSES = 3
 SIDE = 56
 

@@ -14,10 +14,10 @@ import pytest
 from data_prep import files, lmdb_io
 from prototxt import build, experiment, nets, parts
 from tests.tools import small_pairs
-from tools import decisions, evaluate, forward, run, self_paced, segments
+from tools import decisions, evaluate, forward, run, segments, self_paced
 from tools.segments import Engine
 
-SMALL = ["pacing.epochs=8", "solver.batch_size=6", "solver.test_interval=3", "solver.snapshot=2", "solver.display=1"]
+SMALL = ["pacing.epochs=6", "solver.batch_size=6", "solver.test_interval=50", "solver.snapshot=2", "solver.display=1"]
 NAME = "wu2023/synthetic-spndl"
 
 
@@ -144,7 +144,7 @@ def read(path):
         return stream.read()
 
 
-@pytest.mark.parametrize("pace, what", [(1, "selection.json"), (3, "caffe.log"), (5, "records.txt")])
+@pytest.mark.parametrize("pace, what", [(1, "selection.json"), (4, "caffe.log")])
 def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path, data, trained, pace, what):
     out = str(tmp_path / "run")
     command = [sys.executable, "-m", "tools.cli", "train", NAME, "--data", data, "--out", out, "--threads", "1"] + [
