@@ -53,15 +53,20 @@ def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, bl
             ) -> Dict[str, np.ndarray]:
     """`outputs` of all records of a part."""
     return outputs(deploy, caffemodel, decoded(part.images), len(part.images), blobs,
-                   BACKBONES[experiment.net].transform, part.references and decoded(part.references))
+                   transform(experiment), part.references and decoded(part.references))
+
+
+def transform(experiment: Experiment) -> Transform:
+    """What its net makes of pixels."""
+    return BACKBONES[experiment.net].transform
 
 
 def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int, blobs: Sequence[str],
-            transform: Transform = PLAIN, references: Optional[Iterator[np.ndarray]] = None
+            prepared: Transform = PLAIN, references: Optional[Iterator[np.ndarray]] = None
             ) -> Dict[str, np.ndarray]:
     """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width).
 
-    references: of the images, for a net with the blob `reference`.
+    prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`.
     """
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
     inputs = {"data": images, "reference": references}
@@ -74,7 +79,7 @@ def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
                 blob.reshape(size, *blob.shape[1:])
                 for row in range(size):
                     blob.data[row] = next(inputs[name])
-                blob.data[...] = transform(blob.data)
+                blob.data[...] = prepared(blob.data)
             net.forward()
             for blob in blobs:
                 values = net.blobs[blob].data
