@@ -45,13 +45,21 @@ def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
 
 
 def count(decided: Sequence[Decision], classes: Sequence[str]) -> Dict:
-    """Counts; confusion[i][j] is how many of class i were taken for class j."""
+    """Counts; confusion[i][j] is how many of class i were taken for class j. The average accuracy is the mean over the
+    classes that have units."""
     confusion = np.zeros((len(classes), len(classes)), int)
     for decision in decided:
         confusion[decision.label, decision.predicted] += 1
     correct, total = int(np.trace(confusion)), len(decided)
-    return dict(correct=correct, total=total, accuracy=correct / total, classes=list(classes),
+    return dict(correct=correct, total=total, accuracy=correct / total,
+                average_accuracy=float(recalls(confusion).mean()), classes=list(classes),
                 confusion=confusion.tolist())
+
+
+def recalls(confusion: np.ndarray) -> np.ndarray:
+    """Of each class that has units: its share of the confusion matrix' diagonal."""
+    totals = confusion.sum(axis=1)
+    return np.diag(confusion)[totals > 0] / totals[totals > 0]
 
 
 def write(path: str, decided: Sequence[Decision]) -> None:

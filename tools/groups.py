@@ -144,4 +144,5 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
 def _seeds(found: Sequence[Dict]) -> Dict:
     accuracies = [each["accuracy"] for each in found]
     return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(found) > 1)),
+            "average_accuracy": float(np.mean([each["average_accuracy"] for each in found])),
             **_summed(found), "confusion": np.sum([each["confusion"] for each in found], axis=0).tolist()}

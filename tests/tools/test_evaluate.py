@@ -34,7 +34,7 @@ def test_counts_by_hand():
     decided = [decisions.Decision("u", label, predicted, (), ()) for label, predicted in
                  [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0)]]
     assert decisions.count(decided, ("x", "y", "z")) == {
-        "correct": 3, "total": 5, "accuracy": 0.6, "classes": ["x", "y", "z"],
+        "correct": 3, "total": 5, "accuracy": 0.6, "average_accuracy": 0.5, "classes": ["x", "y", "z"],
         "confusion": [[1, 1, 0], [0, 2, 0], [1, 0, 0]]}
 
 
