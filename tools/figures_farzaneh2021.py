@@ -48,18 +48,13 @@ def confusion_matrices(metrics: Sequence[Dict], titles: Sequence[str]) -> Figure
         for (row, column), share in np.ndenumerate(shares):
             axes.text(column, row, "{:.1f}".format(share), ha="center", va="center", fontsize=6,
                       color="white" if share > 55 else "black")
-        axes.set(xticks=range(len(counts)), yticks=range(len(counts)), title="{}\n{}".format(
-            title, "accuracy {:.2f}%, average {:.2f}%".format(100 * one["accuracy"], 100 * np.mean(recalls(counts)))))
+        axes.set(xticks=range(len(counts)), yticks=range(len(counts)),
+                 title="{}\naccuracy {:.2f}%, average {:.2f}%".format(
+                     title, 100 * one["accuracy"], 100 * decisions.recalls(counts).mean()))
         axes.set_xticklabels(one["classes"], rotation=60, fontsize=7)
         axes.set_yticklabels(one["classes"], fontsize=7)
     figure.tight_layout()
     return figure
-
-
-def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Of each class that has samples: the diagonal of the confusion matrix, whose mean is the average accuracy."""
-    totals = confusion.sum(axis=1)
-    return np.diag(confusion)[totals > 0] / totals[totals > 0]
 
 
 def right_and_wrong(run: Run, split: str, count: int) -> List[List[Face]]:

@@ -77,6 +77,9 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     with _locked(run):
         _begin(run, info, texts)
         initial = weights and run.path(INITIAL)
+        if not weights and not run.snapshots() and experiment.paper in nets.PRETRAINED:
+            print("no --weights: the net starts from He initialisation; the paper's was pretrained, see "
+                  "models/README.md")
         if weights and not run.snapshots():
             try:
                 print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), initial))

@@ -5,7 +5,7 @@ import pytest
 from data_prep import lmdb_io, prepare
 from prototxt import experiment
 from tests.tools import small_pairs
-from tools import evaluate, figures_farzaneh2021, figures_wu2023, forward, run, self_paced
+from tools import decisions, evaluate, figures_farzaneh2021, figures_wu2023, forward, run, self_paced
 from tools.segments import Engine
 
 SMALL = ["solver.batch_size=6", "solver.test_interval=50", "solver.display=1"]
@@ -89,7 +89,7 @@ def test_right_and_wrong_faces(dacl, data):
 
 def test_average_accuracy_is_the_mean_of_the_diagonal():
     confusion = np.array([[8, 2, 0], [0, 1, 1], [0, 0, 0]])
-    np.testing.assert_allclose(figures_farzaneh2021.recalls(confusion), [0.8, 0.5])
+    np.testing.assert_allclose(decisions.recalls(confusion), [0.8, 0.5])
     metrics = dict(confusion=confusion.tolist(), classes=["a", "b", "c"], accuracy=0.75)
     title = figures_farzaneh2021.confusion_matrices([metrics], ["DACL"]).axes[0].get_title()
     assert title == "DACL\naccuracy 75.00%, average 65.00%"
