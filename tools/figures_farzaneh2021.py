@@ -40,7 +40,7 @@ def attention(weights: np.ndarray, names: Sequence[str]) -> Figure:
 
 def confusion_matrices(metrics: Sequence[Dict], titles: Sequence[str]) -> Figure:
     """Fig. 4: one beside the other, in % of the true class."""
-    figure = Figure(figsize=(4.2 * len(metrics), 4.4))
+    figure = Figure(figsize=(4.2 * len(metrics), 4.4), constrained_layout=True)
     for axes, one, title in zip(np.atleast_1d(figure.subplots(1, len(metrics))), metrics, titles):
         counts = np.array(one["confusion"])
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -53,7 +53,6 @@ def confusion_matrices(metrics: Sequence[Dict], titles: Sequence[str]) -> Figure
                      title, 100 * one["accuracy"], 100 * decisions.recalls(counts).mean()))
         axes.set_xticklabels(one["classes"], rotation=60, fontsize=7)
         axes.set_yticklabels(one["classes"], fontsize=7)
-    figure.tight_layout()
     return figure
 
 

@@ -108,6 +108,10 @@ def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run)
         if loss in xie.FEATURES and loss not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
                 data.root, loss, experiment.name, ", ".join(note["features"]) or "none"))
+    if experiment.head.get("subtracted") == "reference" and not os.path.isdir(
+            os.path.join(data.root, "train", "references")):
+        raise UserError("{}: has no references, which {} needs; prepare it with a protocol of pairs, wu2023".format(
+            data.root, experiment.name))
     if "val" not in note["records"] and experiment.paper not in nets.UNTESTED:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data.root))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data_prep import files, lmdb_io
+from data_prep.errors import UserError
 from prototxt import build, experiment, nets, parts
 from tests.tools import small_pairs
 from tools import decisions, evaluate, forward, run, segments, self_paced
@@ -173,3 +174,18 @@ def test_self_paced_experiments_have_the_nets_of_those_without():
                 paced = nets.train_val(chosen, build.expected(chosen))
                 paced.name = other.name
                 assert paced == nets.train_val(other, build.expected(other))
+
+
+def test_data_without_references_are_refused_before_anything_is_written(tmp_path):
+    alone = small_pairs.prepared(tmp_path)
+    for split in ("train", "val", "test"):
+        files.remove(os.path.join(alone, split, "references"))
+    with pytest.raises(UserError, match="has no references, which wu2023/synthetic-ndf needs"):
+        run.train(experiment.load("wu2023/synthetic-ndf"), alone, str(tmp_path / "run"), None, Engine(1))
+    assert not os.path.exists(str(tmp_path / "run"))
+
+
+def test_a_run_without_weights_says_how_it_starts(tmp_path, data, capsys):
+    chosen = experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"])
+    run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
+    assert "no --weights: the net starts from He initialisation" in capsys.readouterr().out
