@@ -4,6 +4,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from data_prep import lmdb_io, prepare
 from prototxt import wu2023
@@ -80,7 +81,9 @@ def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Feat
     labels = np.array(part.labels)
     of_classes = np.isin(labels, classes)
     values = values.reshape(len(values), -1)[of_classes]
-    places = TSNE(perplexity=min(30, (len(values) - 1) / 3), init="pca", random_state=seed).fit_transform(values)
+    # One thread: several get in each other's way, and sum in another order each time.
+    with threadpool_limits(1):
+        places = TSNE(perplexity=min(30, (len(values) - 1) / 3), init="pca", random_state=seed).fit_transform(values)
     return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
 
 
