@@ -22,7 +22,7 @@ class AugmentedDataLayer(base.Layer):
     param_str, e.g. {"images": "data/x/train/images", "batch_size": 128, "augmentation": "five_crops", "side": 224}:
         images        image LMDB
         references    LMDB of the pairs' references (default none)
-        records       file with the numbers of the records to read, one a line (default all of them)
+        records       numbers of the records to read (default all of them)
         batch_size    M
         augmentation  "none" (default), "five_crops" or "mirror_or_noise", see layers/functions/augmentation.py
         side          of the windows of five_crops, in pixels
@@ -35,7 +35,7 @@ class AugmentedDataLayer(base.Layer):
     BOTTOMS = 0
     PARAMETERS = {"images": parameters.text(),
                   "references": parameters.text(default=""),
-                  "records": parameters.text(default=""),
+                  "records": parameters.integers(least=0, default=[]),
                   "batch_size": parameters.integer(least=1),
                   "augmentation": parameters.choice("none", "five_crops", "mirror_or_noise", default="none"),
                   "side": parameters.integer(least=1, default=None),
@@ -75,13 +75,10 @@ class AugmentedDataLayer(base.Layer):
 
     def _records(self) -> np.ndarray:
         count = len(self.readers[0])
-        if not self.params.records:
-            return np.arange(count)
-        with open(self.params.records, encoding="utf-8") as stream:
-            records = np.array([int(line) for line in stream], int)
-        if not records.size or records.min() < 0 or records.max() >= count or np.unique(records).size < records.size:
-            raise ValueError("{}: expected different records from 0 to {}, at least one".format(
-                self.params.records, count - 1))
+        records = np.array(self.params.records or range(count))
+        if records.max() >= count or np.unique(records).size < records.size:
+            raise ValueError("param_str: 'records' has a number twice, or one that {} has not; expected different ones "
+                             "from 0 to {}".format(self.params.images, count - 1))
         return records
 
     def reshape(self, bottom, top):

@@ -29,7 +29,7 @@ PLAIN = Transform()
 class Data(NamedTuple):
     """What a net must know of its data. root: folder that `./fer prepare` made; classes: how many;
     counts: split -> records; shape: (channels, height, width) of an image; class_counts: training samples of
-    each class, which class weights need; records: file with the numbers of the training records, "" for all of
+    each class, which class weights need; records: numbers of the training records to train with, none for all of
     them; pace: of self-paced learning, from 1, else 0."""
 
     root: str
@@ -37,7 +37,7 @@ class Data(NamedTuple):
     counts: Dict[str, int]
     shape: tuple
     class_counts: Sequence[int] = ()
-    records: str = ""
+    records: Sequence[int] = ()
     pace: int = 0
 
     def lmdb(self, split: str, content: str) -> str:
@@ -71,7 +71,7 @@ def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver:
     if references:
         augmentation["references"] = data.lmdb("train", "references")
     if data.records:
-        augmentation["records"] = data.records
+        augmentation["records"] = list(data.records)
     net.data, net.label, *others = python_layer(
         "train_data", "augmented_data", "AugmentedDataLayer", ntop=3 if references else 2, stateful=True,
         images=data.lmdb("train", "images"), batch_size=solver["batch_size"], mean=list(transform.mean),

@@ -2,7 +2,6 @@
 
     RUN/paces/01                 a pace's training, a segment
     RUN/paces/01/selection.json  the loss of each training sample before the pace, and the samples it trains with
-    RUN/paces/01/records.txt     the latter, for the data layer
     RUN/paces/01/initial.caffemodel      the weights that it begins with
 
 Each pace begins with the weights that the last one left, and with a solver that has no history.
@@ -22,7 +21,6 @@ from tools.forward import Part
 from tools.segments import Engine, Segment
 
 SELECTION = "selection.json"
-RECORDS = "records.txt"
 INITIAL = "initial.caffemodel"
 
 
@@ -102,7 +100,7 @@ def train(run: Segment, experiment: Experiment, data: Data, training: Part, weig
             _begin_with(run, segment, run.weights_of(start) if start else weights, experiment)
             _select(run, segment, experiment, training, percentage, engine)
             solver = dict(experiment.solver, max_iter=end - start)
-            paced = data._replace(records=segment.path(RECORDS), pace=number)
+            paced = data._replace(records=np.flatnonzero(selection(run, number)["selected"]).tolist(), pace=number)
             segments.begin(segment, build.definitions(experiment._replace(pacing={}, solver=solver), paced,
                                                       segment.folder, segments.snapshot_prefix(segment)))
             segments.train(segment, segment.path(INITIAL), engine, "{} pace {}/{}".format(
@@ -125,16 +123,15 @@ def _begin_with(run: Segment, segment: Segment, weights: Optional[str], experime
 def _select(run: Segment, segment: Segment, experiment: Experiment, training: Part, percentage: int, engine: Engine
             ) -> None:
     """By the losses under the weights that the pace begins with, of the samples as they are, in the TEST phase."""
-    if not os.path.exists(segment.path(SELECTION)):
-        forward.use(engine)
-        labels = np.array(training.labels)
-        scores = forward.of_part(experiment, training, run.path("deploy.prototxt"), segment.path(INITIAL), ["fc"])["fc"]
-        losses = cross_entropy(scores, labels)
-        try:
-            selected = select(losses, labels, percentage)
-        except ValueError as error:
-            raise UserError("{}: {}".format(segment.folder, error)) from None
-        files.write_json(segment.path(SELECTION), {
-            "losses": losses.tolist(), "selected": selected.tolist(), "labels": labels.tolist()})
-    selected = files.read_json(segment.path(SELECTION))["selected"]
-    files.write_text(segment.path(RECORDS), "".join("{}\n".format(record) for record in np.flatnonzero(selected)))
+    if os.path.exists(segment.path(SELECTION)):
+        return
+    forward.use(engine)
+    labels = np.array(training.labels)
+    scores = forward.of_part(experiment, training, run.path("deploy.prototxt"), segment.path(INITIAL), ["fc"])["fc"]
+    losses = cross_entropy(scores, labels)
+    try:
+        selected = select(losses, labels, percentage)
+    except ValueError as error:
+        raise UserError("{}: {}".format(segment.folder, error)) from None
+    files.write_json(segment.path(SELECTION), {
+        "losses": losses.tolist(), "selected": selected.tolist(), "labels": labels.tolist()})

@@ -61,8 +61,7 @@ def test_each_epoch_has_each_record_once_in_an_order_of_its_own(tmp_path, data):
 
 
 def test_a_list_of_records_and_the_position(tmp_path, data):
-    (tmp_path / "records.txt").write_text("7\n2\n5\n")
-    net = caffe_nets.net(tmp_path, text(data[0], records=str(tmp_path / "records.txt")))
+    net = caffe_nets.net(tmp_path, text(data[0], records=[7, 2, 5]))
     labels = [label for label, _, _ in passes(net, 3)]
     assert [sorted(labels[start:start + 3]) for start in range(0, 12, 3)] == [[2, 5, 7]] * 4
     assert tuple(net.params["train_data"][0].data) == (4, 0)
@@ -181,12 +180,13 @@ def test_wrong_settings_are_named(tmp_path, data, capfd, param, said):
     assert said in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("records", ["", "10\n", "-1\n", "3\n3\n"])
-def test_wrong_list_of_records_is_named(tmp_path, data, capfd, records):
-    (tmp_path / "records.txt").write_text(records)
+@pytest.mark.parametrize("records, said", [([10], "expected different ones from 0 to 9"),
+                                           ([3, 3], "expected different ones from 0 to 9"),
+                                           ([-1], "expected a list of integers >= 0")])
+def test_wrong_list_of_records_is_named(tmp_path, data, capfd, records, said):
     with pytest.raises(ValueError):
-        caffe_nets.net(tmp_path, text(data[0], records=str(tmp_path / "records.txt")))
-    assert "records.txt: expected different records from 0 to 9, at least one" in capfd.readouterr().err
+        caffe_nets.net(tmp_path, text(data[0], records=records))
+    assert said in capfd.readouterr().err
 
 
 def test_references_of_other_faces_and_missing_tops_are_refused(tmp_path, data, capfd):

@@ -19,6 +19,7 @@ from tools import decisions, evaluate, forward, run, segments, self_paced
 from tools.segments import Engine
 
 SMALL = ["pacing.epochs=6", "solver.batch_size=6", "solver.test_interval=50", "solver.snapshot=2", "solver.display=1"]
+SHORT = SMALL + ["pacing.paces=2", "pacing.more=50", "pacing.epochs=2"]
 NAME = "wu2023/synthetic-spndl"
 
 
@@ -94,8 +95,8 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
         for label, count in enumerate(class_counts):
             chosen = selection["selected"][selection["labels"] == label]
             assert (len(chosen), chosen.sum()) == (count, -(-count * (40 + 10 * number) // 100))
-        with open(self_paced.pace(trained, number).path("records.txt")) as stream:
-            assert [int(line) for line in stream] == np.flatnonzero(selection["selected"]).tolist()
+        with open(self_paced.pace(trained, number).path("train_val.prototxt")) as stream:
+            assert '\\"records\\": {}'.format(np.flatnonzero(selection["selected"]).tolist()) in stream.read()
         if previous:
             note = files.read_json(os.path.join(data, "prepare.json"))
             part = forward.read(data, note, "train")
@@ -145,23 +146,30 @@ def read(path):
         return stream.read()
 
 
-@pytest.mark.parametrize("pace, what", [(1, "selection.json"), (4, "caffe.log")])
-def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path, data, trained, pace, what):
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, data):
+    out = str(tmp_path_factory.mktemp("runs") / "short")
+    return run.train(experiment.load(NAME, SHORT), data, out, None, Engine(1))
+
+
+@pytest.mark.parametrize("pace, what", [(1, "selection.json"), (1, "caffe.log"), (2, "caffe.log")])
+def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path, data, short, pace, what):
     out = str(tmp_path / "run")
     command = [sys.executable, "-m", "tools.cli", "train", NAME, "--data", data, "--out", out, "--threads", "1"] + [
-        word for change in SMALL for word in ("--set", change)]
+        word for change in SHORT for word in ("--set", change)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not os.path.exists(os.path.join(out, "paces", "{:02d}".format(pace), what)):
         assert process.poll() is None
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not run.Run(out).snapshots() == short.snapshots()
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
-    for number in range(1, 7):
+    for number in (1, 2):
         assert read(self_paced.pace(run.Run(out), number).path("selection.json")) == read(
-            self_paced.pace(trained, number).path("selection.json"))
-    assert [read(run.Run(out).caffemodel(end)) for end in trained.snapshots()] == [
-        read(trained.caffemodel(end)) for end in trained.snapshots()]
+            self_paced.pace(short, number).path("selection.json"))
+    assert [read(run.Run(out).caffemodel(end)) for end in short.snapshots()] == [
+        read(short.caffemodel(end)) for end in short.snapshots()]
 
 
 def test_self_paced_experiments_have_the_nets_of_those_without():
