@@ -5,12 +5,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import caffe
 import numpy as np
 
-from data_prep import files, prepare
+from data_prep import files, manifest, prepare
 from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.errors import UserError
 from tools import decisions, evaluate, forward
 from tools.decisions import Decision
 from tools.run import Run
+from tools.segments import Engine
 
 
 class Matching(NamedTuple):
@@ -78,16 +79,20 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     _check_shape(run, folder, note)
     matching = match(prepare.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
-    found = [decision for name in splits for decision in evaluate.decide(
-        forward.read(folder, note, name), run.path("deploy.prototxt"), run.caffemodel(), "prob")]
+    forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
+    found = [decision for part in splits for decision in evaluate.decide(
+        forward.read(folder, note, part), run.path("deploy.prototxt"), run.caffemodel(), "prob")]
     decided = restrict(found, matching)
     if not decided:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
     name = "{}-{}".format(note["asked"]["dataset"], note["asked"]["protocol"])
+    sequences = any(face.sequence for face in manifest.read(os.path.join(folder, "manifest.csv")))
     experiment = run.experiment
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
-                   split="+".join(splits), unit=note["unit"], **decisions.count(decided, matching.names),
-                   **decisions.measures(decided), folds=[], published=None, left_out=len(found) - len(decided),
+                   split="+".join(splits),
+                   unit=note["unit"] if sequences else "image",
+                   **decisions.count(decided, matching.names), **decisions.measures(decided), folds=[],
+                   published=None, left_out=len(found) - len(decided),
                    all_trained_classes=count_all(found, matching))
     decisions.write(run.path("decisions-on-{}.csv".format(name)), decided)
     files.write_json(metrics_path(run, name), metrics)

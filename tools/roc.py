@@ -9,7 +9,6 @@ from typing import Dict, NamedTuple, Sequence
 import numpy as np
 from sklearn import metrics
 
-
 MEASURES = ("auc", "sensitivity", "specificity")
 
 
