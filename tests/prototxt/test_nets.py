@@ -7,6 +7,7 @@ import caffe
 import cv2
 import numpy as np
 import pytest
+from caffe import layers as L
 
 from data_prep import prepare
 from data_prep.datasets.synthetic import draw_face
