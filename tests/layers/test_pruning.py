@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from layers.functions import pruning
-from tests import caffe_nets
+from tests import caffe_nets, numeric
 
 
 @pytest.mark.parametrize("shape, share, cut", [((7, 512), 0.3, 1075), ((10, 10), 0.3, 30), ((3, 5), 0.5, 8),
@@ -59,6 +59,9 @@ def test_in_a_real_net(tmp_path):
         np.testing.assert_array_equal(net.params["pruning"][1].data, mask)
         np.testing.assert_allclose(net.params["fc"][0].diff, (y.T @ x.reshape(5, 12)) * mask, rtol=1e-4, atol=1e-5)
         assert (net.params["fc"][0].diff[mask == 0] == 0).all()
+        np.testing.assert_allclose(net.params["fc"][0].diff, numeric.gradient(
+            lambda moved: 0.5 * ((x.reshape(5, 12) @ (moved * mask).T) ** 2).sum(), weights.astype(float)),
+            rtol=1e-4, atol=1e-4)
         # What it passes on is not changed, nor is the gradient.
         np.testing.assert_allclose(net.params["x"][0].diff.reshape(5, 12), y @ (weights * mask), rtol=1e-4, atol=1e-5)
 
