@@ -11,7 +11,7 @@ from data_prep import alignment, crops, files, lmdb_io, manifest, prepare, recor
 from data_prep.errors import UserError
 from prototxt import build, experiment, nets
 from tests import caffe_nets, small_data
-from tools import figures, respond_ratio, run
+from tools import cli, figures, respond_ratio, run
 from tools.respond_ratio import Grid
 from tools.segments import Engine
 
@@ -134,7 +134,7 @@ def trained(tmp_path_factory):
     return run.train(chosen, str(folder / "data"), str(folder / "run"), None, Engine(1))
 
 
-def test_of_a_run(trained):
+def test_of_a_run(trained, capsys):
     ratios = respond_ratio.measure(trained, "test")
     assert respond_ratio.read(trained) == ratios
     assert list(ratios) == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
@@ -156,7 +156,9 @@ def test_of_a_run(trained):
     weights, bias = (blob.data.astype(float) for blob in net.params["fc1"])
     expected = respond_ratio.respond_ratio(np.array(z), weights, bias, np.array(x), np.array(masks))
     assert ratios["happy"]["mouth"] == pytest.approx(expected, rel=1e-4)
-    assert len(respond_ratio.table(ratios).splitlines()) == 8
+    assert cli.main(["respond-ratio", trained.folder]) == 0
+    assert "{:.2f}".format(ratios["happy"]["mouth"]) in next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("happy"))
 
 
 def test_figure_has_a_bar_for_each_part(trained):
