@@ -1,10 +1,10 @@
 """The networks: Caffe's NetParameter of an experiment, by its paper's builder."""
-from prototxt import xie
+from prototxt import xie, xie2019b
 from prototxt.experiment import Experiment
 from prototxt.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
-BUILDERS = {"xie2019a": xie}
+BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b}
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
