@@ -6,7 +6,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
-from prototxt.parts import PLAIN, Transform
+from prototxt.parts import PLAIN, SCALE, Transform
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
@@ -23,8 +23,8 @@ def max_pooling(bottom):
     return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
 
 
-def inner_product(bottom, outputs: int):
-    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **LEARNED)
+def inner_product(bottom, outputs: int, **options):
+    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **dict(LEARNED, **options))
 
 
 def toy(net: caffe.NetSpec) -> None:
@@ -74,6 +74,33 @@ def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, **settings)
     net["conv" + name] = convolution(bottom, outputs, kernel=3, **settings)
     net["relu" + name] = L.PReLU(net["conv" + name], in_place=True)
     return net["relu" + name]
+
+
+def one_map(net: caffe.NetSpec) -> None:
+    """[xie2019b] 3.2: 227x227 grey -> z, one map of 110 x 110."""
+    net.conv1 = convolution(net.data, 1, kernel=9, stride=2)
+    net.relu1 = L.PReLU(net.conv1, in_place=True)
+
+
+def vgg16(net: caffe.NetSpec) -> None:
+    """[xie2019b] ref. [50], configuration D: 227x227 grey -> z, the 4096 of fc6.
+
+    Layers have their names and shapes in the published caffemodels (ImageNet, VGG-Face), which take 3 x 224 x 224
+    values about 0 of the range of grey values: the central window, three times, scaled back.
+    """
+    net.window = L.DummyData(shape=dict(dim=[1, 1, 224, 224]))
+    net.central = L.Crop(net.data, net.window, axis=2, offset=1)
+    net.grey = L.Power(net.central, scale=1 / SCALE)
+    net.input = L.Tile(net.grey, axis=1, tiles=3)
+    below = net.input
+    for stage, convolutions, width in ((1, 2, 64), (2, 2, 128), (3, 3, 256), (4, 3, 512), (5, 3, 512)):
+        for number in range(1, convolutions + 1):
+            name = "{}_{}".format(stage, number)
+            net["conv" + name] = convolution(below, width, kernel=3, pad=1)
+            below = net["relu" + name] = L.ReLU(net["conv" + name], in_place=True)
+        below = net["pool{}".format(stage)] = max_pooling(below)
+    net.fc6 = inner_product(below, 4096)
+    net.relu6 = L.ReLU(net.fc6, in_place=True)
 
 
 def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
@@ -132,30 +159,34 @@ RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, poole
 
 class Backbone(NamedTuple):
     """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
-    shape: (channels, height, width) of the image it takes; transform: what becomes of its pixels; width: of the
-    last convolutional map, res5b, of a ResNet."""
+    shape: (channels, height, width) of the image it takes; width: how many values z has; fc1: the name that FC1
+    has where it follows in published caffemodels; transform: what becomes of the pixels."""
 
     build: Callable[..., None]
     output: str
     shape: Tuple[int, int, int]
+    width: int
+    fc1: str = "fc1"
     transform: Transform = PLAIN
-    width: int = 0
 
 
 # Of the caffemodels trained on ImageNet, and of the official code of [farzaneh2021], times 255.
 IMAGENET = Transform((104, 117, 123), 1)
 RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
+SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False)
 
 
-BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48)),
-             "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227)),
-             "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227)),
-             "face_base": Backbone(face_base, "fc5", (3, 112, 96)),
-             "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), IMAGENET, 512),
-             "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), RAF_DB, 512),
-             "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), IMAGENET, 512),
-             "resnet_small": Backbone(functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False), "pool5",
-                                      (3, 56, 56), PLAIN, 64)}
+BACKBONES = {
+    "toy": Backbone(toy, "relu2", (1, 48, 48), 512 * 5 * 5),
+    "one_map": Backbone(one_map, "relu1", (1, 227, 227), 110 * 110),
+    "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227), 512 * 5 * 5),
+    "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227), 512 * 6 * 6),
+    "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
+    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),
+    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
+    "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), 1000, transform=IMAGENET),
+    "resnet_small": Backbone(SMALL, "pool5", (3, 56, 56), 64)}
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:

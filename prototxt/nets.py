@@ -1,10 +1,10 @@
 """The networks: Caffe's NetParameter of an experiment, by its paper's builder."""
-from prototxt import farzaneh2021, wu2023, xie
+from prototxt import farzaneh2021, wu2023, xie, xie2019b
 from prototxt.experiment import Experiment
 from prototxt.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
-BUILDERS = {"xie2019a": xie, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
+BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
 # Those that train without a validation part: RAF-DB and AffectNet have none, and their papers hold nothing out.
 UNTESTED = ("farzaneh2021", "wu2023")
 # Those whose ResNets begin with a model that was trained before.

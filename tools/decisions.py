@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep import files
 from data_prep.errors import UserError
+from tools import roc
 
 
 class Decision(NamedTuple):
@@ -60,6 +61,12 @@ def recalls(confusion: np.ndarray) -> np.ndarray:
     """Of each class that has units: its share of the confusion matrix' diagonal."""
     totals = confusion.sum(axis=1)
     return np.diag(confusion)[totals > 0] / totals[totals > 0]
+
+
+def measures(decided: Sequence[Decision]) -> Dict[str, float]:
+    """`roc.measures` of decisions."""
+    return roc.measures(np.array([decision.label for decision in decided]),
+                        np.array([decision.probabilities for decision in decided]))
 
 
 def write(path: str, decided: Sequence[Decision]) -> None:

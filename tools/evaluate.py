@@ -25,20 +25,22 @@ def evaluate(run: Run, split: str) -> Dict:
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
-    decided = _decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
+    decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
-                   **decisions.count(decided, note["classes"]), folds=[], published=None,
+                   **decisions.count(decided, note["classes"]), **decisions.measures(decided), folds=[],
+                   published=None,
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
-        metrics["alone"] = {feature: _right(_decide(experiment, part, *reading)) for feature, reading in
+        metrics["alone"] = {feature: _right(decide(experiment, part, *reading)) for feature, reading in
                             adaptive_weights.readings(run, experiment).items()}
     decisions.write(run.path("decisions-{}.csv".format(split)), decided)
     files.write_json(metrics_path(run, split), metrics)
     return metrics
 
 
-def _decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
+def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
+    """By the vote over a blob's class probabilities."""
     found = forward.of_part(experiment, part, deploy, caffemodel, [blob])
     return decisions.vote(part.units, part.labels, part.rows, found[blob])
 
@@ -55,5 +57,3 @@ def _without_copies(decided: Sequence[Decision], faces: Sequence[manifest.Face])
 def metrics_path(run: Run, split: str) -> str:
     """The test part's figures are the run's; others carry their part in the name."""
     return run.path("metrics.json" if split == "test" else "metrics-{}.json".format(split))
-
-
