@@ -144,6 +144,6 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
 def _seeds(found: Sequence[Dict]) -> Dict:
     accuracies = [each["accuracy"] for each in found]
     return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(found) > 1)),
-            "average_accuracy": float(np.mean([each["average_accuracy"] for each in found])),
-            **{what: float(np.mean([each[what] for each in found])) for what in roc.MEASURES if what in found[0]},
+            **{what: float(np.mean([each[what] for each in found])) for what in ("average_accuracy", *roc.MEASURES)
+               if what in found[0]},
             **_summed(found), "confusion": np.sum([each["confusion"] for each in found], axis=0).tolist()}
