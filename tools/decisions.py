@@ -7,7 +7,6 @@ import numpy as np
 
 from data_prep import files
 from data_prep.errors import UserError
-from tools import roc
 
 
 class Decision(NamedTuple):
@@ -55,10 +54,10 @@ def count(decided: Sequence[Decision], classes: Sequence[str]) -> Dict:
                 confusion=confusion.tolist())
 
 
-def measures(decided: Sequence[Decision]) -> Dict[str, float]:
-    """`roc.measures` of decisions."""
-    return roc.measures(np.array([decision.label for decision in decided]),
-                        np.array([decision.probabilities for decision in decided]))
+def scores(decided: Sequence[Decision]) -> Tuple[np.ndarray, np.ndarray]:
+    """Labels (units,) and probabilities (units, classes), as `roc` takes them."""
+    return (np.array([decision.label for decision in decided]),
+            np.array([decision.probabilities for decision in decided]))
 
 
 def write(path: str, decided: Sequence[Decision]) -> None:

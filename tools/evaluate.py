@@ -4,7 +4,7 @@ from typing import Dict, List, Sequence
 
 from data_prep import files, manifest, prepare
 from data_prep.errors import UserError
-from tools import adaptive_weights, decisions, forward
+from tools import adaptive_weights, decisions, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
 from tools.run import Run
@@ -27,7 +27,7 @@ def evaluate(run: Run, split: str) -> Dict:
     decided = decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
-                   **decisions.count(decided, note["classes"]), **decisions.measures(decided), folds=[],
+                   **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
                    published=None,
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:

@@ -127,7 +127,7 @@ def test_roc_figure_shows_each_curve(trained, data):
 def test_metrics_of_an_evaluation_have_the_measures(trained):
     metrics = evaluate.evaluate(trained, "val")
     decided = decisions.read(trained.path("decisions-val.csv"))
-    assert {what: pytest.approx(metrics[what], abs=1e-6) for what in roc.MEASURES} == decisions.measures(decided)
+    assert {what: pytest.approx(metrics[what], abs=1e-6) for what in roc.MEASURES} == roc.measures(*decisions.scores(decided))
 
 
 def test_seeds_have_the_mean_of_the_measures():
