@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
     sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
                      help="make the validation part of this share of the training images")
+    sub.add_argument("--subjects", metavar="CSV", help="path,subject of each image, where the data set has no subjects")
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
@@ -135,7 +136,7 @@ def _prepare(options) -> int:
     settings = prepare.Settings(
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
         sorted(set(options.features)), options.geometry, options.features_of, options.encoding, options.fold,
-        options.hold_out, options.seed)
+        options.hold_out, options.seed, options.subjects and os.path.abspath(options.subjects))
     print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
     print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
     return 0
