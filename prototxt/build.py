@@ -5,7 +5,7 @@
 The committed ones train with plain `caffe train`. An experiment with adaptive loss weights has none: its nets are
 those of the one with fixed weights, trained by `./fer train` in many restarts. Where a set has folds, they are for
 fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
-epoch_size) are close to, not those of, the prepared fold. `./fer train` writes exact ones.
+epoch_size) are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes exact ones.
 """
 import os
 from typing import Dict, List
@@ -23,6 +23,10 @@ FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 
 # Training images of each class, for committed class weights. FER2013: of its CSV; CK+: of all folds.
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
+
+
+# Of a set without a validation part: what `./fer prepare --hold-out` makes one of.
+HELD_OUT = 0.1
 
 
 def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str,
@@ -86,6 +90,8 @@ def expected(experiment: Experiment) -> parts.Data:
         share = protocol.counts["images"] / protocol.folds
         images = {"train": round((protocol.folds - 2) * share), "val": round(share), "test": round(share)}
         root += "/fold01"
+    elif "val" not in images:
+        images = {"train": round(images["train"] * (1 - HELD_OUT)), "val": round(images["train"] * HELD_OUT)}
     counts = {split: count * crops.SETS[protocol.crops].count(split, "peak") for split, count in images.items()}
     return parts.Data(root, len(protocol.classes), counts, backbones.BACKBONES[experiment.net].shape,
                      CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))
