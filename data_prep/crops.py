@@ -112,18 +112,22 @@ def stretch(region: np.ndarray) -> np.ndarray:
     return cv2.LUT(region, np.clip(np.rint((np.arange(256) - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
 
 
-def even_illumination(image: np.ndarray) -> np.ndarray:
+def even_illumination(images: np.ndarray) -> np.ndarray:
     """[liu2017] Section 5.1: histogram equalisation, a fitted plane taken away, zero mean and unit variance.
 
-    image: uint8 grey (height, width). Returns float32 of its shape; all 0 where nothing varies.
+    images: uint8 grey (M, height, width), or one (height, width). Returns float32 of their shape, of an image in
+    which nothing varies 0; what else is in the stack makes no difference to its bits.
     """
-    grey = cv2.equalizeHist(image).astype(np.float64)
-    grey -= grey.mean()
+    height, width = images.shape[-2:]
+    grey = np.array([cv2.equalizeHist(image) for image in images.reshape(-1, height, width)], np.float64)
+    grey -= grey.reshape(len(grey), -1).mean(axis=1)[:, None, None]
     # Centred coordinates are orthogonal to each other and to what is constant: each slope is a fit of its own.
-    x, y = (np.arange(size) - (size - 1) / 2 for size in grey.shape[::-1])
-    across, down = grey.sum(axis=0) @ x, grey.sum(axis=1) @ y
-    grey -= across / max(x @ x * len(y), 1) * x
-    grey -= (down / max(y @ y * len(x), 1) * y)[:, None]
-    deviation = np.sqrt(np.vdot(grey, grey) / grey.size)
+    x, y = (np.arange(size) - (size - 1) / 2 for size in (width, height))
+    across = (grey.sum(axis=1) * x).sum(axis=1) / ((x * x).sum() * height)
+    down = (grey.sum(axis=2) * y).sum(axis=1) / ((y * y).sum() * width)
+    grey -= across[:, None, None] * x
+    grey -= (down[:, None] * y)[:, :, None]
+    deviation = np.sqrt((grey * grey).reshape(len(grey), -1).mean(axis=1))
     # What is left of a plane is rounding.
-    return (grey / deviation if deviation > 1e-6 else np.zeros_like(grey)).astype(np.float32)
+    factors = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    return (grey * factors[:, None, None]).astype(np.float32).reshape(images.shape)

@@ -59,24 +59,23 @@ class WindowDataLayer(base.Layer):
         return [query]
 
     def forward(self, bottom, top):
-        images, labels = top[0].data, top[1].data
+        labels = top[1].data
         labels[...] = -1
         position = self.blobs[0].data
         epoch, index = int(position[0]), int(position[1])
         if index >= len(self.faces):
             raise ValueError("the position is image {} of {}: it comes from other data".format(index, len(self.faces)))
-        row = 0
+        windows = []
         for _ in range(self.params.batch_size):
             random = RandomState((self.params.seed, epoch, index))
             query = self.order(epoch)[index]
-            labels[row] = self.faces[query].label
-            for number in self.draw(query, random):
-                images[row] = self.window(number, random)
-                row += 1
+            labels[len(windows)] = self.faces[query].label
+            windows += [self.window(number, random) for number in self.draw(query, random)]
             index += 1
             if index == len(self.faces):
                 epoch, index = epoch + 1, 0
         position[...] = epoch, index
+        top[0].data[:, 0] = crops.even_illumination(np.array(windows))
 
     def order(self, epoch: int) -> np.ndarray:
         """Of the images in a pass."""
@@ -87,10 +86,8 @@ class WindowDataLayer(base.Layer):
 
     def window(self, number: int, random: RandomState) -> np.ndarray:
         region, side = lmdb_io.decode(self.images[number])[0][0], self.crops.side
-        x, y, mirrored = random.randint((region.shape[1] - side + 1, region.shape[0] - side + 1, 2))
-        window = crops.Window(x, y, side, bool(mirrored))
-        cut = window.cut(region)
-        return crops.even_illumination(cut) if self.crops.evens(window) else cut
+        x, y = random.randint(region.shape[1] - side + 1), random.randint(region.shape[0] - side + 1)
+        return crops.Window(x, y, side, bool(random.randint(2))).cut(region)
 
 
 class TupletDataLayer(WindowDataLayer):

@@ -81,6 +81,13 @@ def test_even_illumination_is_the_fitted_plane_of_least_squares():
     np.testing.assert_allclose(crops.even_illumination(image), (left / left.std()).reshape(40, 48), atol=1e-5)
 
 
+def test_even_illumination_of_a_stack_is_that_of_each():
+    stack = np.random.RandomState(2).randint(0, 256, (9, 48, 48)).astype(np.uint8)
+    stack[3] = 7
+    for image, even in zip(stack, crops.even_illumination(stack)):
+        np.testing.assert_array_equal(even, crops.even_illumination(image))
+
+
 def test_even_illumination_leaves_no_plane():
     random = np.random.RandomState(0)
     image = np.clip(random.randint(0, 99, (48, 48)) + 3 * np.arange(48)[:, None], 0, 255).astype(np.uint8)
