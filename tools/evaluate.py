@@ -24,7 +24,7 @@ def evaluate(run: Run, split: str) -> Dict:
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
-    decided = _decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
+    decided = _decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob", experiment.decision)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), folds=[], published=None,
@@ -37,9 +37,9 @@ def evaluate(run: Run, split: str) -> Dict:
     return metrics
 
 
-def _decide(part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
+def _decide(part: Part, deploy: str, caffemodel: str, blob: str, rule: str = "mean") -> List[Decision]:
     found = forward.outputs(deploy, caffemodel, forward.decoded(part.images), len(part.images), [blob])
-    return decisions.vote(part.units, part.labels, part.rows, found[blob])
+    return decisions.vote(part.units, part.labels, part.rows, found[blob], rule)
 
 
 def _right(decided: Sequence[Decision]) -> Dict:
