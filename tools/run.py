@@ -2,6 +2,7 @@
 
     RUN/run.json                   what is run, and with what
     RUN/{train_val,deploy,solver}.prototxt
+    RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
     RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.adaptive_weights
@@ -18,13 +19,14 @@ import numpy as np
 
 from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
-from prototxt import backbones, build, parts, xie
+from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
 from tools import adaptive_weights, forward, pretrained, segments
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
 DEPLOY = "deploy.prototxt"
+LEARNED = "learned.prototxt"
 LOCK = ".lock"
 
 
@@ -77,7 +79,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
         initial = weights and run.path(INITIAL)
         if weights and not run.snapshots():
             try:
-                print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), initial))
+                files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
+                print(pretrained.write_fitting(weights, run.path(LEARNED), initial))
             except UserError:
                 if not existed:
                     files.remove(run.folder)
