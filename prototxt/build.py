@@ -5,7 +5,8 @@
 The committed ones train with plain `caffe train`. An experiment with adaptive loss weights has none: its nets are
 those of the one with fixed weights, trained by `./fer train` in many restarts. Where a set has folds, they are for
 fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
-epoch_size) are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes exact ones.
+epoch_size) are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes
+exact ones.
 """
 import os
 from typing import Dict, List

@@ -1,4 +1,4 @@
-"""The nets of [liu2017]: the inception FER net with one or two branches of FC layers, softmax, and a loss of tuplets."""
+"""The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax, and a loss of tuplets."""
 import caffe
 from caffe import layers as L
 from caffe import params as P
