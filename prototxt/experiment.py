@@ -22,6 +22,7 @@ TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
 SECTIONS = {
     "head": {"structure", "normalize", "scale", "class_weights", "branches", "fc1", "fc2", "fc4"},
     "tuplets": {"positives", "negatives"},
+    "halving": {"loss_rise", "patience"},
     "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
     "solver": {"type", "base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
                "test_interval", "snapshot", "random_seed"}}
@@ -41,7 +42,8 @@ class Experiment(NamedTuple):
     (`xie.branches` and on, `liu2017`); tuplets: positives and negatives of a query; weighting: of adaptive loss
     weights ([xie2019a] Eq. (10) and (11)), empty where they are fixed; solver: Caffe's settings and `batch_size`,
     images that the softmax loss sees in a step; begins_with: experiment whose weights it begins with, or "";
-    decision: rule for a sequence, see tools.decisions."""
+    decision: rule for a sequence, see tools.decisions; halving: of the learning rate where training stalls, see
+    tools.halving, empty where it does not."""
 
     name: str
     title: str
@@ -53,6 +55,7 @@ class Experiment(NamedTuple):
     weighting: Dict[str, Any]
     solver: Dict[str, Any]
     tuplets: Dict[str, Any] = {}
+    halving: Dict[str, Any] = {}
     begins_with: str = ""
     decision: str = "mean"
 

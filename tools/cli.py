@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     sub.add_argument("--weights", help="caffemodel to begin with")
+    sub.add_argument("--stages", metavar="DATA",
+                     help="first train the experiments that this one begins with, on the prepared folders in DATA, "
+                          "each beside RUN; those without data are skipped")
     sub.add_argument("--seeds", type=at_least(0), nargs="+", default=[], metavar="SEED",
                      help="train once with each: RUN/seed01 ...")
     sub.add_argument("--processes", type=at_least(1), default=_cores(),
@@ -161,11 +164,19 @@ def _features(options) -> int:
 
 
 def _train(options) -> int:
-    from tools import groups
+    from tools import groups, segments, stages
     if options.weights and not os.path.exists(options.weights):
         raise UserError("{}: no such file".format(options.weights))
-    chosen = experiment.load(options.experiment, options.set)
-    trained = groups.train(chosen, options.data, options.out, options.weights, options.seeds, options.threads,
+    if options.weights and options.stages:
+        raise UserError("--weights and --stages: give one of them")
+    chosen, weights = experiment.load(options.experiment, options.set), options.weights
+    if options.stages:
+        weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),
+                               segments.Engine(options.threads or _cores(), options.gpu))
+    elif chosen.begins_with and not weights:
+        print("note: {} begins with random weights; --stages DATA trains {} before it".format(
+            chosen.name, ", ".join(one.name for one in experiment.stages(chosen)[:-1])))
+    trained = groups.train(chosen, options.data, options.out, weights, options.seeds, options.threads,
                            options.gpu, options.processes)
     for run in groups.runs(trained):
         print("trained: {}".format(run.caffemodel()))

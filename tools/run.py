@@ -6,6 +6,7 @@
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
     RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.adaptive_weights
+    RUN/halving.json, RUN/rates/             of a learning rate that is halved, see tools.halving
 """
 import contextlib
 import ctypes
@@ -21,7 +22,7 @@ from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
 from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
-from tools import adaptive_weights, forward, pretrained, segments
+from tools import adaptive_weights, forward, halving, pretrained, segments
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
@@ -89,6 +90,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
             if experiment.weighting:
                 adaptive_weights.train(run, experiment, data, forward.read(data_folder, note, "val"), initial, engine,
                                        processes)
+            elif experiment.halving:
+                halving.train(run, experiment, data, initial, engine)
             else:
                 segments.train(run, initial, engine, os.path.basename(run.folder))
     return run
