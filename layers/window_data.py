@@ -9,6 +9,9 @@ from data_prep import crops, lmdb_io, manifest, records
 from layers import base, parameters
 from layers.functions import tuplets
 
+# Windows that are evened at a time: their float64 pixels stay in a core's cache.
+CACHED = 36
+
 
 class WindowDataLayer(base.Layer):
     """Images of a prepared folder's training part, in a new order in each pass.
@@ -65,9 +68,10 @@ class WindowDataLayer(base.Layer):
         epoch, index = int(position[0]), int(position[1])
         if index >= len(self.faces):
             raise ValueError("the position is image {} of {}: it comes from other data".format(index, len(self.faces)))
-        windows = []
+        # Seeding one anew is ten times faster than making one.
+        windows, random = [], RandomState(0)
         for _ in range(self.params.batch_size):
-            random = RandomState((self.params.seed, epoch, index))
+            random.seed((self.params.seed, epoch, index))
             query = self.order(epoch)[index]
             labels[len(windows)] = self.faces[query].label
             windows += [self.window(number, random) for number in self.draw(query, random)]
@@ -75,7 +79,8 @@ class WindowDataLayer(base.Layer):
             if index == len(self.faces):
                 epoch, index = epoch + 1, 0
         position[...] = epoch, index
-        top[0].data[:, 0] = crops.even_illumination(np.array(windows))
+        for start in range(0, len(windows), CACHED):
+            top[0].data[start:start + CACHED, 0] = crops.even_illumination(np.array(windows[start:start + CACHED]))
 
     def order(self, epoch: int) -> np.ndarray:
         """Of the images in a pass."""
