@@ -220,6 +220,8 @@ def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: 
             manifest.write(os.path.join(folder, NO_FACE), lost)
         if protocol.folds:
             faces = folds.assign(faces, protocol.folds, where)
+        elif not any(face.split for face in faces):
+            faces = [face._replace(split="train") for face in faces]
         if settings.hold_out:
             faces = folds.hold_out(faces, settings.hold_out, settings.seed)
         if not protocol.folds and not any(face.split == "train" for face in faces):

@@ -6,6 +6,8 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from prototxt.parts import SCALE
+
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
 GAUSSIAN = dict(type="gaussian", std=0.01)
@@ -20,8 +22,8 @@ def max_pooling(bottom, kernel: int = 2, stride: int = 2, **pad: int):
     return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, **pad)
 
 
-def inner_product(bottom, outputs: int):
-    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **LEARNED)
+def inner_product(bottom, outputs: int, **options):
+    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **dict(LEARNED, **options))
 
 
 def toy(net: caffe.NetSpec) -> None:
@@ -104,21 +106,54 @@ def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, kernel: int
     return net["relu" + name]
 
 
+def one_map(net: caffe.NetSpec) -> None:
+    """[xie2019b] 3.2: 227x227 grey -> z, one map of 110 x 110."""
+    net.conv1 = convolution(net.data, 1, kernel=9, stride=2)
+    net.relu1 = L.PReLU(net.conv1, in_place=True)
+
+
+def vgg16(net: caffe.NetSpec) -> None:
+    """[xie2019b] ref. [50], configuration D: 227x227 grey -> z, the 4096 of fc6.
+
+    Layers have their names and shapes in the published caffemodels (ImageNet, VGG-Face), which take 3 x 224 x 224
+    values about 0 of the range of grey values: the central window, three times, scaled back.
+    """
+    net.window = L.DummyData(shape=dict(dim=[1, 1, 224, 224]))
+    net.central = L.Crop(net.data, net.window, axis=2, offset=1)
+    net.grey = L.Power(net.central, scale=1 / SCALE)
+    net.input = L.Tile(net.grey, axis=1, tiles=3)
+    below = net.input
+    for stage, convolutions, width in ((1, 2, 64), (2, 2, 128), (3, 3, 256), (4, 3, 512), (5, 3, 512)):
+        for number in range(1, convolutions + 1):
+            name = "{}_{}".format(stage, number)
+            net["conv" + name] = convolution(below, width, kernel=3, pad=1)
+            below = net["relu" + name] = L.ReLU(net["conv" + name], in_place=True)
+        below = net["pool{}".format(stage)] = max_pooling(below)
+    net.fc6 = inner_product(below, 4096)
+    net.relu6 = L.ReLU(net.fc6, in_place=True)
+
+
 class Backbone(NamedTuple):
     """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
-    shape: (channels, height, width) of the image it takes."""
+    shape: (channels, height, width) of the image it takes; width: how many values z has; fc1: the name that FC1
+    has where it follows in published caffemodels."""
 
     build: Callable[[caffe.NetSpec], None]
     output: str
     shape: Tuple[int, int, int]
+    width: int
+    fc1: str = "fc1"
 
 
-BACKBONES = {"toy": Backbone(toy, "relu2", (1, 48, 48)),
-             "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227)),
-             "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227)),
-             "inception": Backbone(inception, "pool4", (1, 48, 48)),
-             "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48)),
-             "face_base": Backbone(face_base, "fc5", (3, 112, 96))}
+BACKBONES = {
+    "toy": Backbone(toy, "relu2", (1, 48, 48), 512 * 5 * 5),
+    "one_map": Backbone(one_map, "relu1", (1, 227, 227), 110 * 110),
+    "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227), 512 * 5 * 5),
+    "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227), 512 * 6 * 6),
+    "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
+    "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
+    "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7")}
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:

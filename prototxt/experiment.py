@@ -13,33 +13,41 @@ FOLDER = os.path.join(ROOT, "experiments")
 DEFAULTS = "defaults"
 
 FEATURE_LOSS = {"weight", "rho", "p", "gradient", "normalization"}
+SPARSENESS = {"weight", "p", "normalization"}
 LOSSES = {"center": {"weight", "normalization"}, "gabor": FEATURE_LOSS, "gsf": FEATURE_LOSS, "sift": FEATURE_LOSS,
+          "sparse_z": SPARSENESS, "sparse_x": SPARSENESS, "sparse_hidden": SPARSENESS | {"coefficient"},
+          "sparse_v": {"weight", "p"}, "sparse_w": {"weight", "p"},
           "tuplet": {"weight", "tau", "normalization"}, "clusters": {"weight", "rank", "normalization"},
           "fixed_clusters": {"weight", "threshold", "tau", "normalization"}}
 # Those of tuplets, [liu2017].
 TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
 # Sections but for the losses, and their keys.
 SECTIONS = {
-    "head": {"structure", "normalize", "scale", "class_weights", "branches", "fc1", "fc2", "fc4"},
+    "head": {"structure", "normalize", "scale", "class_weights", "fc1", "activation", "dropout", "prune_v", "prune_w",
+             "branches", "fc2", "fc4"},
     "tuplets": {"positives", "negatives"},
     "halving": {"loss_rise", "patience"},
     "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
-    "solver": {"type", "base_lr", "lr_policy", "momentum", "weight_decay", "batch_size", "max_iter", "display",
-               "test_interval", "snapshot", "random_seed"}}
+    "solver": {"type", "base_lr", "lr_policy", "gamma", "stepsize", "momentum", "weight_decay", "batch_size",
+               "max_iter", "display", "test_interval", "snapshot", "random_seed"}}
 # Settings that are no numbers, and what they may be; None: what Caffe has.
 WORDS = {"lr_policy": None, "type": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
-         "class_weights": ("none", "inverse", "balanced"), "decision": ("mean", "highest")}
+         "class_weights": ("none", "inverse", "balanced"), "activation": ("none", "relu"),
+         "coefficient": ("same", "divided"), "decision": ("mean", "highest")}
+NORMS = (1, 2)
+# Shares: from 0 to below 1.
+SHARES = {"dropout", "prune_v", "prune_w"}
 # The solver's settings that are whole numbers, and the least that each may be.
-WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}
+WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed", "stepsize"}
 LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snapshot": 0, "random_seed": 0,
-         "base_lr": 0, "momentum": 0, "weight_decay": 0}
+         "base_lr": 0, "momentum": 0, "weight_decay": 0, "stepsize": 1, "gamma": 0}
 
 
 class Experiment(NamedTuple):
     """name: "<paper>/<experiment>"; title: for tables; source: where the paper has it; data: data set;
     net: the backbone's name; losses: what is added to softmax, name -> settings; head: what follows the backbone
-    (`xie.branches` and on, `liu2017`); tuplets: positives and negatives of a query; weighting: of adaptive loss
+    (builders in `nets`); tuplets: positives and negatives of a query; weighting: of adaptive loss
     weights ([xie2019a] Eq. (10) and (11)), empty where they are fixed; solver: Caffe's settings and `batch_size`,
     images that the softmax loss sees in a step; begins_with: experiment whose weights it begins with, or "";
     decision: rule for a sequence, see tools.decisions; halving: of the learning rate where training stalls, see
@@ -198,3 +206,9 @@ def _check_section(where: str, settings: Dict, allowed) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
                 where, key, value))
+        elif key == "p" and value not in NORMS:
+            raise UserError("{}: p is {!r}, expected 1 or 2".format(where, value))
+        elif key == "fc1" and not (isinstance(value, int) and value > 0):
+            raise UserError("{}: fc1 is {!r}, expected a whole number of outputs, at least 1".format(where, value))
+        elif key in SHARES and not 0 <= value < 1:
+            raise UserError("{}: {} is {!r}, expected at least 0 and below 1".format(where, key, value))

@@ -1,10 +1,10 @@
 """The networks: Caffe's NetParameter of an experiment, by its paper's builder."""
-from prototxt import liu2017, xie
+from prototxt import liu2017, xie, xie2019b
 from prototxt.experiment import Experiment
 from prototxt.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
-BUILDERS = {"xie2019a": xie, "liu2017": liu2017}
+BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "liu2017": liu2017}
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:

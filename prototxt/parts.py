@@ -36,9 +36,10 @@ def test_batch(count: int) -> int:
 
 
 def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, stateful: bool = False,
-                 loss_weight: Optional[float] = None, **param):
-    """A layer of ours. stateful: its parameter blob is no weight, and the solver must leave it alone."""
-    options = dict(FROZEN) if stateful else {}
+                 loss_weight: Optional[float] = None, options: Optional[Dict] = None, **param):
+    """A layer of ours. stateful: its parameter blob is no weight, and the solver must leave it alone; options: the
+    layer's other settings; param: of its param_str."""
+    options = dict(options or {}, **(FROZEN if stateful else {}))
     if loss_weight is not None:
         options["loss_weight"] = loss_weight
     return L.Python(*bottoms, name=name, ntop=ntop, **options, python_param=dict(

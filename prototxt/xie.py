@@ -1,6 +1,7 @@
 """The nets of [xie2019a]: a backbone, FC1 and FC2, and the feature losses on their inputs."""
+import functools
 import itertools
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import caffe
 import numpy as np
@@ -36,18 +37,22 @@ def branches(experiment: Experiment) -> List[Branch]:
     """[xie2019a] Fig. 4: "single" has one, where GSF and SIFT share x = (x_gsf, x_sift), the alternative loss;
     "branched" has one for each of the two."""
     features = [feature for feature in GRIDS if feature in experiment.losses]
-    if experiment.head["structure"] == "branched":
+    if experiment.head.get("structure") == "branched":
         return [Branch("_" + feature, (feature,)) for feature in features]
     return [Branch("", features)]
 
 
-def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, only: Optional[str] = None) -> None:
+# Adds a net's layers from `data` to `fc2`; the last argument: whether it is the net that trains.
+Body = Callable[[caffe.NetSpec, Experiment, Data, bool], None]
+
+
+def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool, only: Optional[str] = None) -> None:
     backbone = BACKBONES[experiment.net]
     backbone.build(net)
     for branch in branches(experiment):
         net["fc1" + branch.suffix] = inner_product(net[backbone.output], sum(branch.widths(data.classes)))
-        _normalize(net, branch, **experiment.head)
-        x = net[fc2_input(experiment, branch)]
+        normalize(net, branch.suffix, **experiment.head)
+        x = net[fc2_input(experiment, branch.suffix)]
         if only:
             x = net.masked = _masked(net, x, branch, data, only)
         net["fc2" + branch.suffix] = inner_product(x, data.classes)
@@ -76,27 +81,27 @@ def readings(experiment: Experiment) -> Dict[str, Tuple[str, str]]:
     several = branches(experiment)
     if len(several) == 1:
         return {feature: ("x_" + feature, "prob") for feature in several[0].features}
-    return {branch.features[0]: (fc2_input(experiment, branch), "prob" + branch.suffix) for branch in several}
+    return {branch.features[0]: (fc2_input(experiment, branch.suffix), "prob" + branch.suffix) for branch in several}
 
 
-def fc2_input(experiment: Experiment, branch: Branch) -> str:
-    """The blob that is FC2's input, on which center, GSF and SIFT loss are imposed."""
-    return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + branch.suffix
+def fc2_input(experiment: Experiment, suffix: str = "") -> str:
+    """The blob x, FC2's input, on which center, GSF and SIFT loss are imposed. suffix: of the branch."""
+    return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + suffix
 
 
-def _normalize(net: caffe.NetSpec, branch: Branch, normalize: str, scale: float, **_) -> None:
-    """L2-constrained features ([xie2019a] ref. [40]): x = scale * FC1 / |FC1|."""
+def normalize(net: caffe.NetSpec, suffix: str, normalize: str, scale: float, **_) -> None:
+    """L2-constrained features ([xie2019a] ref. [40], [xie2019b] Eq. (3)): x = scale * FC1 / |FC1|."""
     if normalize == "none":
         return
     learned = normalize == "learned"
-    fc1 = net["fc1" + branch.suffix]
-    square = net["square" + branch.suffix] = L.Reduction(fc1, operation=P.Reduction.SUMSQ, axis=1)
-    inverse = net["inverse" + branch.suffix] = L.Power(
+    fc1 = net["fc1" + suffix]
+    square = net["square" + suffix] = L.Reduction(fc1, operation=P.Reduction.SUMSQ, axis=1)
+    inverse = net["inverse" + suffix] = L.Power(
         square, power=-0.5, scale=1 if learned else scale ** -2, shift=EPSILON)
-    net["normalized" + branch.suffix] = L.Scale(fc1, inverse, axis=0)
+    net["normalized" + suffix] = L.Scale(fc1, inverse, axis=0)
     if learned:
-        net["scaled" + branch.suffix] = L.Scale(
-            net["normalized" + branch.suffix], axis=0, num_axes=0, filler=dict(type="constant", value=scale),
+        net["scaled" + suffix] = L.Scale(
+            net["normalized" + suffix], axis=0, num_axes=0, filler=dict(type="constant", value=scale),
             param=dict(lr_mult=1, decay_mult=0))
 
 
@@ -116,7 +121,7 @@ def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     Those of Eq. (13) sum to 1, so the loss of an average image shrinks, by 15 on FER2013, against all other losses.
     "balanced" gives the weighted loss the weight that makes up for it.
     """
-    kind, share = experiment.head["class_weights"], 1.0
+    kind, share = experiment.head.get("class_weights", "none"), 1.0
     if kind != "none":
         if len(data.class_counts) != data.classes:
             raise UserError("{}: class weights need the training samples of each of {} classes, not of {}".format(
@@ -135,20 +140,20 @@ def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
 def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     if "center" in experiment.losses:
         for branch in branches(experiment):
-            _center_loss(net, experiment, data, branch)
+            center_loss(net, experiment, data, branch.suffix)
     if "gabor" in experiment.losses:
         _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
     for branch in branches(experiment):
         if branch.features:
-            for feature, block in _blocks(net, net[fc2_input(experiment, branch)], branch, data).items():
+            for feature, block in _blocks(net, net[fc2_input(experiment, branch.suffix)], branch, data).items():
                 _feature_loss(net, experiment, data, feature, block)
 
 
-def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, branch: Branch) -> None:
+def center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, suffix: str = "") -> None:
     settings = dict(experiment.losses["center"])
-    name = "center_loss" + branch.suffix
+    name = "center_loss" + suffix
     net[name] = python_layer(
-        name, "center_loss", "CenterLossLayer", net[fc2_input(experiment, branch)], net.label,
+        name, "center_loss", "CenterLossLayer", net[fc2_input(experiment, suffix)], net.label,
         loss_weight=settings.pop("weight"), classes=data.classes, seed=experiment.solver["random_seed"], **settings)
 
 
@@ -161,21 +166,27 @@ def _feature_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, featur
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    return both_phases(experiment, data, _body, _train_losses)
+
+
+def both_phases(experiment: Experiment, data: Data, body: Body,
+                train_losses: Callable[[caffe.NetSpec, Experiment, Data], None]) -> NetParameter:
     """The net that trains, and the one that the solver tests on the validation part.
 
     `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
+    train_losses: adds those that the training net has beside the softmax loss.
     """
     train = caffe.NetSpec()
     _train_data(train, experiment, data)
-    _body(train, experiment, data)
+    body(train, experiment, data, True)
     _softmax_loss(train, experiment, data)
-    _train_losses(train, experiment, data)
+    train_losses(train, experiment, data)
 
     val = caffe.NetSpec()
     val.data, val.label = L.Data(
         name="val_data", ntop=2, source=data.lmdb("val", "images"), backend=P.Data.LMDB,
         batch_size=test_batch(data.counts["val"]), transform_param=dict(mean_value=MEAN, scale=SCALE))
-    _body(val, experiment, data)
+    body(val, experiment, data, False)
     _softmax_loss(val, experiment, data)
     several = branches(experiment)
     if len(several) == 1:
@@ -198,11 +209,15 @@ def _probabilities(net: caffe.NetSpec, several: Sequence[Branch]) -> None:
 
 
 def deploy(experiment: Experiment, data: Data, only: Optional[str] = None) -> NetParameter:
-    """The net that predicts: `data` in, `prob` out. only: of the alternative loss, the one feature whose block of x
-    is not masked."""
+    """only: of the alternative loss, the one feature whose block of x is not masked."""
+    return predicting(experiment, data, functools.partial(_body, only=only))
+
+
+def predicting(experiment: Experiment, data: Data, body: Body) -> NetParameter:
+    """The net that predicts: `data` in, `prob` out."""
     net = caffe.NetSpec()
     net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
-    _body(net, experiment, data, only)
+    body(net, experiment, data, False)
     _probabilities(net, branches(experiment))
     proto = net.to_proto()
     proto.name = experiment.name

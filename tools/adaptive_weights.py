@@ -117,7 +117,9 @@ class _Restart:
     def train(self, name: str, factors: Dict[str, float], engine: Engine, tested: bool = True) -> Segment:
         """RestartTrain with (lambda_1, lambda_2) = factors."""
         segment = self.segment(name)
-        solver = dict(self.experiment.solver, max_iter=self.experiment.weighting["restart_iterations"])
+        length = self.experiment.weighting["restart_iterations"]
+        solver = dict(self.experiment.solver, max_iter=length,
+                      test_interval=min(length, self.experiment.solver["test_interval"]))
         segments.begin(segment, build.definitions(
             self.experiment.weighted(**factors)._replace(solver=solver), self.data, segment.folder,
             segments.snapshot_prefix(segment), tested))

@@ -101,7 +101,15 @@ def _parser() -> argparse.ArgumentParser:
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
     sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
-              "evaluate runs/softmax")
+              "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--split", choices=manifest.SPLITS, help="(default: test; of DATA without a test part: all)")
+    sub.add_argument("--data", help="another prepared folder to test on, its classes matched by name; writes "
+                                    "metrics-on-<data set>.json")
+    sub.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="with --data: classes to leave out")
+
+    sub = add("respond-ratio", _respond_ratio, "Which parts of the face FC1 responds to, for each expression "
+              "(xie2019b, Table 2); writes respond_ratio.json.", "respond-ratio runs/one_map-l2")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--split", choices=manifest.SPLITS, default="test", help="(default: test)")
 
@@ -185,19 +193,42 @@ def _train(options) -> int:
 
 def _evaluate(options) -> int:
     from tools import groups
-    metrics = groups.evaluate_all(groups.open_(options.run), options.split)
+    if options.data:
+        return _evaluate_on(options)
+    if options.without:
+        raise UserError("--without goes with --data")
+    split = options.split or "test"
+    metrics = groups.evaluate_all(groups.open_(options.run), split)
     print("{}: {}{} of {} {}s right, {:.2f}%{}".format(
-        options.split, "".join("{name} {correct}/{total}, ".format(**one) for one in metrics.get("seeds", [])),
+        split, "".join("{name} {correct}/{total}, ".format(**one) for one in metrics.get("seeds", [])),
         metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"],
         " (deviation {:.2f})".format(100 * metrics["deviation"]) if "deviation" in metrics else ""))
     for fold in metrics["folds"]:
         print("{name}: {correct} of {total}".format(**fold))
     for feature, alone in metrics.get("alone", {}).items():
-        print("{}: {correct} of {total} by the {} loss alone".format(options.split, feature, **alone))
+        print("{}: {correct} of {total} by the {} loss alone".format(split, feature, **alone))
     own = metrics["without_copies"]
     if own["total"] != metrics["total"]:
         print("{}: {} of {} without copies of training images, {:.2f}%".format(
-            options.split, own["correct"], own["total"], 100 * own["correct"] / own["total"]))
+            split, own["correct"], own["total"], 100 * own["correct"] / own["total"]))
+    return 0
+
+
+def _evaluate_on(options) -> int:
+    from tools import cross, groups
+    for run in groups.runs(groups.open_(options.run)):
+        metrics = cross.evaluate_on(run, options.data, options.split, options.without)
+        print("{} on {}: {} of {} {}s right, {:.2f}%; {} of them where all trained classes may be chosen; {} of other "
+              "classes left out".format(
+                  metrics["trained_on"], metrics["dataset"], metrics["correct"], metrics["total"], metrics["unit"],
+                  100 * metrics["accuracy"], metrics["all_trained_classes"]["correct"], metrics["left_out"]))
+    return 0
+
+
+def _respond_ratio(options) -> int:
+    from tools import groups, respond_ratio
+    for run in groups.runs(groups.open_(options.run)):
+        print(respond_ratio.table(respond_ratio.measure(run, options.split)))
     return 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep import files
 from data_prep.errors import UserError
+from tools import roc
 
 RULES = {"mean": np.mean, "highest": np.max}
 
@@ -55,6 +56,12 @@ def count(decided: Sequence[Decision], classes: Sequence[str]) -> Dict:
     correct, total = int(np.trace(confusion)), len(decided)
     return dict(correct=correct, total=total, accuracy=correct / total, classes=list(classes),
                 confusion=confusion.tolist())
+
+
+def measures(decided: Sequence[Decision]) -> Dict[str, float]:
+    """`roc.measures` of decisions."""
+    return roc.measures(np.array([decision.label for decision in decided]),
+                        np.array([decision.probabilities for decision in decided]))
 
 
 def write(path: str, decided: Sequence[Decision]) -> None:

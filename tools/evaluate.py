@@ -24,20 +24,22 @@ def evaluate(run: Run, split: str) -> Dict:
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
-    decided = _decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob", experiment.decision)
+    decided = decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob", experiment.decision)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
-                   **decisions.count(decided, note["classes"]), folds=[], published=None,
+                   **decisions.count(decided, note["classes"]), **decisions.measures(decided), folds=[],
+                   published=None,
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
-        metrics["alone"] = {feature: _right(_decide(part, *reading)) for feature, reading in
+        metrics["alone"] = {feature: _right(decide(part, *reading)) for feature, reading in
                             adaptive_weights.readings(run, experiment).items()}
     decisions.write(run.path("decisions-{}.csv".format(split)), decided)
     files.write_json(metrics_path(run, split), metrics)
     return metrics
 
 
-def _decide(part: Part, deploy: str, caffemodel: str, blob: str, rule: str = "mean") -> List[Decision]:
+def decide(part: Part, deploy: str, caffemodel: str, blob: str, rule: str = "mean") -> List[Decision]:
+    """By a vote over a blob's class probabilities; rule: as `decisions.vote` has it."""
     found = forward.outputs(deploy, caffemodel, forward.decoded(part.images), len(part.images), [blob])
     return decisions.vote(part.units, part.labels, part.rows, found[blob], rule)
 
@@ -54,5 +56,3 @@ def _without_copies(decided: Sequence[Decision], faces: Sequence[manifest.Face])
 def metrics_path(run: Run, split: str) -> str:
     """The test part's figures are the run's; others carry their part in the name."""
     return run.path("metrics.json" if split == "test" else "metrics-{}.json".format(split))
-
-

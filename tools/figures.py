@@ -1,4 +1,5 @@
 """Drawing: Matplotlib figures and small pictures of what runs and nets have to show."""
+import itertools
 from typing import Dict, NamedTuple, Sequence, Tuple
 
 import cv2
@@ -6,6 +7,8 @@ import matplotlib.cm
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
+
+from tools import roc
 
 COLORS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b4fa3", "#8c564b", "#666666")
 # Width of a figure that stands beside another one, in inches; a phone shows it at about its own size.
@@ -102,6 +105,33 @@ def _over_rounds(axes, rounds: Sequence[Dict], what: str, labels: Dict[str, str]
                   label=labels.get(feature, feature.upper()))
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
     axes.legend(fontsize=7, frameon=False, loc="best")
+
+
+def roc_curves(averages: Dict[str, roc.Curve]) -> Figure:
+    """[xie2019b] Fig. 8: title -> average ROC curve; the legend has the areas."""
+    figure, axes = _figure(4.8, 4.4)
+    for (title, curve), color in zip(averages.items(), itertools.cycle(COLORS)):
+        axes.plot(curve.false_positive, curve.true_positive, linewidth=1.2, color=color,
+                  label="{}, AUC {:.4f}".format(title, curve.area))
+    axes.plot((0, 1), (0, 1), color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def respond_ratios(ratios: Dict[str, Dict[str, float]], expression: str) -> Figure:
+    """[xie2019b] Fig. 7 (b): title -> part of the face -> RespondRatio of one expression."""
+    parts = list(next(iter(ratios.values())))
+    figure, axes = _figure(WIDTH, 3.4)
+    width = 0.8 / len(ratios)
+    for number, (title, row) in enumerate(ratios.items()):
+        axes.bar(np.arange(len(parts)) + (number - (len(ratios) - 1) / 2) * width, [row[part] for part in parts],
+                 width, color=COLORS[number % len(COLORS)], label=title)
+    axes.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(xticks=range(len(parts)), ylabel="RespondRatio, " + expression)
+    axes.set_xticklabels(parts)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
 
 
 def _figure(width: float, height: float):

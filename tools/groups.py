@@ -12,7 +12,7 @@ import numpy as np
 from data_prep import children, files, prepare
 from data_prep.errors import UserError
 from prototxt.experiment import Experiment
-from tools import decisions, evaluate, run
+from tools import decisions, evaluate, roc, run
 from tools.run import Run
 from tools.segments import Engine
 
@@ -138,10 +138,11 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
         member.path("decisions-{}.csv".format(split)))]
     decisions.write(group.path("decisions-{}.csv".format(split)), decided)
     classes = files.read_json(evaluate.metrics_path(members(group)[0], split))["classes"]
-    return decisions.count(decided, classes)
+    return {**decisions.count(decided, classes), **decisions.measures(decided)}
 
 
 def _seeds(found: Sequence[Dict]) -> Dict:
     accuracies = [each["accuracy"] for each in found]
     return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(found) > 1)),
+            **{what: float(np.mean([each[what] for each in found])) for what in roc.MEASURES if what in found[0]},
             **_summed(found), "confusion": np.sum([each["confusion"] for each in found], axis=0).tolist()}

@@ -15,11 +15,12 @@ class Protocol(NamedTuple):
 
     classes: names in label order.
     counts: what the paper or the data set's authors print, for comparison: images of "train", "val", "test", or
-        of a set with folds: "images" (samples, all folds), "units" (decisions of Eq. (12)), "subjects".
+        of a set without parts of its own: "images" (samples), "units" (decisions of Eq. (12)), "subjects".
     registration: "none" (the images are registered faces), "template" (similarity transform of the landmarks to
         the template) or "box" (box around the landmarks).
     crops: name in crops.SETS.
-    folds: of the person-independent cross-validation; 0 where the set has splits of its own.
+    folds: of the person-independent cross-validation; 0 where the set has splits of its own, and where all of it
+        is for training or, of a net that another set trained, for test ([xie2019b] 3.5).
     pairs: each sample goes with the neutral frame of its sequence.
     unit: of an evaluation's decisions, "sequence" or "image".
     """

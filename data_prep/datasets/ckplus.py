@@ -20,6 +20,7 @@ XIE = Protocol(WITH_NEUTRAL, {"images": 1033, "units": 415, "subjects": 106}, "t
 PROTOCOLS = {
     "xie2019a": XIE,
     "xie2019b": XIE._replace(crops="xie2019b-ckplus"),
+    "xie2019b_whole": XIE._replace(crops="xie2019b-ckplus", folds=0),
     "liu2017": Protocol(WITH_CONTEMPT, {"images": 981, "units": 327, "subjects": 118}, "template", "liu2017", folds=8),
     "wu2023": Protocol(WITH_CONTEMPT, {"images": 981, "subjects": 118}, "box", "wu2023", folds=10, pairs=True,
                        unit="image")}

@@ -24,6 +24,7 @@ from data_prep.manifest import Dataset, Face
 XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10)
 PROTOCOLS = {"xie2019a": XIE,
              "xie2019b": XIE._replace(crops="xie2019b-mmi"),
+             "xie2019b_whole": XIE._replace(crops="xie2019b-mmi", folds=0),
              "liu2017": Protocol(trees.SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
                                  unit="image")}
 EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}

@@ -12,10 +12,12 @@ PROTOCOLS = {
     "xie2019a": XIE,
     "xie2019a_vl": XIE,
     "xie2019b": XIE._replace(crops="xie2019b-oulu"),
+    "xie2019b_whole": XIE._replace(crops="xie2019b-oulu", folds=0),
     "wu2023": Protocol(trees.SIX, {"images": 1440, "subjects": 80}, "box", "wu2023", folds=10, pairs=True,
                        unit="image")}
 # [xie2019a] II-B and Table XI, [xie2019b] 3.1, [wu2023] 4.1.
-CONDITIONS = {"xie2019a": "NI/Strong", "xie2019a_vl": "VL/Strong", "xie2019b": "NI/Strong", "wu2023": "VL/Strong"}
+CONDITIONS = {"xie2019a": "NI/Strong", "xie2019a_vl": "VL/Strong", "xie2019b": "NI/Strong",
+              "xie2019b_whole": "NI/Strong", "wu2023": "VL/Strong"}
 NESTINGS = ("", "OriginalImg", "B_OriginalImg", "B_OriginalImg/OriginalImg")
 
 

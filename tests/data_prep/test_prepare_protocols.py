@@ -25,6 +25,7 @@ PROTOCOLS = {
     "folds": Protocol(CLASSES, {"images": 16, "units": 8, "subjects": 5}, "template", folds=4),
     "pairs": Protocol(CLASSES, {}, "box", "wu2023", folds=4, pairs=True, unit="image"),
     "ten": Protocol(CLASSES, {}, "template", "xie2019a", folds=4),
+    "whole": Protocol(CLASSES, {"images": 16, "units": 9}, "template"),
     "cut": Protocol(CLASSES, {}, "template", "liu2017", folds=4),
 }
 
@@ -70,6 +71,16 @@ def run(source, out, protocol, **settings):
 def images(folder, split, name="images"):
     reader = lmdb_io.Reader(os.path.join(str(folder), split, name))
     return [lmdb_io.decode(reader[i]) for i in range(len(reader))]
+
+
+def test_a_set_without_parts_is_all_for_training(tmp_path, tiny):
+    note = run(tiny, tmp_path / "out", "whole", hold_out=0.25)
+    assert note["folds"] == [] and note["counts"] == {"train": 12, "val": 4}
+    assert "note: 8 units, published 9" in prepare.summary("out", note)
+    faces = manifest.read(str(tmp_path / "out" / "manifest.csv"))
+    subjects = {split: {face.subject for face in faces if face.split == split} for split in ("train", "val")}
+    assert len(subjects["val"]) == 1 and not subjects["val"] & subjects["train"]
+    assert len(images(tmp_path / "out", "train")) == 12 and not (tmp_path / "out" / "test").exists()
 
 
 def test_a_folder_for_each_fold(tmp_path, tiny):
@@ -239,7 +250,7 @@ def test_two_at_once(tmp_path, tiny):
 
 
 def test_unknown_protocol(tmp_path, tiny):
-    with pytest.raises(UserError, match="tiny has no protocol 'ckplus'; it has: folds, pairs, ten, cut"):
+    with pytest.raises(UserError, match="tiny has no protocol 'ckplus'; it has: folds, pairs, ten, whole, cut"):
         run(tiny, tmp_path / "out", "ckplus")
 
 

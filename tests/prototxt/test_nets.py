@@ -14,50 +14,15 @@ from data_prep.datasets.synthetic import draw_face
 from data_prep.errors import UserError
 from prototxt import backbones, build, experiment, nets, parts
 from tests import numeric, small_data
+from tests.paper_nets import fill, net_of, shapes, without_lmdbs
 from tools import pretrained, run
 from tools.segments import Engine
 
-TOYS = [name for name in experiment.names() if "fer2013-toy" in name]
+TOYS = [name for name in experiment.names() if name.startswith("xie2019a/fer2013-toy")]
 
 
 def load(name, *changes):
     return experiment.load("xie2019a/" + name, changes)
-
-
-def net_of(folder, proto, phase=caffe.TEST):
-    (folder / "net.prototxt").write_text(str(proto))
-    return caffe.Net(str(folder / "net.prototxt"), phase)
-
-
-def without_lmdbs(experiment_, classes, batch):
-    """The training net on blobs to be filled."""
-    data = parts.Data("data", classes, {"train": 10, "val": 10}, backbones.BACKBONES[experiment_.net].shape,
-                     range(1, classes + 1))
-    proto = nets.train_val(experiment_, data)
-    layers = [layer for layer in proto.layer if layer.name not in ("train_data", "val_data")]
-    sizes = {"data": data.shape, "label": (), "gabor": (12800,), "gsf": (64 * (classes - 1),),
-             "sift": (49 * (classes - 1),)}
-    inputs = caffe.NetSpec()
-    for top in next(layer for layer in proto.layer if layer.name == "train_data").top:
-        inputs[top] = L.Input(shape=dict(dim=[batch] + list(sizes[top])))
-    joined = inputs.to_proto()
-    joined.layer.extend(layers)
-    return joined
-
-
-def fill(net, seed=0):
-    random = np.random.RandomState(seed)
-    for name in ("data", "gabor", "gsf", "sift"):
-        if name in net.blobs:
-            values = random.rand(*net.blobs[name].shape)
-            if name != "data":
-                values /= np.linalg.norm(values, axis=1, keepdims=True)
-            net.blobs[name].data[...] = values
-    net.blobs["label"].data[...] = np.arange(len(net.blobs["label"].data))
-
-
-def shapes(net):
-    return {name: tuple(blob.shape) for name, blob in net.blobs.items() if "_split_" not in name}
 
 
 def test_fc_layers_of_the_face_resnet_have_the_papers_size(tmp_path):

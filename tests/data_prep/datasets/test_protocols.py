@@ -12,7 +12,8 @@ def test_protocol(name, key):
     assert callable(datasets.module(name).read)
     assert protocol.registration in ("none", "template", "box") and protocol.unit in ("sequence", "image")
     assert len(set(protocol.classes)) == len(protocol.classes)
-    assert set(protocol.counts) <= ({"images", "units", "subjects"} if protocol.folds else {"train", "val", "test"})
+    parts = set(protocol.counts) <= {"train", "val", "test"}
+    assert parts and not protocol.folds or set(protocol.counts) <= {"images", "units", "subjects"}
     assert not protocol.pairs or protocol.folds
     assert "-" not in key and protocol.crops in crops.SETS
 
