@@ -24,7 +24,7 @@ def evaluate(run: Run, split: str) -> Dict:
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
-    decided = decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
+    decided = decide(part, run.path("deploy.prototxt"), run.caffemodel(), "prob", experiment.decision)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
@@ -38,10 +38,10 @@ def evaluate(run: Run, split: str) -> Dict:
     return metrics
 
 
-def decide(part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
-    """By the vote over a blob's class probabilities."""
+def decide(part: Part, deploy: str, caffemodel: str, blob: str, rule: str = "mean") -> List[Decision]:
+    """By a vote over a blob's class probabilities; rule: as `decisions.vote` has it."""
     found = forward.outputs(deploy, caffemodel, forward.decoded(part.images), len(part.images), [blob])
-    return decisions.vote(part.units, part.labels, part.rows, found[blob])
+    return decisions.vote(part.units, part.labels, part.rows, found[blob], rule)
 
 
 def _right(decided: Sequence[Decision]) -> Dict:

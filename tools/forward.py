@@ -35,6 +35,11 @@ def decoded(images: lmdb_io.Reader) -> Iterator[np.ndarray]:
         yield lmdb_io.decode(images[index])[0]
 
 
+def net_input(image: np.ndarray) -> np.ndarray:
+    """What a net takes: the pixels around 0, or a float image, which the preparation has normalised, as it is."""
+    return (image.astype(np.float32) - parts.MEAN) * parts.SCALE if image.dtype == np.uint8 else image
+
+
 def use(engine: Engine) -> None:
     """Lets this process's Caffe compute with that."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
@@ -45,7 +50,7 @@ def use(engine: Engine) -> None:
 
 def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int,
             blobs: Sequence[str]) -> Dict[str, np.ndarray]:
-    """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width)."""
+    """Blob -> its values, float32 (count, ...), for images (channels, height, width), uint8 or, normalised, float32."""
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
     found = {}
     with progress.bar("evaluating", count) as bar:
@@ -53,8 +58,7 @@ def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
             size = min(BATCH, count - start)
             net.blobs["data"].reshape(size, *net.blobs["data"].shape[1:])
             for row in range(size):
-                net.blobs["data"].data[row] = next(images)
-            net.blobs["data"].data[...] = (net.blobs["data"].data - parts.MEAN) * parts.SCALE
+                net.blobs["data"].data[row] = net_input(next(images))
             net.forward()
             for blob in blobs:
                 values = net.blobs[blob].data

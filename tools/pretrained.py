@@ -69,13 +69,13 @@ def _unfit(name: str, given: tuple, wanted: tuple) -> str:
     return "layer {} has blobs {}, the net {}".format(name, given, wanted)
 
 
-def write_fitting(path: str, deploy: str, out: str) -> Fit:
-    """Writes the layers of a caffemodel that the net of `deploy` has, and returns which they are.
+def write_fitting(path: str, learned: str, out: str) -> Fit:
+    """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
-    A deploy net holds weights alone: positions in the data, clocks and centers of another run stay behind.
+    That net (`nets.learned`) holds weights alone: positions in the data, clocks and centers of another run stay behind.
     Raises UserError where no layer matches, or where one of the same name has other shapes.
     """
-    model, wanted = read(path), net_shapes(deploy)
+    model, wanted = read(path), net_shapes(learned)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
         raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))

@@ -317,6 +317,8 @@ def _sample(image: np.ndarray, decision: Decision, classes: Sequence[str]) -> Sa
 
 
 def _png(image: np.ndarray) -> str:
+    if image.dtype != np.uint8:
+        image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
     return _encoded(_shrunk(image))
 
 

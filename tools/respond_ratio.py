@@ -120,9 +120,8 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
 def _windows(data: str, note: Dict, split: str) -> List[Window]:
     """Record by record, in the order of the LMDB."""
     faces = manifest.read(os.path.join(data, "manifest.csv"))
-    return [crops.SETS[note["asked"]["crops"]].windows(
-        split, faces[record.row].role, (note["asked"]["seed"], record.row))[record.crop]
-        for record in records.read(data, split)]
+    return [crops.SETS[note["asked"]["crops"]].windows(split, faces[record.row].role)[record.crop]
+            for record in records.read(data, split)]
 
 
 def table(ratios: Dict[str, Dict[str, float]]) -> str:

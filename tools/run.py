@@ -2,9 +2,11 @@
 
     RUN/run.json                   what is run, and with what
     RUN/{train_val,deploy,solver}.prototxt
+    RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
     RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.adaptive_weights
+    RUN/halving.json, RUN/rates/             of a learning rate that is halved, see tools.halving
 """
 import contextlib
 import ctypes
@@ -18,13 +20,14 @@ import numpy as np
 
 from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
-from prototxt import backbones, build, parts, xie
+from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
-from tools import adaptive_weights, forward, pretrained, segments
+from tools import adaptive_weights, forward, halving, pretrained, segments
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
 DEPLOY = "deploy.prototxt"
+LEARNED = "learned.prototxt"
 LOCK = ".lock"
 
 
@@ -77,7 +80,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
         initial = weights and run.path(INITIAL)
         if weights and not run.snapshots():
             try:
-                print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), initial))
+                files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
+                print(pretrained.write_fitting(weights, run.path(LEARNED), initial))
             except UserError:
                 if not existed:
                     files.remove(run.folder)
@@ -86,6 +90,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
             if experiment.weighting:
                 adaptive_weights.train(run, experiment, data, forward.read(data_folder, note, "val"), initial, engine,
                                        processes)
+            elif experiment.halving:
+                halving.train(run, experiment, data, initial, engine)
             else:
                 segments.train(run, initial, engine, os.path.basename(run.folder))
     return run

@@ -31,7 +31,9 @@ CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The last three frames of each sequence take part.
 COUNTS = {"train": 840, "val": 210, "test": 210}
 PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
-             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a")}
+             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a"),
+             "liu2017": Protocol(CLASSES, {"images": 1260, "units": 420, "subjects": 60}, "template", "liu2017",
+                                 folds=6)}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
 VARIANTS = (
     ({4: 1, 5: .6, 7: .7, 23: .9}, {4: .9, 7: .9, 17: .5, 23: 1},
@@ -184,4 +186,6 @@ def read(source: Optional[str], protocol: str, folder: str, processes: int) -> D
         raise UserError("{}: the synthetic faces are drawn, not read; leave the source out".format(source))
     faces = [face._replace(path="faces/" + face.path)
              for face in write(os.path.join(folder, "faces"), processes=processes)]
+    if PROTOCOLS[protocol].folds:
+        faces = [face._replace(split="") for face in faces if face.split]
     return Dataset("synthetic", CLASSES, faces, lambda face: read_image(os.path.join(folder, face.path)))
