@@ -22,18 +22,17 @@ class Window(NamedTuple):
 
 class CropSet(NamedTuple):
     """region: side of the registered face in pixels; channels: 1 grey, 3 BGR.
-    train, test: windows of each image in the training part, and in validation and test.
-    drawn: that many random windows of a training image take the place of `train`; each with a fair coin for the
-    mirror.
+    train, test: windows of each image in the training part, and in validation and test. A training window that is
+    larger than those of test is a region of which the training layer cuts windows of their size at random.
     neutral_repeats: how often a neutral image's windows are taken.
     stretched: whether the region's grey values are stretched to 0 ... 255.
-    illumination: whether each window's pixels go through `even_illumination`, which makes them float32."""
+    illumination: whether the pixels of a window that is a net's input go through `even_illumination`, which makes
+    them float32; the training layer does it to what it cuts."""
 
     region: int
     train: Tuple[Window, ...]
     test: Tuple[Window, ...]
     channels: int = 1
-    drawn: int = 0
     neutral_repeats: int = 1
     stretched: bool = False
     illumination: bool = False
@@ -44,30 +43,24 @@ class CropSet(NamedTuple):
 
     @property
     def shape(self) -> Tuple[int, int, int]:
+        """Of a net's input."""
         return self.channels, self.side, self.side
 
     @property
-    def largest(self) -> int:
-        """The side of the largest window of any part."""
-        return max(window.side for window in self.train + self.test)
+    def cut_in_training(self) -> bool:
+        return self.train[0].side > self.side
+
+    def evens(self, window: Window) -> bool:
+        return self.illumination and window.side == self.side
 
     def count(self, split: str, role: str) -> int:
         """Records of one image."""
-        windows = len(self.test) if split != "train" else self.drawn or len(self.train)
-        return windows * (self.neutral_repeats if role == "neutral" else 1)
+        return len(self.windows(split, role))
 
-    def windows(self, split: str, role: str, seed: Tuple[int, int]) -> List[Window]:
-        """The windows of one image. seed: of the drawn ones, of the set and the image."""
-        windows = list(self.test)
-        if split == "train":
-            windows = self._draw(np.random.RandomState(seed)) if self.drawn else list(self.train)
-        return windows * (self.neutral_repeats if role == "neutral" else 1)
-
-    def _draw(self, random: np.random.RandomState) -> List[Window]:
-        room = self.region - self.side + 1
-        return [Window(int(x), int(y), self.side, bool(mirrored)) for x, y, mirrored in zip(
-            random.randint(room, size=self.drawn), random.randint(room, size=self.drawn),
-            random.randint(2, size=self.drawn))]
+    def windows(self, split: str, role: str) -> List[Window]:
+        """The windows of one image."""
+        windows = self.train if split == "train" else self.test
+        return list(windows) * (self.neutral_repeats if role == "neutral" else 1)
 
 
 def grid(region: int, side: int, columns: int, rows: int) -> Tuple[Window, ...]:
@@ -98,15 +91,15 @@ _XIE2019B_25 = grid(256, 227, 5, 5)
 
 # What the papers leave open: "about 15 pixels" are 14 and 15 here, since 227 of 256 leave 29. The regular grids of
 # [xie2019b] are 3x3, 4x2 and 5x5, the first two mirrored also; its 22,410 CK+ images are met when a neutral image
-# counts three times. [liu2017] names no number of random windows: ten. [farzaneh2021] draws its windows while it
-# trains, so the whole face is recorded. The small ones are those papers' on the small ResNet.
+# counts three times. Where a window is drawn while a net trains ([liu2017], [farzaneh2021]), the whole face is
+# recorded. The small ones are for the small ResNet.
 SETS: Dict[str, CropSet] = {
     "whole": CropSet(48, _whole(48), _whole(48)),
     "xie2019a": CropSet(256, _XIE2019A, _XIE2019A, stretched=True),
     "xie2019b-ckplus": CropSet(256, _XIE2019B_18, _XIE2019B_18, stretched=True, neutral_repeats=3),
     "xie2019b-oulu": CropSet(256, _XIE2019B_16, _XIE2019B_16, stretched=True),
     "xie2019b-mmi": CropSet(256, _XIE2019B_25, _XIE2019B_25, stretched=True),
-    "liu2017": CropSet(60, (), (Window(6, 6, 48),), drawn=10, illumination=True),
+    "liu2017": CropSet(60, _whole(60), (Window(6, 6, 48),), illumination=True),
     "farzaneh2021": CropSet(256, _whole(256), (Window(16, 16, 224),), channels=3),
     "farzaneh2021-small": CropSet(64, _whole(64), (Window(4, 4, 56),), channels=3),
     "wu2023": CropSet(224, _whole(224), _whole(224), channels=3),
@@ -122,16 +115,22 @@ def stretch(region: np.ndarray) -> np.ndarray:
     return cv2.LUT(region, np.clip(np.rint((np.arange(256) - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
 
 
-def even_illumination(image: np.ndarray) -> np.ndarray:
-    """[liu2017] Section 4.1: histogram equalisation, a fitted plane taken away, zero mean and unit variance.
+def even_illumination(images: np.ndarray) -> np.ndarray:
+    """[liu2017] Section 5.1: histogram equalisation, a fitted plane taken away, zero mean and unit variance.
 
-    image: uint8 grey (height, width). Returns float32 of its shape; all 0 where nothing varies.
+    images: uint8 grey (M, height, width), or one (height, width). Returns float32 of their shape, of an image in
+    which nothing varies 0; what else is in the stack makes no difference to its bits.
     """
-    grey = cv2.equalizeHist(np.ascontiguousarray(image)).astype(np.float64)
-    y, x = np.indices(grey.shape).reshape(2, -1)
-    coordinates = np.stack([x, y, np.ones_like(x)], axis=1)
-    plane = coordinates @ np.linalg.lstsq(coordinates, grey.ravel(), rcond=None)[0]
-    grey -= plane.reshape(grey.shape)
-    deviation = grey.std()
+    height, width = images.shape[-2:]
+    grey = np.array([cv2.equalizeHist(image) for image in images.reshape(-1, height, width)], np.float64)
+    grey -= grey.reshape(len(grey), -1).mean(axis=1)[:, None, None]
+    # Centred coordinates are orthogonal to each other and to what is constant: each slope is a fit of its own.
+    x, y = (np.arange(size) - (size - 1) / 2 for size in (width, height))
+    across = (grey.sum(axis=1) * x).sum(axis=1) / ((x * x).sum() * height)
+    down = (grey.sum(axis=2) * y).sum(axis=1) / ((y * y).sum() * width)
+    grey -= across[:, None, None] * x
+    grey -= (down[:, None] * y)[:, :, None]
+    deviation = np.sqrt((grey * grey).reshape(len(grey), -1).mean(axis=1))
     # What is left of a plane is rounding.
-    return (grey / deviation if deviation > 1e-6 else np.zeros_like(grey)).astype(np.float32)
+    factors = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    return (grey * factors[:, None, None]).astype(np.float32).reshape(images.shape)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import crops, datasets, files, folds, manifest, records
+from data_prep import crops, datasets, files, folds, manifest, records, subjects
 from data_prep.datasets import Protocol
 from data_prep.errors import UserError
 from data_prep.features import DEFAULT as DEFAULT_GEOMETRY
@@ -34,7 +34,8 @@ class Settings(NamedTuple):
     default; crops: name in crops.SETS, None for the protocol's; features: names; geometry: of the features, name
     in features.GEOMETRIES; features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which
     ones, None for all; hold_out: share of the training images that becomes the validation part; seed: of the
-    training order and of all that is drawn."""
+    training order and of what is held out; subjects: table of who is on which image (`subjects.assign`), None for
+    what the data set says."""
 
     dataset: str
     source: Optional[str]
@@ -47,6 +48,7 @@ class Settings(NamedTuple):
     folds: Optional[Sequence[int]] = None
     hold_out: float = 0.0
     seed: int = 0
+    subjects: Optional[str] = None
 
 
 def prepare(settings: Settings, out: str, processes: int) -> Dict:
@@ -59,7 +61,8 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     out = os.path.abspath(out)
     settings = _checked(settings)
     asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
-                 source_digest=settings.source and files.digest(settings.source))
+                 source_digest=settings.source and files.digest(settings.source),
+                 subjects_digest=settings.subjects and files.digest(settings.subjects))
     if os.path.exists(out):
         return _already_there(asked, out)
     # One BLAS thread: the sums of a projection depend on their number in the last bits.
@@ -123,6 +126,9 @@ def _checked(settings: Settings) -> Settings:
     crop_set = settings.crops or protocols[name].crops
     if settings.encoding == "png" and crops.SETS[crop_set].illumination:
         raise UserError("crops {} are floats, which PNG cannot hold".format(crop_set))
+    if settings.features and crops.SETS[crop_set].cut_in_training:
+        raise UserError("crops {} are cut anew in each training step, so they have no handcrafted features; give "
+                        "--features without a name".format(crop_set))
     if not 0 <= settings.hold_out < 1:
         raise UserError("hold-out {}: expected at least 0 and below 1".format(settings.hold_out))
     if settings.hold_out and protocols[name].folds:
@@ -132,8 +138,9 @@ def _checked(settings: Settings) -> Settings:
             raise UserError("fold {}: protocol {} of {} has {}".format(
                 fold, name, settings.dataset,
                 "folds 1 to {}".format(protocols[name].folds) if protocols[name].folds else "no folds"))
-    if settings.source and not os.path.exists(settings.source):
-        raise UserError("{}: no such file or folder".format(settings.source))
+    for path in filter(None, (settings.source, settings.subjects)):
+        if not os.path.exists(path):
+            raise UserError("{}: no such file or folder".format(path))
     return settings._replace(protocol=name, crops=crop_set)
 
 
@@ -173,6 +180,8 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
     module = datasets.module(settings.dataset)
     protocol = module.PROTOCOLS[settings.protocol]
     dataset = module.read(settings.source, settings.protocol, folder, processes)
+    if settings.subjects:
+        dataset = dataset._replace(faces=subjects.assign(dataset.faces, settings.subjects))
     faces = _manifest(settings, protocol, dataset, folder, processes)
     plan = records.Plan(crops.SETS[settings.crops], protocol.registration, protocol.pairs, settings.features,
                         settings.geometry, settings.features_of, settings.encoding, settings.seed,
@@ -183,7 +192,7 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
                  for fold in settings.folds or range(1, protocol.folds + 1)}
     files.require_space(folder, sum(
         size for part in parts.values() for split in manifest.SPLITS
-        for size in records.databases(plan, len(records.lay_out(plan, part, split))).values()))
+        for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values()))
     notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
              for name, part in parts.items()]
     note = notes[0]

@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     """What a folder's LMDBs hold. registration: see datasets.Protocol; references: whether each record has its
     sequence's neutral frame in a second image LMDB; features: names; geometry: of the features; features_of:
     "crop", or "face" for those of the first window in all records of an image; encoding: "raw" or "png" of the
-    images; seed: of the training order and of drawn windows."""
+    images; seed: of the training order."""
 
     crops: CropSet
     registration: str
@@ -58,10 +58,11 @@ def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> List[Record]:
     return [Record(int(key), row, crop) for key, (row, crop) in zip(keys, pairs)]
 
 
-def databases(plan: Plan, count: int) -> Dict[str, int]:
+def databases(plan: Plan, split: str, count: int) -> Dict[str, int]:
     """Name -> bytes on disk, from above, of the LMDBs of `count` records."""
-    values = plan.crops.channels * plan.crops.largest ** 2
-    size = values * (lmdb_io.FLOAT_FIELD.itemsize if plan.crops.illumination else 1)
+    window = plan.crops.windows(split, "")[0]
+    values = plan.crops.channels * window.side ** 2
+    size = values * (lmdb_io.FLOAT_FIELD.itemsize if plan.crops.evens(window) else 1)
     sizes = {"images": size, **({"references": size} if plan.references else {})}
     sizes.update({name: features.length(name, plan.classes) * lmdb_io.FLOAT_FIELD.itemsize
                   for name in plan.features})
@@ -81,7 +82,7 @@ def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str,
         csv.writer(stream, lineterminator="\n").writerows(
             [Record._fields] + sorted(records))
     writers = {name: lmdb_io.Writer(os.path.join(folder, name), size, note)
-               for name, size in databases(plan, len(records)).items()}
+               for name, size in databases(plan, split, len(records)).items()}
     with progress.bar("{}: {}".format(split, ", ".join(writers)), len(records)) as bar:
         for written in children.in_order(processes, _start, (plan, dataset, faces, split, projections), _records,
                                          list(_chunks(records))):
@@ -164,7 +165,7 @@ def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
     for row, group in by_row.items():
         face = _Worker.faces[row]
         region = _region(face)
-        windows = plan.crops.windows(_Worker.split, face.role, (plan.seed, row))
+        windows = plan.crops.windows(_Worker.split, face.role)
         vectors = _features(region, windows)
         reference = _region(_Worker.neutral[face.sequence]) if plan.references else None
         for record in group:
@@ -193,7 +194,7 @@ def _region(face: Face) -> np.ndarray:
 
 def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:
     image = window.cut(region)
-    if _Worker.plan.crops.illumination:
+    if _Worker.plan.crops.evens(window):
         image = crops.even_illumination(image)
     return lmdb_io.encode_image(image, label, _Worker.plan.encoding)
 
@@ -217,7 +218,7 @@ def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
     plan, found = _Worker.plan, []
     for row in rows:
         face = _Worker.faces[row]
-        window = plan.crops.windows("train", face.role, (plan.seed, row))[:1]
+        window = plan.crops.windows("train", face.role)[:1]
         found.append(_Worker.extractor.describe(with_channels(_region(face), 1), window))
     labels = np.array([_Worker.faces[row].label for row in rows])
     return labels, {name: np.concatenate([raw[name] for raw in found]) for name in plan.features}

@@ -19,8 +19,8 @@ def convolution(bottom, outputs: int, kernel: int, stride: int = 1, pad: int = 0
                          weight_filler=filler, **LEARNED)
 
 
-def max_pooling(bottom):
-    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+def max_pooling(bottom, kernel: int = 2, stride: int = 2, **pad: int):
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, **pad)
 
 
 def inner_product(bottom, outputs: int, **options):
@@ -70,8 +70,39 @@ def _after_first_convolution(net: caffe.NetSpec) -> None:
             below = net["pool{}".format(stage)] = max_pooling(_conv_prelu(net, str(stage), below, following))
 
 
-def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, **settings):
-    net["conv" + name] = convolution(bottom, outputs, kernel=3, **settings)
+# Outputs of an inception module: 1x1; 3x3 after a 1x1; 5x5 after a 1x1; 1x1 after pooling.
+INCEPTION = {"3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 96), 64),
+             "4a": (192, (96, 208), (16, 48), 64)}
+
+
+def inception(net: caffe.NetSpec, narrow: int = 1) -> None:
+    """[liu2017] Section 4: 48x48 grey -> z, 512, the inception net of Mollahosseini et al. (WACV 2016) with PReLU.
+
+    narrow: divides all widths.
+    """
+    first = _conv_prelu(net, "1", net.data, 64 // narrow, kernel=7, stride=2, pad=3)
+    net.pool1 = max_pooling(first, kernel=3)
+    reduced = _conv_prelu(net, "2_reduce", net.pool1, 64 // narrow, kernel=1)
+    net.pool2 = max_pooling(_conv_prelu(net, "2", reduced, 192 // narrow, pad=1), kernel=3)
+    net.pool3 = max_pooling(_module(net, "3b", _module(net, "3a", net.pool2, narrow), narrow), kernel=3)
+    net.pool4 = L.Pooling(_module(net, "4a", net.pool3, narrow), pool=P.Pooling.AVE, global_pooling=True)
+
+
+def _module(net: caffe.NetSpec, name: str, bottom, narrow: int):
+    single, *towers, projected = INCEPTION[name]
+    tops = [_conv_prelu(net, name + "_1x1", bottom, single // narrow, kernel=1)]
+    for kernel, (reduced, outputs) in zip((3, 5), towers):
+        tower = "{}_{}x{}".format(name, kernel, kernel)
+        below = _conv_prelu(net, tower + "_reduce", bottom, reduced // narrow, kernel=1)
+        tops.append(_conv_prelu(net, tower, below, outputs // narrow, kernel=kernel, pad=kernel // 2))
+    pooled = net["pool" + name] = max_pooling(bottom, kernel=3, stride=1, pad=1)
+    tops.append(_conv_prelu(net, name + "_pool", pooled, projected // narrow, kernel=1))
+    net["inception" + name] = L.Concat(*tops)
+    return net["inception" + name]
+
+
+def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, kernel: int = 3, **settings):
+    net["conv" + name] = convolution(bottom, outputs, kernel=kernel, **settings)
     net["relu" + name] = L.PReLU(net["conv" + name], in_place=True)
     return net["relu" + name]
 
@@ -181,6 +212,8 @@ BACKBONES = {
     "one_map": Backbone(one_map, "relu1", (1, 227, 227), 110 * 110),
     "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227), 512 * 5 * 5),
     "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227), 512 * 6 * 6),
+    "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
+    "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
     "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
     "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
     "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),

@@ -5,7 +5,8 @@
 The committed ones train with plain `caffe train`. An experiment with adaptive loss weights or self-paced learning has
 none: its nets are those of the one without, trained by `./fer train` in many restarts. Where a set has folds, they are
 for fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
-epoch_size) are close to, not those of, the prepared fold. `./fer train` writes exact ones.
+epoch_size) are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes
+exact ones.
 """
 import os
 from typing import Dict, List
@@ -92,6 +93,8 @@ def expected(experiment: Experiment) -> parts.Data:
     elif "images" in protocol.counts:
         held_out = round(HOLD_OUT * protocol.counts["images"])
         images = {"train": protocol.counts["images"] - held_out, "val": held_out}
+    elif "val" not in images and experiment.paper not in nets.UNTESTED:
+        images = {"train": round(images["train"] * (1 - HOLD_OUT)), "val": round(images["train"] * HOLD_OUT)}
     counts = {split: count * crops.SETS[protocol.crops].count(split, "peak") for split, count in images.items()}
     return parts.Data(root, len(protocol.classes), counts, backbones.BACKBONES[experiment.net].shape,
                      CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))

@@ -17,21 +17,27 @@ SPARSENESS = {"weight", "p", "normalization"}
 LOSSES = {"center": {"weight", "normalization"}, "gabor": FEATURE_LOSS, "gsf": FEATURE_LOSS, "sift": FEATURE_LOSS,
           "sparse_z": SPARSENESS, "sparse_x": SPARSENESS, "sparse_hidden": SPARSENESS | {"coefficient"},
           "sparse_v": {"weight", "p"}, "sparse_w": {"weight", "p"},
+          "tuplet": {"weight", "tau", "normalization"}, "clusters": {"weight", "rank", "normalization"},
+          "fixed_clusters": {"weight", "threshold", "tau", "normalization"},
           "sparse_center": {"weight", "alpha", "normalization"}}
+# Those of tuplets, [liu2017].
+TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
 # Sections but for the losses, and their keys.
 SECTIONS = {
     "head": {"structure", "normalize", "scale", "class_weights", "fc1", "activation", "dropout", "prune_v", "prune_w",
-             "attention", "subtracted", "noise"},
+             "branches", "fc2", "fc4", "attention", "subtracted", "noise"},
+    "tuplets": {"positives", "negatives"},
+    "halving": {"loss_rise", "patience"},
     "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
     "pacing": {"paces", "first", "more", "epochs"},
     "solver": {"type", "base_lr", "lr_policy", "gamma", "stepsize", "momentum", "momentum2", "weight_decay",
                "batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}}
 # Settings that are no numbers, and what they may be; None: what Caffe has.
-WORDS = {"lr_policy": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
+WORDS = {"lr_policy": None, "type": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
          "class_weights": ("none", "inverse", "balanced"), "activation": ("none", "relu"),
-         "coefficient": ("same", "divided"), "attention": ("none", "network"),
-         "subtracted": ("none", "reference", "backbone"), "type": None}
+         "coefficient": ("same", "divided"), "decision": ("mean", "highest"), "attention": ("none", "network"),
+         "subtracted": ("none", "reference", "backbone")}
 NORMS = (1, 2)
 # Shares: from 0 to below 1.
 SHARES = {"dropout", "prune_v", "prune_w"}
@@ -44,9 +50,12 @@ LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snap
 class Experiment(NamedTuple):
     """name: "<paper>/<experiment>"; title: for tables; source: where the paper has it; data: data set;
     net: the backbone's name; losses: what is added to softmax, name -> settings; head: what follows the backbone
-    (builders in `nets`); weighting: of adaptive loss weights ([xie2019a] Eq. (10) and (11)), empty where they
-    are fixed; pacing: of self-paced learning ([wu2023] 3.3), empty where all is trained with from the start; solver:
-    Caffe's settings and `batch_size`."""
+    (builders in `nets`); tuplets: positives and negatives of a query; weighting: of adaptive loss
+    weights ([xie2019a] Eq. (10) and (11)), empty where they are fixed; solver: Caffe's settings and `batch_size`,
+    images that the softmax loss sees in a step; begins_with: experiment whose weights it begins with, or "";
+    decision: rule for a sequence, see tools.decisions; halving: of the learning rate where training stalls, see
+    tools.halving, empty where it does not; pacing: of self-paced learning, see tools.self_paced, empty where all
+    samples are there from the start."""
 
     name: str
     title: str
@@ -56,8 +65,12 @@ class Experiment(NamedTuple):
     losses: Dict[str, Dict[str, Any]]
     head: Dict[str, Any]
     weighting: Dict[str, Any]
-    pacing: Dict[str, Any]
     solver: Dict[str, Any]
+    tuplets: Dict[str, Any] = {}
+    halving: Dict[str, Any] = {}
+    pacing: Dict[str, Any] = {}
+    begins_with: str = ""
+    decision: str = "mean"
 
     @property
     def paper(self) -> str:
@@ -108,6 +121,8 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     for section in ("weighting", "pacing"):
         if section not in own:
             sections[section] = {}
+    if not set(losses) & set(TUPLET_LOSSES):
+        sections["tuplets"] = {}
     for change in changes:
         _change(dict(sections, losses=losses), change)
     _check_keys(path + ": losses", losses, LOSSES)
@@ -121,7 +136,14 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
         raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
     if sections["weighting"] and sections["solver"].get("lr_policy") != "fixed":
         raise UserError("{}: adaptive weights need lr_policy fixed, since each round begins anew".format(path))
-    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections)
+    whole = _merged({key: level[key] for key in ("begins_with", "decision") if key in level} for level in levels)
+    _check_words(path, whole)
+    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections, **whole)
+
+
+def stages(last: Experiment) -> List[Experiment]:
+    """The experiments that are trained in turn, each with the weights of the one before, up to this one."""
+    return (stages(load(last.begins_with)) if last.begins_with else []) + [last]
 
 
 def _merged(levels: Iterable[Optional[Dict]]) -> Dict:
@@ -175,13 +197,19 @@ def _check_keys(where: str, given: Dict, allowed) -> None:
                 where, key, ", ".join(sorted(allowed))))
 
 
+def _check_words(where: str, settings: Dict) -> None:
+    for key, value in settings.items():
+        if WORDS.get(key) and value not in WORDS[key]:
+            raise UserError("{}: {} is {!r}, expected one of {}".format(where, key, value, ", ".join(WORDS[key])))
+
+
 def _check_section(where: str, settings: Dict, allowed) -> None:
     _check_keys(where, settings, allowed)
+    _check_words(where, settings)
     for key, value in settings.items():
         if key in WORDS:
-            if WORDS[key] and value not in WORDS[key]:
-                raise UserError("{}: {} is {!r}, expected one of {}".format(where, key, value, ", ".join(WORDS[key])))
-        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
                 where, key, value))
         elif key == "p" and value not in NORMS:

@@ -1,10 +1,10 @@
 """The networks: Caffe's NetParameter of an experiment, by its paper's builder."""
-from prototxt import farzaneh2021, wu2023, xie, xie2019b
+from prototxt import farzaneh2021, liu2017, wu2023, xie, xie2019b
 from prototxt.experiment import Experiment
 from prototxt.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
-BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
+BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "liu2017": liu2017, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
 # Those that train without a validation part: RAF-DB and AffectNet have none, and their papers hold nothing out.
 UNTESTED = ("farzaneh2021", "wu2023")
 # Those whose ResNets begin with a model that was trained before.
@@ -22,3 +22,10 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
     """The net that predicts: `data` in, `prob` out."""
     return BUILDERS[experiment.paper].deploy(experiment, data)
+
+
+def learned(experiment: Experiment, data: Data) -> NetParameter:
+    """The net whose layers a caffemodel that training begins with may fill, on blobs to be filled: all that learns,
+    and nothing that is state of a run. It is the one that predicts, where a builder has no other."""
+    builder = BUILDERS[experiment.paper]
+    return getattr(builder, "learned", builder.deploy)(experiment, data)

@@ -19,7 +19,7 @@ class Transform(NamedTuple):
     scale: float = SCALE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """images: (M, channels, height, width)."""
+        """images: (..., channels, height, width)."""
         return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
 
 

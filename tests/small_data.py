@@ -31,3 +31,18 @@ def prepared(folder, features=("gabor",), counts=(24, 12, 12), seed=0):
     out = str(folder / "prepared")
     prepare.prepare(prepare.Settings("fer2013", source, features=list(features), seed=seed), out, processes=1)
     return out
+
+
+def with_subjects(folder, counts=(56, 14, 14), seed=0, subjects=4):
+    """Path of a folder prepared for [liu2017], whose subjects come from a table: each shows each expression."""
+    table = list(rows(counts))
+    source = write_csv(folder / "fer2013.csv", table)
+    lines, seen = [], {usage: 0 for usage in USAGES}
+    for line, (_, _, usage) in enumerate(table, start=2):
+        lines.append("fer2013.csv:{},{}{}\n".format(line, usage, seen[usage] // 7 % subjects))
+        seen[usage] += 1
+    (folder / "subjects.csv").write_text("path,subject\n" + "".join(lines))
+    out = str(folder / "prepared")
+    prepare.prepare(prepare.Settings("fer2013", source, "liu2017", features=(), seed=seed,
+                                     subjects=str(folder / "subjects.csv")), out, processes=1)
+    return out

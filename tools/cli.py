@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
     sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
                      help="make the validation part of this share of the training images")
+    sub.add_argument("--subjects", metavar="CSV", help="path,subject of each image, where the data set has no subjects")
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
@@ -86,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
     sub.add_argument("--weights", help="caffemodel to begin with")
+    sub.add_argument("--stages", metavar="DATA",
+                     help="first train the experiments that this one begins with, on the prepared folders in DATA, "
+                          "each beside RUN; those without data are skipped")
     sub.add_argument("--seeds", type=at_least(0), nargs="+", default=[], metavar="SEED",
                      help="train once with each: RUN/seed01 ...")
     sub.add_argument("--processes", type=at_least(1), default=_cores(),
@@ -143,7 +147,7 @@ def _prepare(options) -> int:
     settings = prepare.Settings(
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
         sorted(set(options.features)), options.geometry, options.features_of, options.encoding, options.fold,
-        options.hold_out, options.seed)
+        options.hold_out, options.seed, options.subjects and os.path.abspath(options.subjects))
     print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
     print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
     return 0
@@ -168,11 +172,19 @@ def _features(options) -> int:
 
 
 def _train(options) -> int:
-    from tools import groups
+    from tools import groups, segments, stages
     if options.weights and not os.path.exists(options.weights):
         raise UserError("{}: no such file".format(options.weights))
-    chosen = experiment.load(options.experiment, options.set)
-    trained = groups.train(chosen, options.data, options.out, options.weights, options.seeds, options.threads,
+    if options.weights and options.stages:
+        raise UserError("--weights and --stages: give one of them")
+    chosen, weights = experiment.load(options.experiment, options.set), options.weights
+    if options.stages:
+        weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),
+                               segments.Engine(options.threads or _cores(), options.gpu))
+    elif chosen.begins_with and not weights:
+        print("note: {} begins with random weights; --stages DATA trains {} before it".format(
+            chosen.name, ", ".join(one.name for one in experiment.stages(chosen)[:-1])))
+    trained = groups.train(chosen, options.data, options.out, weights, options.seeds, options.threads,
                            options.gpu, options.processes)
     for run in groups.runs(trained):
         print("trained: {}".format(run.caffemodel()))

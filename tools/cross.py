@@ -8,7 +8,7 @@ import numpy as np
 from data_prep import files, manifest, prepare
 from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.errors import UserError
-from tools import decisions, evaluate, forward
+from tools import decisions, evaluate, forward, roc
 from tools.decisions import Decision
 from tools.run import Run
 from tools.segments import Engine
@@ -91,7 +91,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
                    split="+".join(splits),
                    unit=note["unit"] if sequences else "image",
-                   **decisions.count(decided, matching.names), **decisions.measures(decided), folds=[],
+                   **decisions.count(decided, matching.names), **roc.measures(*decisions.scores(decided)), folds=[],
                    published=None, left_out=len(found) - len(decided),
                    all_trained_classes=count_all(found, matching))
     decisions.write(run.path("decisions-on-{}.csv".format(name)), decided)

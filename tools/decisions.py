@@ -1,4 +1,4 @@
-"""Decisions on units by the vote of [xie2019a] Eq. (12), and their CSV."""
+"""Decisions on units, by the vote of [xie2019a] Eq. (12) or by [liu2017]'s highest probability, and their CSV."""
 import collections
 import csv
 from typing import Dict, List, NamedTuple, Sequence, Tuple
@@ -7,11 +7,12 @@ import numpy as np
 
 from data_prep import files
 from data_prep.errors import UserError
-from tools import roc
+
+RULES = {"mean": np.mean, "highest": np.max}
 
 
 class Decision(NamedTuple):
-    """One decision on one unit. rows: its rows of the manifest; probabilities: of each class, mean of the votes."""
+    """One decision on one unit. rows: its rows of the manifest; probabilities: of each class, by the vote's rule."""
 
     unit: str
     label: int
@@ -25,8 +26,9 @@ class Decision(NamedTuple):
 
 
 def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
-         probabilities: np.ndarray) -> List[Decision]:
-    """Eq. (12): the class with the largest sum of probabilities over all crops of all frames of a unit.
+         probabilities: np.ndarray, rule: str = "mean") -> List[Decision]:
+    """rule "mean", Eq. (12): the class with the largest sum of probabilities over all crops of all frames of a unit;
+    "highest", [liu2017] on CK+: that of the single highest probability among them.
 
     units, labels, rows: one entry a record, beside probabilities (records, classes). Units keep the order in
     which they first come. The first of equal classes wins.
@@ -39,8 +41,8 @@ def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
         known = {labels[index] for index in indices}
         if len(known) != 1:
             raise UserError("unit {} has records of several labels: {}".format(unit, sorted(known)))
-        mean = probabilities[indices].astype(np.float64).mean(axis=0)
-        decisions.append(Decision(unit, known.pop(), int(mean.argmax()), tuple(mean),
+        votes = RULES[rule](probabilities[indices].astype(np.float64), axis=0)
+        decisions.append(Decision(unit, known.pop(), int(votes.argmax()), tuple(votes),
                                   tuple(sorted({rows[index] for index in indices}))))
     return decisions
 
@@ -63,10 +65,10 @@ def recalls(confusion: np.ndarray) -> np.ndarray:
     return np.diag(confusion)[totals > 0] / totals[totals > 0]
 
 
-def measures(decided: Sequence[Decision]) -> Dict[str, float]:
-    """`roc.measures` of decisions."""
-    return roc.measures(np.array([decision.label for decision in decided]),
-                        np.array([decision.probabilities for decision in decided]))
+def scores(decided: Sequence[Decision]) -> Tuple[np.ndarray, np.ndarray]:
+    """Labels (units,) and probabilities (units, classes), as `roc` takes them."""
+    return (np.array([decision.label for decision in decided]),
+            np.array([decision.probabilities for decision in decided]))
 
 
 def write(path: str, decided: Sequence[Decision]) -> None:

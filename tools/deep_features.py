@@ -46,13 +46,14 @@ def blobs(deploy: str) -> Blobs:
 
 
 def grid(deploy: str, blob: str) -> Grid:
-    """Of a blob that convolutions and poolings of square kernels lead to from `data`."""
+    """Of a blob that convolutions and poolings of square kernels, and square crops, lead to from `data`."""
     grids = {"data": Grid(0, 1)}
     for layer in _layers(deploy):
         known = [grids[bottom] for bottom in layer.bottom if bottom in grids]
         if not known:
             continue
         origin, step = known[0]
+        kernel, stride, pad = 1, 1, 0
         if layer.type == "Convolution":
             settings = layer.convolution_param
             kernel, stride, pad = settings.kernel_size[0], (list(settings.stride) or [1])[0], (
@@ -60,8 +61,8 @@ def grid(deploy: str, blob: str) -> Grid:
         elif layer.type == "Pooling":
             settings = layer.pooling_param
             kernel, stride, pad = settings.kernel_size, settings.stride, settings.pad
-        else:
-            kernel, stride, pad = 1, 1, 0
+        elif layer.type == "Crop":
+            origin += step * layer.crop_param.offset[0]
         grids.update({top: Grid(origin + step * ((kernel - 1) / 2 - pad), step * stride) for top in layer.top})
     return grids[blob]
 

@@ -5,7 +5,7 @@ from typing import Dict, List, Sequence
 from data_prep import files, manifest, prepare
 from data_prep.errors import UserError
 from prototxt.experiment import Experiment
-from tools import adaptive_weights, decisions, forward
+from tools import adaptive_weights, decisions, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
 from tools.run import Run
@@ -28,7 +28,7 @@ def evaluate(run: Run, split: str) -> Dict:
     decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
-                   **decisions.count(decided, note["classes"]), **decisions.measures(decided), folds=[],
+                   **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
                    published=None,
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
@@ -40,9 +40,9 @@ def evaluate(run: Run, split: str) -> Dict:
 
 
 def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
-    """By the vote over a blob's class probabilities."""
+    """By a vote over a blob's class probabilities, as the experiment has it."""
     found = forward.of_part(experiment, part, deploy, caffemodel, [blob])
-    return decisions.vote(part.units, part.labels, part.rows, found[blob])
+    return decisions.vote(part.units, part.labels, part.rows, found[blob], experiment.decision)
 
 
 def _right(decided: Sequence[Decision]) -> Dict:

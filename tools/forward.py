@@ -41,6 +41,11 @@ def decoded(images: lmdb_io.Reader) -> Iterator[np.ndarray]:
         yield lmdb_io.decode(images[index])[0]
 
 
+def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
+    """What a net takes: the pixels around 0, or a float image, which the preparation has normalised, as it is."""
+    return prepared(image) if image.dtype == np.uint8 else image
+
+
 def use(engine: Engine) -> None:
     """Lets this process's Caffe compute with that."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
@@ -64,7 +69,7 @@ def transform(experiment: Experiment) -> Transform:
 def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int, blobs: Sequence[str],
             prepared: Transform = PLAIN, references: Optional[Iterator[np.ndarray]] = None
             ) -> Dict[str, np.ndarray]:
-    """Blob -> its values, float32 (count, ...), for uint8 images (channels, height, width).
+    """Blob -> its values, float32 (count, ...), for images (channels, height, width), uint8 or, normalised, float32.
 
     prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`.
     """
@@ -75,11 +80,9 @@ def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
             for name in net.inputs:
-                blob = net.blobs[name]
-                blob.reshape(size, *blob.shape[1:])
+                net.blobs[name].reshape(size, *net.blobs[name].shape[1:])
                 for row in range(size):
-                    blob.data[row] = next(inputs[name])
-                blob.data[...] = prepared(blob.data)
+                    net.blobs[name].data[row] = net_input(next(inputs[name]), prepared)
             net.forward()
             for blob in blobs:
                 values = net.blobs[blob].data

@@ -138,7 +138,7 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
         member.path("decisions-{}.csv".format(split)))]
     decisions.write(group.path("decisions-{}.csv".format(split)), decided)
     classes = files.read_json(evaluate.metrics_path(members(group)[0], split))["classes"]
-    return {**decisions.count(decided, classes), **decisions.measures(decided)}
+    return {**decisions.count(decided, classes), **roc.measures(*decisions.scores(decided))}
 
 
 def _seeds(found: Sequence[Dict]) -> Dict:

@@ -70,14 +70,14 @@ def _unfit(name: str, given: tuple, wanted: tuple) -> str:
     return "layer {} has blobs {}, the net {}".format(name, given, wanted)
 
 
-def write_fitting(path: str, deploy: str, out: str) -> Fit:
-    """Writes the layers of a caffemodel that the net of `deploy` has, and returns which they are.
+def write_fitting(path: str, learned: str, out: str) -> Fit:
+    """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
-    A deploy net holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers of another
-    run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the first.
-    Raises UserError where no layer matches, or where one of the same name has other shapes.
+    That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
+    of another run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the
+    first. Raises UserError where no layer matches, or where one of the same name has other shapes.
     """
-    model, wanted = read(path), net_shapes(deploy)
+    model, wanted = read(path), net_shapes(learned)
     _double(model, wanted)
     fit = compare(shapes(model), wanted)
     if fit.unfit:

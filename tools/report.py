@@ -11,7 +11,19 @@ import numpy as np
 
 from data_prep import files, prepare
 from published import figures as printed_figures
-from tools import adaptive_weights, caffe_log, comparison, deep_features, features, figures, groups, segments
+from tools import (
+    adaptive_weights,
+    caffe_log,
+    comparison,
+    decisions,
+    deep_features,
+    features,
+    figures,
+    groups,
+    respond_ratio,
+    roc,
+    segments,
+)
 from tools.comparison import Pair
 from tools.decisions import Decision
 from tools.evaluate import metrics_path
@@ -108,6 +120,7 @@ def page(given: Sequence[Union[Run, Group]]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("report.html.j2")
     return template.render(sections=sections, curves=_curve_figures(titles), repetitions=_repetitions(sections),
                            svms=_svms(titles), compared=_compared(titles), titles=titles, kappas=_kappas(sections),
+                           roc=_roc(given), **_respond_ratios(titles),
                            percent=lambda value: "{:.2f}%".format(100 * value), counts=features.percent)
 
 
@@ -165,6 +178,27 @@ def _kappas(sections: Sequence[Section]) -> List[Kappa]:
         for section in sections if "kappa" in section.info["experiment"]["weighting"]]
     rows.sort(key=lambda row: -row.value)
     return rows if len({row.value for row in rows}) > 1 else []
+
+
+def _roc(given: Sequence[Union[Run, Group]]) -> Optional[str]:
+    """[xie2019b] Fig. 8, of those that are evaluated on the test part."""
+    averages = {}
+    for one, title in zip(given, _titles(given)):
+        path = one.path("decisions-test.csv")
+        found = roc.curves(*decisions.scores(decisions.read(path))) if os.path.exists(path) else {}
+        if found:
+            averages[title] = roc.mean(list(found.values()))
+    return _svg(figures.roc_curves(averages)) if averages else None
+
+
+def _respond_ratios(titles: Dict[Run, str]) -> Dict:
+    """Of runs that have been measured: [xie2019b] Table 2, title -> expression -> part of the face -> ratio, and
+    Fig. 7 (b), which is on fear."""
+    ratios = {title: respond_ratio.read(run) for run, title in titles.items()
+              if os.path.exists(run.path(respond_ratio.FILE))}
+    fear = {title: rows["fear"] for title, rows in ratios.items() if "fear" in rows}
+    return {"respond_ratios": ratios,
+            "respond_ratio_bars": _svg(figures.respond_ratios(fear, "fear")) if fear else None}
 
 
 def _svms(titles: Dict[Run, str]) -> List[Tuple[str, features.Saved]]:
@@ -283,6 +317,8 @@ def _sample(image: np.ndarray, decision: Decision, classes: Sequence[str]) -> Sa
 
 
 def _png(image: np.ndarray) -> str:
+    if image.dtype != np.uint8:
+        image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
     return _encoded(_shrunk(image))
 
 

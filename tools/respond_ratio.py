@@ -4,12 +4,11 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import caffe
 import numpy as np
-from google.protobuf import text_format
 
 from data_prep import alignment, crops, files, manifest, prepare, records
 from data_prep.crops import Window
 from data_prep.errors import UserError
-from tools import forward
+from tools import deep_features, forward
 from tools.run import DEPLOY, Run
 from tools.segments import Engine
 
@@ -72,34 +71,13 @@ def part_mask(boxes, grid: Grid, window: Window, region: int) -> np.ndarray:
 
 def grid_of(deploy: str) -> Tuple[Grid, str]:
     """The grid of the map that FC1 takes, and that map's blob. Raises UserError where FC1 takes no map."""
-    definition = caffe.proto.caffe_pb2.NetParameter()
-    with open(deploy, encoding="utf-8") as stream:
-        text_format.Merge(stream.read(), definition)
-    start, step = 0.5, 1.0
-    for layer in definition.layer:
-        if layer.type == "Convolution":
-            start, step = _through(start, step, *(_one(values, otherwise) for values, otherwise in (
-                (layer.convolution_param.kernel_size, 1), (layer.convolution_param.stride, 1),
-                (layer.convolution_param.pad, 0))))
-        elif layer.type == "Pooling":
-            pooling = layer.pooling_param
-            start, step = _through(start, step, pooling.kernel_size, pooling.stride, pooling.pad)
-        elif layer.type == "Crop":
-            start -= step * layer.crop_param.offset[0]
-        elif layer.type == "InnerProduct":
-            blob = caffe.Net(deploy, caffe.TEST).blobs[layer.bottom[0]]
-            if len(blob.shape) != 4:
-                break
-            return Grid(blob.shape[3], start, step), layer.bottom[0]
-    raise UserError("{}: FC1 takes no map of the face".format(deploy))
-
-
-def _one(values, otherwise: int) -> int:
-    return values[0] if values else otherwise
-
-
-def _through(start: float, step: float, kernel: int, stride: int, pad: int) -> Tuple[float, float]:
-    return start + step * ((kernel - 1) / 2 - pad), step * stride
+    blob = deep_features.blobs(deploy).z
+    shape = caffe.Net(deploy, caffe.TEST).blobs[blob].shape
+    if len(shape) != 4:
+        raise UserError("{}: FC1 takes no map of the face".format(deploy))
+    place = deep_features.grid(deploy, blob)
+    # From the border, where a pixel's centre is half a pixel away.
+    return Grid(shape[3], place.origin + 0.5, place.step), blob
 
 
 def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
@@ -142,9 +120,8 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
 def _windows(data: str, note: Dict, split: str) -> List[Window]:
     """Record by record, in the order of the LMDB."""
     faces = manifest.read(os.path.join(data, "manifest.csv"))
-    return [crops.SETS[note["asked"]["crops"]].windows(
-        split, faces[record.row].role, (note["asked"]["seed"], record.row))[record.crop]
-        for record in records.read(data, split)]
+    return [crops.SETS[note["asked"]["crops"]].windows(split, faces[record.row].role)[record.crop]
+            for record in records.read(data, split)]
 
 
 def table(ratios: Dict[str, Dict[str, float]]) -> str:

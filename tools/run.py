@@ -2,9 +2,11 @@
 
     RUN/run.json                   what is run, and with what
     RUN/{train_val,deploy,solver}.prototxt
+    RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
     RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.adaptive_weights
+    RUN/halving.json, RUN/rates/             of a learning rate that is halved, see tools.halving
     RUN/paces/                     of self-paced learning, see tools.self_paced
 """
 import contextlib
@@ -21,11 +23,12 @@ from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
 from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
-from tools import adaptive_weights, forward, pretrained, segments, self_paced
+from tools import adaptive_weights, forward, halving, pretrained, segments, self_paced
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
 DEPLOY = "deploy.prototxt"
+LEARNED = "learned.prototxt"
 LOCK = ".lock"
 
 
@@ -82,7 +85,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                   "models/README.md")
         if weights and not run.snapshots():
             try:
-                print(pretrained.write_fitting(weights, run.path("deploy.prototxt"), initial))
+                files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
+                print(pretrained.write_fitting(weights, run.path(LEARNED), initial))
             except UserError:
                 if not existed:
                     files.remove(run.folder)
@@ -93,6 +97,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                                        processes)
             elif experiment.pacing:
                 self_paced.train(run, experiment, data, forward.read(data_folder, note, "train"), initial, engine)
+            elif experiment.halving:
+                halving.train(run, experiment, data, initial, engine)
             else:
                 segments.train(run, initial, engine, os.path.basename(run.folder))
     return run

@@ -16,7 +16,8 @@ from data_prep.manifest import Dataset, Face
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 COUNTS = {"train": 28709, "val": 3589, "test": 3589}
 PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
-             "xie2019a": Protocol(CLASSES, COUNTS, crops="xie2019a")}
+             "xie2019a": Protocol(CLASSES, COUNTS, crops="xie2019a"),
+             "liu2017": Protocol(CLASSES, COUNTS, crops="liu2017")}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE = 48
 # Names that the folder versions in circulation give the classes and the parts.

@@ -34,6 +34,8 @@ COUNTS = {"train": 840, "val": 210, "test": 210}
 FOLDED = {"images": 1080, "subjects": 60}
 PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
              "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a"),
+             "liu2017": Protocol(CLASSES, {"images": 1260, "units": 420, "subjects": 60}, "template", "liu2017",
+                                 folds=6),
              "farzaneh2021": Protocol(CLASSES[:6], FOLDED, "box", "farzaneh2021-small", folds=5, unit="image"),
              "wu2023": Protocol(CLASSES[:6], FOLDED, "box", "wu2023-small", folds=5, pairs=True, unit="image")}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
@@ -195,6 +197,5 @@ def read(source: Optional[str], protocol: str, folder: str, processes: int) -> D
     faces = [face._replace(path="faces/" + face.path) for face in write(
         os.path.join(folder, "faces"), processes=processes, classes=len(chosen.classes))]
     if chosen.folds:
-        roles = ("peak", "neutral") if chosen.pairs else ("peak",)
-        faces = [face._replace(split="") for face in faces if face.role in roles]
+        faces = [face._replace(split="") for face in faces if face.split or (chosen.pairs and face.role == "neutral")]
     return Dataset("synthetic", chosen.classes, faces, lambda face: read_image(os.path.join(folder, face.path)))

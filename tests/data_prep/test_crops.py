@@ -1,4 +1,5 @@
 """Crop sets: counts and places as the papers give them, and the arithmetic of pixels."""
+import cv2
 import numpy as np
 import pytest
 
@@ -16,21 +17,18 @@ def test_window_cuts_and_mirrors():
 
 @pytest.mark.parametrize("name, side, region, train, test", [
     ("whole", 48, 48, 1, 1), ("xie2019a", 227, 256, 10, 10), ("xie2019b-ckplus", 227, 256, 18, 18),
-    ("xie2019b-oulu", 227, 256, 16, 16), ("xie2019b-mmi", 227, 256, 25, 25), ("liu2017", 48, 60, 10, 1),
+    ("xie2019b-oulu", 227, 256, 16, 16), ("xie2019b-mmi", 227, 256, 25, 25), ("liu2017", 48, 60, 1, 1),
     ("farzaneh2021", 224, 256, 1, 1), ("farzaneh2021-small", 56, 64, 1, 1), ("wu2023", 224, 224, 1, 1),
     ("wu2023-small", 56, 56, 1, 1)])
 def test_sets(name, side, region, train, test):
     crop_set = SETS[name]
     assert (crop_set.side, crop_set.region) == (side, region)
     for split, count in (("train", train), ("val", test), ("test", test)):
-        windows = crop_set.windows(split, "peak", (0, 3))
-        assert len(windows) == crop_set.count(split, "peak") == count
-        if name != "liu2017":
-            assert len(set(windows)) == count
+        windows = crop_set.windows(split, "peak")
+        assert len(windows) == len(set(windows)) == crop_set.count(split, "peak") == count
         for window in windows:
-            assert window.side == (region if split == "train" and "farzaneh" in name else side)
+            assert window.side == (region if split == "train" and crop_set.cut_in_training else side)
             assert 0 <= min(window.x, window.y) and max(window.x, window.y) + window.side <= region
-            assert window.side <= crop_set.largest
 
 
 def test_all_sets_are_tested_above():
@@ -55,13 +53,12 @@ def test_grid_touches_the_borders():
     assert [(w.x, w.y) for w in crops.grid(10, 4, 3, 2)] == [(0, 0), (3, 0), (6, 0), (0, 6), (3, 6), (6, 6)]
 
 
-def test_drawn_windows_depend_on_the_seed_and_the_image_alone():
-    draw = SETS["liu2017"].windows
-    assert draw("train", "", (0, 3)) == draw("train", "", (0, 3))
-    assert draw("train", "", (0, 3)) != draw("train", "", (0, 4)) != draw("train", "", (1, 4))
-    many = [window for row in range(300) for window in draw("train", "", (0, row))]
-    assert {w.x for w in many} == {w.y for w in many} == set(range(13))
-    assert 0.45 < np.mean([w.mirrored for w in many]) < 0.55
+def test_liu2017_keeps_the_region_for_training_and_evens_what_is_tested():
+    crop_set = SETS["liu2017"]
+    assert crop_set.cut_in_training and [name for name in SETS if SETS[name].cut_in_training] == [
+        "liu2017", "farzaneh2021", "farzaneh2021-small"]
+    assert (crop_set.windows("train", ""), crop_set.windows("val", "")) == ([Window(0, 0, 60)], [Window(6, 6, 48)])
+    assert not crop_set.evens(Window(0, 0, 60)) and crop_set.evens(Window(3, 9, 48, True))
 
 
 def test_stretch():
@@ -75,6 +72,22 @@ def test_even_illumination_of_a_plane_and_of_one_grey():
     for image in (np.full((48, 48), 9, np.uint8), np.zeros((48, 48), np.uint8)):
         np.testing.assert_array_equal(crops.even_illumination(image), np.zeros((48, 48)))
     assert np.isfinite(crops.even_illumination(plane)).all()
+
+
+def test_even_illumination_is_the_fitted_plane_of_least_squares():
+    image = np.random.RandomState(1).randint(0, 256, (40, 48)).astype(np.uint8)
+    grey = cv2.equalizeHist(image).astype(float)
+    y, x = np.indices(grey.shape).reshape(2, -1)
+    coordinates = np.stack([x, y, np.ones_like(x)], axis=1)
+    left = grey.ravel() - coordinates @ np.linalg.lstsq(coordinates, grey.ravel(), rcond=None)[0]
+    np.testing.assert_allclose(crops.even_illumination(image), (left / left.std()).reshape(40, 48), atol=1e-5)
+
+
+def test_even_illumination_of_a_stack_is_that_of_each():
+    stack = np.random.RandomState(2).randint(0, 256, (9, 48, 48)).astype(np.uint8)
+    stack[3] = 7
+    for image, even in zip(stack, crops.even_illumination(stack)):
+        np.testing.assert_array_equal(even, crops.even_illumination(image))
 
 
 def test_even_illumination_leaves_no_plane():

@@ -26,7 +26,7 @@ PROTOCOLS = {
     "pairs": Protocol(CLASSES, {}, "box", "wu2023", folds=4, pairs=True, unit="image"),
     "ten": Protocol(CLASSES, {}, "template", "xie2019a", folds=4),
     "whole": Protocol(CLASSES, {"images": 16, "units": 9}, "template"),
-    "drawn": Protocol(CLASSES, {}, "template", "liu2017", folds=4),
+    "cut": Protocol(CLASSES, {}, "template", "liu2017", folds=4),
 }
 
 
@@ -154,14 +154,53 @@ def test_ten_crops_have_shuffled_keys_and_are_those_of_their_image(tmp_path, tin
     assert [record.crop for record in records.read(folder, "test")] == list(range(10)) * 4
 
 
-def test_drawn_crops_are_normalised_floats(tmp_path, tiny):
-    run(tiny, tmp_path / "out", "drawn", folds=[1])
+def test_what_training_cuts_is_stored_whole_and_what_is_tested_as_normalised_floats(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "cut", folds=[1])
     folder = tmp_path / "out" / "fold01"
     train, test = images(folder, "train"), images(folder, "test")
-    assert len(train) == 80 and len(test) == 4
-    for image, _ in train + test:
-        assert image.shape == (1, 48, 48) and image.dtype == np.float32
-        assert abs(image.mean()) < 1e-5 and abs(image.std() - 1) < 1e-4
+    assert len(train) == 8 and len(test) == 4
+    faces = manifest.read(str(folder / "manifest.csv"))
+    for split, found in (("train", train), ("test", test)):
+        for record, (image, _) in zip(records.read(str(folder), split), found):
+            grey = cv2.cvtColor(read_image(os.path.join(tiny, faces[record.row].path)), cv2.COLOR_BGR2GRAY)
+            region = alignment.align(grey, LANDMARKS, 60, "x")
+            np.testing.assert_array_equal(image[0], region if split == "train" else crops.even_illumination(
+                region[6:54, 6:54].copy()))
+            assert image.dtype == (np.uint8 if split == "train" else np.float32)
+
+
+def test_what_training_cuts_has_no_features(tmp_path, tiny):
+    with pytest.raises(UserError, match="crops liu2017 are cut anew .*give --features without a name"):
+        run(tiny, tmp_path / "out", "cut", features=["gabor"])
+
+
+def test_subjects_of_a_table_take_the_place_of_the_data_sets(tmp_path, tiny):
+    paths = [face.path for face in read("", "folds", "", 1).faces]
+    table = tmp_path / "subjects.csv"
+    # Subjects 0 and 1 change places.
+    swapped = {"0": "S1", "1": "S0"}
+    table.write_text("path,subject\n" + "".join("{},{}\n".format(
+        path, swapped.get(path[0], "S" + path[0])) for path in paths))
+    run(tiny, tmp_path / "out", "folds", subjects=str(table))
+    found = {face.path: face.subject for face in manifest.read(str(tmp_path / "out" / "manifest.csv"))}
+    assert found["0_angry_1.png"] == "S1" and found["1_angry_1.png"] == "S0" and found["2_happy_1.png"] == "S2"
+    with pytest.raises(UserError, match="holds a preparation with subjects"):
+        run(tiny, tmp_path / "out", "folds")
+
+
+@pytest.mark.parametrize("text, said", [
+    ("path,who\n", "subjects.csv:1: the columns are path,who, expected path,subject"),
+    ("path,subject\n0_angry_1.png\n", "subjects.csv:2: '0_angry_1.png', expected a path and a subject"),
+    ("path,subject\n0_angry_1.png,\n", "subjects.csv:2: "),
+    ("path,subject\nnone.png,S1\n", "subjects.csv:2: no image 'none.png' in the data set"),
+    ("path,subject\n0_angry_1.png,a\n0_angry_1.png,a\n", "subjects.csv:3: '0_angry_1.png' is there twice"),
+    ("path,subject\n0_angry_1.png,a\n", "no subject for 15 of 16 images, e.g. 0_angry_2.png")])
+def test_wrong_tables_of_subjects_are_named(tmp_path, tiny, text, said):
+    (tmp_path / "subjects.csv").write_text(text)
+    with pytest.raises(UserError) as error:
+        run(tiny, tmp_path / "out", "folds", subjects=str(tmp_path / "subjects.csv"))
+    assert said in str(error.value)
+    assert sorted(os.listdir(str(tmp_path))) == ["source", "subjects.csv"]
 
 
 def test_png_holds_the_same_pixels_in_less_space(tmp_path, tiny):
@@ -211,7 +250,7 @@ def test_two_at_once(tmp_path, tiny):
 
 
 def test_unknown_protocol(tmp_path, tiny):
-    with pytest.raises(UserError, match="tiny has no protocol 'ckplus'; it has: folds, pairs, ten, whole, drawn"):
+    with pytest.raises(UserError, match="tiny has no protocol 'ckplus'; it has: folds, pairs, ten, whole, cut"):
         run(tiny, tmp_path / "out", "ckplus")
 
 

@@ -23,7 +23,7 @@ def written(tmp_path, proto):
 def test_blobs_are_those_that_the_losses_are_on(tmp_path, name):
     chosen = experiment.load("xie2019a/fer2013-toy-" + name)
     found = deep_features.blobs(written(tmp_path, nets.deploy(chosen, DATA)))
-    assert found.x == tuple(xie.fc2_input(chosen, branch) for branch in xie.branches(chosen))
+    assert found.x == tuple(xie.fc2_input(chosen, branch.suffix) for branch in xie.branches(chosen))
     # The activations are in place.
     assert (found.first, found.z) == ("conv1", "conv2")
 
@@ -51,6 +51,11 @@ def test_toy_net_by_hand(tmp_path):
     assert deep_features.grid(path, "conv1") == Grid(1, 3)
     assert deep_features.grid(path, "pool1") == Grid(2.5, 6)
     assert deep_features.grid(path, "conv2") == Grid(-0.5, 12)
+
+
+def test_cells_of_a_cropped_image(tmp_path):
+    """VGG-16 takes the window from pixel 1 on; a cell of pool5 is about 32 of its pixels, 0 to 31."""
+    assert deep_features.grid(written(tmp_path, backbones.alone("vgg16")), "pool5") == Grid(1 + 15.5, 32)
 
 
 def test_average_over_face_by_hand():

@@ -7,8 +7,9 @@ import pytest
 
 from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
+from prototxt import backbones
 from tests import small_data
-from tools import decisions, evaluate, run
+from tools import decisions, evaluate, forward, run
 from tools.segments import Engine
 
 
@@ -19,6 +20,23 @@ def test_vote_by_hand():
     assert [(d.unit, d.label, d.predicted, d.rows, d.right) for d in decided] == [
         ("a", 0, 0, (5, 6), True), ("b", 0, 1, (7,), False)]
     np.testing.assert_allclose(decided[0].probabilities, [0.6, 0.4], rtol=1e-6)
+
+
+def test_highest_probability_by_hand():
+    # Two of three frames and the mean say class 0, the surest frame class 1.
+    probabilities = np.array([[0.8, 0.2], [0.7, 0.3], [0.1, 0.9]], np.float32)
+    decided, = decisions.vote(["a"] * 3, [1] * 3, [4, 5, 6], probabilities, "highest")
+    assert (decided.predicted, decided.right, decided.rows) == (1, True, (4, 5, 6))
+    np.testing.assert_allclose(decided.probabilities, [0.8, 0.9], rtol=1e-6)
+    assert decisions.vote(["a"] * 3, [1] * 3, [4, 5, 6], probabilities)[0].predicted == 0
+
+
+def test_net_input_is_around_0_and_what_is_normalised_stays():
+    np.testing.assert_array_equal(forward.net_input(np.uint8([[[0, 255]]])), np.float32([[[-127.5, 127.5]]]) / 128)
+    colour = np.uint8([[[200]], [[100]], [[50]]])
+    np.testing.assert_array_equal(forward.net_input(colour, backbones.IMAGENET), np.float32([[[96]], [[-17]], [[-73]]]))
+    normalised = np.array([-1.5, 2], np.float32)
+    np.testing.assert_array_equal(forward.net_input(normalised), normalised)
 
 
 def test_first_of_equal_classes_wins():

@@ -11,7 +11,7 @@ import pytest
 from data_prep import files
 from prototxt import experiment
 from tests import small_data
-from tools import decisions, evaluate, features, figures, groups, report, run
+from tools import decisions, evaluate, features, figures, groups, report, respond_ratio, run
 from tools.run import Run
 from tools.segments import Engine
 
@@ -56,6 +56,24 @@ def test_it_shows_what_was_measured(page, trained):
                  "val accuracy"):
         assert text in page
     assert len(re.findall('<figure><img[^>]*><br>', page)) == 12
+
+
+def test_roc_curve_and_what_is_read_from_it(page, trained):
+    metrics = evaluate.evaluate(trained, "test")
+    assert 'alt="average ROC curves"' in page
+    for measure in ("auc", "sensitivity", "specificity"):
+        assert '<td class="number">{:.4f}</td>'.format(metrics[measure]) in page
+
+
+def test_respond_ratios_of_a_run_that_has_them(tmp_path, trained, page):
+    assert "RespondRatio" not in page
+    one = copied(trained, tmp_path / "run")
+    rows = {"fear": {"eyes": 1.234, "mouth": 0.5}, "happy": {"eyes": 0.75, "mouth": 1.5}}
+    files.write_json(one.path(respond_ratio.FILE), {"respond_ratio": rows})
+    shown = report.page([one])
+    assert 'alt="RespondRatio of fear"' in shown
+    assert re.search(r'<td>fear</td><td class="number">1.23</td><td class="number">0.50</td>', shown)
+    assert re.search(r'<td>happy</td><td class="number">0.75</td><td class="number">1.50</td>', shown)
 
 
 def test_it_is_well_formed(page):

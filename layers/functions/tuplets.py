@@ -1,0 +1,86 @@
+"""Which images a tuplet of [liu2017] holds, Sections 3 and 5.2."""
+import collections
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from numpy.random import RandomState
+
+
+class Sampler(NamedTuple):
+    """labels, subjects: (images), class index and subject's number of each image; of_class: class -> its images;
+    of_both: (subject, class) -> their images; positives, negatives: M, with the query, and N."""
+
+    labels: np.ndarray
+    subjects: np.ndarray
+    of_class: Dict[int, np.ndarray]
+    of_both: Dict[Tuple[int, int], np.ndarray]
+    positives: int
+    negatives: int
+
+    def draw(self, query: int, random: RandomState) -> List[int]:
+        """The M + N images of a query's tuplet, itself first.
+
+        Positives: of its class and of other subjects. Negatives: of each other class in turn, of the query's own
+        subject; where it lacks the class, of the positives' subjects; where they do too, of anyone. No image comes
+        twice where there are enough.
+        """
+        label, subject = self.labels[query], self.subjects[query]
+        members = self.of_class[label]
+        chosen = [query] + _some(members[self.subjects[members] != subject], self.positives - 1, random)
+        near = [subject] + list(dict.fromkeys(self.subjects[chosen[1:]]))
+        others = [other for other in self.of_class if other != label]
+        turns = np.resize(random.permutation(others), self.negatives)
+        for other, count in collections.Counter(turns).items():
+            chosen += self._of_class(other, near, count, random)
+        return chosen
+
+    def _of_class(self, label: int, near: Sequence[int], count: int, random: RandomState) -> List[int]:
+        """count images of a class: of the subject near[0], then of the others in near."""
+        own = self.of_both.get((near[0], label), np.empty(0, int))
+        taken = _some(own, min(count, len(own)), random)
+        if len(taken) == count:
+            return taken
+        theirs = [self.of_both[other, label] for other in near[1:] if (other, label) in self.of_both]
+        pool = np.concatenate(theirs) if theirs else own if taken else self.of_class[label]
+        return taken + _some(pool, count - len(taken), random)
+
+
+def sampler(labels: Sequence[int], subjects: Sequence[str], positives: int, negatives: int) -> Sampler:
+    """Of images with these labels and subjects.
+
+    Raises ValueError where images have no subject, there is one class only, or a class has one subject only.
+    """
+    without = sum(not subject for subject in subjects)
+    if without:
+        raise ValueError("{} of {} images have no subject, which tuplets need: a query's negatives are other "
+                         "expressions of its own subject, its positives are of other subjects".format(
+                             without, len(subjects)))
+    labels = np.asarray(labels)
+    numbers = np.unique(subjects, return_inverse=True)[1]
+    of_class, of_both = _groups(labels.tolist()), _groups(list(zip(numbers.tolist(), labels.tolist())))
+    if len(of_class) < 2:
+        raise ValueError("all images are of class {}, so there are no negatives".format(*of_class))
+    for label, members in of_class.items():
+        if positives > 1 and len(set(numbers[members])) < 2:
+            raise ValueError("all images of class {} are of subject {}, but positives are of other subjects".format(
+                label, subjects[members[0]]))
+    return Sampler(labels, numbers, of_class, of_both, positives, negatives)
+
+
+def _groups(keys: Sequence) -> Dict:
+    """Key -> its places, in the order of the keys."""
+    places = collections.defaultdict(list)
+    for place, key in enumerate(keys):
+        places[key].append(place)
+    return {key: np.array(places[key]) for key in sorted(places)}
+
+
+def _some(pool: np.ndarray, count: int, random: RandomState) -> List[int]:
+    """count of the pool at random, all different where there are enough, else all of them and some again."""
+    if count >= len(pool):
+        return np.resize(random.permutation(pool), count).tolist()
+    # Unlike RandomState.choice, this does not shuffle the whole of a large pool.
+    picked: Dict[int, None] = {}
+    while len(picked) < count:
+        picked.setdefault(random.randint(len(pool)))
+    return pool[list(picked)].tolist()

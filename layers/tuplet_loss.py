@@ -1,0 +1,132 @@
+"""The losses of tuplets as Caffe layers."""
+import numpy as np
+
+from layers import base, parameters
+from layers.functions import tuplet_loss
+
+
+class _TupletLayer(base.LossLayer):
+    """Bottom: the features of T tuplets, (T * K, D), tuplet by tuplet: M positives, the query foremost, N negatives.
+    Top: the loss, divided by T (normalization "batch", default) or summed ("none").
+
+    A subclass writes `loss`, which returns the loss summed over the tuplets and its gradient for the features,
+    (T, K, D).
+    """
+
+    BOTTOMS = 1
+
+    @property
+    def positives(self) -> int:
+        return self.params.positives
+
+    @property
+    def negatives(self) -> int:
+        return self.params.negatives
+
+    @property
+    def tuplet_size(self) -> int:
+        return self.positives + self.negatives
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if bottom[0].shape[0] % self.tuplet_size:
+            raise ValueError("{} features, expected a multiple of {} + {}".format(
+                bottom[0].shape[0], self.positives, self.negatives))
+
+    def divisor(self, bottom) -> int:
+        return bottom[0].shape[0] // self.tuplet_size if self.params.normalization == "batch" else 1
+
+    def forward(self, bottom, top):
+        loss, self.gradient = self.loss(base.rows(bottom[0].data).reshape(
+            -1, self.tuplet_size, bottom[0].count // bottom[0].shape[0]))
+        top[0].data[...] = loss / self.divisor(bottom)
+
+    def backward(self, top, propagate_down, bottom):
+        scale = float(top[0].diff) / self.divisor(bottom)
+        self.add_parameter_gradients(scale)
+        if propagate_down[0]:
+            base.rows(bottom[0].diff)[...] = scale * base.rows(self.gradient.reshape(bottom[0].shape))
+
+    def add_parameter_gradients(self, scale: float) -> None:
+        """Adds to the parameter blobs' diffs. scale: on the gradients of the sum over the tuplets."""
+
+
+class TupletLossLayer(_TupletLayer):
+    """(N+1)-tuplet loss, [liu2017] Eq. (1), of squared Euclidean distances: M = 2, the query and its positive.
+
+    param_str, e.g. {"negatives": 6}:
+        negatives      N - 1 of Eq. (1), those of one tuplet
+        tau            margin (default 2, as tau/2 = 1 of Eq. (10))
+        normalization  "batch" (default): divided by the number of tuplets; "none": summed over them
+    """
+
+    PARAMETERS = {"negatives": parameters.integer(least=1),
+                  "tau": parameters.number(0, default=2),
+                  "normalization": base.LossLayer.NORMALIZATION}
+    positives = 2
+
+    def loss(self, features):
+        return tuplet_loss.tuplet(features, self.params.tau)
+
+
+class FixedClustersLossLayer(_TupletLayer):
+    """(N+M)-tuplet clusters loss, [liu2017] Eq. (3), of squared Euclidean distances, with fixed T and tau.
+
+    The positives are mined by Algorithm 1; gradients flow through the mined center too.
+
+    param_str, e.g. {"positives": 6, "negatives": 6, "threshold": 1, "tau": 0.5}:
+        positives, negatives  M, with the query, and N
+        threshold             T, the reference distance
+        tau                   margin between T - tau/2 and T + tau/2
+        normalization         "batch" (default): divided by the number of tuplets; "none": summed over them
+    """
+
+    PARAMETERS = {"positives": parameters.integer(least=1),
+                  "negatives": parameters.integer(least=1),
+                  "threshold": parameters.number(0),
+                  "tau": parameters.number(0),
+                  "normalization": base.LossLayer.NORMALIZATION}
+
+    def loss(self, features):
+        kept = tuplet_loss.mine(features, self.positives)
+        return tuplet_loss.fixed_clusters(features, kept, self.params.threshold, self.params.tau)
+
+
+class AdaptiveClustersLossLayer(_TupletLayer):
+    """(N+M)-tuplet clusters loss with the adaptive metric, [liu2017] Eq. (10) with H of Eq. (8).
+
+    The positives are mined by Algorithm 1 with squared Euclidean distances; gradients flow through the mined
+    center too. Parameter blobs: L_A (R, D), L_B (R, D), c (D), b (1), learned as all weights are.
+
+    param_str, e.g. {"positives": 6, "negatives": 6}:
+        positives, negatives  M, with the query, and N
+        rank                  R (default 0: D)
+        seed                  of the initial L_A and L_B, Caffe's xavier filler: U(-s, s), s = sqrt(3 / D); c and b
+                              begin at 0
+        normalization         "batch" (default): divided by the number of tuplets; "none": summed over them
+    """
+
+    PARAMETERS = {"positives": parameters.integer(least=1),
+                  "negatives": parameters.integer(least=1),
+                  "rank": parameters.integer(least=0, default=0),
+                  "seed": parameters.integer(least=0, default=0),
+                  "normalization": base.LossLayer.NORMALIZATION}
+
+    def prepare(self, bottom, top):
+        dimensions = bottom[0].count // bottom[0].shape[0]
+        rank = self.params.rank or dimensions
+        scale = np.sqrt(3.0 / dimensions)
+        random = np.random.RandomState(self.params.seed)
+        for number, shape in enumerate(((rank, dimensions), (rank, dimensions), (dimensions,), (1,))):
+            self.blobs.add_blob(*shape)
+            self.blobs[number].data[...] = random.uniform(-scale, scale, shape) if len(shape) == 2 else 0
+
+    def loss(self, features):
+        kept = tuplet_loss.mine(features, self.positives)
+        metric = tuplet_loss.Metric(*(blob.data for blob in self.blobs))
+        loss, gradient, self.for_metric = tuplet_loss.adaptive_clusters(features, kept, metric)
+        return loss, gradient
+
+    def add_parameter_gradients(self, scale):
+        for blob, gradient in zip(self.blobs, self.for_metric):
+            blob.diff[...] += scale * gradient
