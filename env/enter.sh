@@ -37,6 +37,11 @@ mkdir "$new/proc"
 # Some containers hide parts of /proc, and then forbid a fresh one.
 mount -t proc proc "$new/proc" 2>/dev/null || mount --rbind /proc "$new/proc"
 
+# Process numbers begin anywhere: LMDB knows a database's readers by them, and refuses one of a number that reads it
+# already, be it of another call; glog names files in /tmp by them. A system that does not allow it begins at 1.
+start=$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')
+{ echo $((300 + start % 30000)) >"$new/proc/sys/kernel/ns_last_pid"; } 2>/dev/null || :
+
 for dir in /* /.[!.]*; do
     at=$new$dir
     if [ -e "$at" ] || [ -L "$at" ]; then

@@ -73,15 +73,23 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
         used = threads or Run(leaf.folder).threads(otherwise)
         return run.train(leaf.experiment, leaf.data, leaf.folder, weights, Engine(used, gpu),
                          processes if len(leaves) == 1 else 1)
-    if len(leaves) == 1:
-        train_leaf(leaves[0])
-    else:
-        for _ in children.in_order(processes, lambda: None, (), train_leaf, leaves):
-            pass
+    try:
+        if len(leaves) == 1:
+            train_leaf(leaves[0])
+        else:
+            for _ in children.in_order(processes, lambda: None, (), train_leaf, leaves):
+                pass
+    finally:
+        # Refused before a member's folder was made, for its data or weights: nothing stays.
+        for group in reversed(groups):
+            if os.listdir(group.folder) == [NOTE]:
+                files.remove(group.folder)
     return open_(folder)
 
 
 def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Leaf]]:
+    if len(set(seeds)) < len(seeds):
+        raise UserError("seeds {}: expected each once".format(" ".join(map(str, seeds))))
     if seeds:
         names = ["seed{:02d}".format(seed) for seed in seeds]
         yield Group(folder, "seeds", names)

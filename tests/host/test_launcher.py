@@ -311,7 +311,7 @@ class Inside(unittest.TestCase):
 
     def test_the_launcher_knows_the_commands(self):
         error = self.fer("python", "-m", "tools.cli", "no such command")[2]
-        names = re.findall(r"'([a-z]+)'", error.partition("choose from")[2])
+        names = re.findall(r"'([a-z-]+)'", error.partition("choose from")[2])
         self.assertEqual(sorted(names), sorted(fer.WORK))
         for name in names:
             self.assertRegex(fer.__doc__, r"(?m)^  %s " % name)
@@ -352,6 +352,11 @@ class Inside(unittest.TestCase):
             time.sleep(0.5)
             print(sum(")" + " Z" in open("/proc/%s/stat" % p).read() for p in os.listdir("/proc") if p.isdigit()))""")
         self.assertEqual((status, out), (0, "0\n"))
+
+    def test_calls_have_other_process_numbers(self):
+        """LMDB refuses a second reader of the same number, and two calls may read one data set at a time."""
+        numbers = [int(self.python("import os; print(os.getpid())")[1]) for _ in range(4)]
+        self.assertEqual(len(set(numbers)), 4, numbers)
 
     def test_signals_end_everything_at_once(self):
         note = os.path.join(self.folder, "running")
