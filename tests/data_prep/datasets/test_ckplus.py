@@ -80,8 +80,9 @@ def test_pairs_with_the_first_frame(tree):
 
 
 def test_counts_of_the_protocols():
-    xie, _, liu, wu = ckplus.PROTOCOLS.values()
-    assert list(ckplus.PROTOCOLS) == ["xie2019a", "xie2019b", "liu2017", "wu2023"]
+    assert list(ckplus.PROTOCOLS) == ["xie2019a", "xie2019b", "xie2019b_whole", "liu2017", "wu2023"]
+    xie, whole, liu, wu = (ckplus.PROTOCOLS[name] for name in ("xie2019a", "xie2019b_whole", "liu2017", "wu2023"))
+    assert (whole.folds, whole.counts) == (0, xie.counts)
     assert xie.counts["images"] == 3 * 309 + 106 and xie.counts["units"] == 309 + 106
     assert (liu.folds, wu.folds, wu.pairs, wu.unit) == (8, 10, True, "image")
 
