@@ -2,13 +2,12 @@
 import os
 from typing import Dict, List, Sequence
 
-from data_prep import files, manifest, prepare
-from data_prep.errors import UserError
+from data_prep import files, manifest
 from prototxt.experiment import Experiment
 from tools import adaptive_weights, decisions, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
-from tools.run import Run
+from tools.run import Run, require_same_data
 from tools.segments import Engine
 
 
@@ -18,9 +17,7 @@ def evaluate(run: Run, split: str) -> Dict:
     Raises UserError where training is not complete or the data are not those that it was trained with.
     """
     info = run.info
-    note = prepare.read_note(info["data"])
-    if note["manifest"] != info["manifest"]:
-        raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
+    note = require_same_data(run)
     faces = manifest.read(os.path.join(info["data"], "manifest.csv"))
     part = forward.read(info["data"], note, split)
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))

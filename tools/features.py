@@ -15,7 +15,7 @@ from data_prep.errors import UserError
 from data_prep.features import NAMES
 from published import figures as printed_figures
 from tools import deep_features, forward
-from tools.run import Run
+from tools.run import Run, require_same_data
 
 # Rows of Table II.
 HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"
@@ -115,13 +115,6 @@ def published(row: str, column: Optional[str]) -> Optional[float]:
                  if (figure.table, figure.row, figure.column) == ("II", row, column)), None)
 
 
-def require_same_data(run: Run) -> None:
-    """Raises UserError where the run's data are not those that it was trained with."""
-    data = run.info["data"]
-    if prepare.read_note(data)["manifest"] != run.info["manifest"]:
-        raise UserError("{}: was prepared anew since {} was trained".format(data, run.folder))
-
-
 def data_prefix(data: str, name: str) -> str:
     """Of the files that keep what is known of a handcrafted feature."""
     return os.path.join(data, "svm", name)
@@ -149,7 +142,7 @@ def _read_deep(run: Run, split: str, limit: Optional[int]) -> Tuple[Part, np.nda
     images = lmdb_io.Reader(os.path.join(data, split, "images"))
     inputs = deep_features.blobs(deploy).x
     found = forward.outputs(deploy, run.caffemodel(), (lmdb_io.decode(images[record.key])[0] for record in chosen),
-                            len(chosen), inputs + ("prob",))
+                            len(chosen), inputs + ("prob",), forward.transform(run.experiment))
     vectors = deep_features.normalised([found[name] for name in inputs])
     return _part(data, chosen, vectors), found["prob"].argmax(axis=1)
 

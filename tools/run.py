@@ -59,6 +59,15 @@ class Run(Segment):
         return self.weights_of(iteration)
 
 
+def require_same_data(run: Run) -> Dict:
+    """The note of the run's data. Raises UserError where they are not those that it was trained with."""
+    info = run.info
+    note = prepare.read_note(info["data"])
+    if note["manifest"] != info["manifest"]:
+        raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
+    return note
+
+
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
           processes: int = 1) -> Run:
     """Trains, or goes on where an earlier call stopped; the result is byte for byte the same.
