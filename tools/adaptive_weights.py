@@ -137,9 +137,8 @@ class _Restart:
 
     def _measured(self, segment: Segment, features: Sequence[str]) -> Dict[str, Dict[str, float]]:
         blobs = {feature: xie.readings(self.experiment)[feature] for feature in features}
-        found = forward.outputs(segment.path("deploy.prototxt"),
+        found = forward.of_part(self.experiment, self.validation, segment.path("deploy.prototxt"),
                                 segment.weights_of(self.experiment.weighting["restart_iterations"]),
-                                forward.decoded(self.validation.images), len(self.validation.images),
                                 sorted({name for names in blobs.values() for name in names}))
         measured = {}
         for feature, (block, prob) in blobs.items():

@@ -98,8 +98,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     part = forward.read(data, note, split)
     forward.use(Engine(info["threads"], info["gpu"]))
-    found = forward.outputs(deploy, run.caffemodel(), forward.decoded(part.images), len(part.images),
-                            [blob, net.top_names[fc1][0]])
+    found = forward.of_part(run.experiment, part, deploy, run.caffemodel(), [blob, net.top_names[fc1][0]])
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in found.values())
     windows = _windows(data, note, split)
     channels = net.blobs[blob].shape[1]

@@ -26,7 +26,6 @@ def of_run(run: Run, split: str) -> Dict[str, float]:
     part = forward.read(info["data"], prepare.read_note(info["data"]), split)
     forward.use(Engine(info["threads"], info["gpu"]))
     blob = xie.fc2_input(run.experiment)
-    x = forward.outputs(run.path(DEPLOY), run.caffemodel(), forward.decoded(part.images), len(part.images),
-                        [blob])[blob]
+    x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob])[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}
