@@ -11,7 +11,7 @@ alone, to 1; |x|_2: mean. All three are of the test part.
 """
 import argparse
 import os
-from typing import Dict, List, Sequence
+from typing import Dict, List
 
 import numpy as np
 
@@ -36,17 +36,11 @@ def main() -> None:
     data_set = prepare.read_note(options.data)["asked"]["dataset"]
     print("".join(["".ljust(36)] + [name.rjust(18) for name in FORMATS]), flush=True)
     for method in options.methods:
-        chosen = changed("xie2019b/{}-toy-{}".format(data_set, method), options.set)
+        name = "xie2019b/{}-toy-{}".format(data_set, method)
+        chosen = experiment.load(name, experiment.applicable(name, options.set))
         trained = groups.train(chosen, options.data, os.path.join(options.out, method), None, options.seeds, 1, None,
                                options.processes)
         print(line(chosen.title, [measure(run) for run in groups.runs(trained)]), flush=True)
-
-
-def changed(name: str, changes: Sequence[str]) -> experiment.Experiment:
-    """An experiment with those changes that are not of losses it has not."""
-    losses = experiment.load(name).losses
-    return experiment.load(name, [change for change in changes
-                                  if not change.startswith("losses.") or change.split(".")[1] in losses])
 
 
 def measure(run) -> Dict[str, float]:

@@ -39,6 +39,8 @@ WORDS = {"lr_policy": None, "type": None, "gradient": ("paper", "exact"), "norma
          "coefficient": ("same", "divided"), "decision": ("mean", "highest"), "attention": ("none", "network"),
          "subtracted": ("none", "reference", "backbone")}
 NORMS = (1, 2)
+# The setting that the defaults of others go by.
+NET = "net"
 # Shares: from 0 to below 1.
 SHARES = {"dropout", "prune_v", "prune_w"}
 # The solver's settings that are whole numbers, and the least that each may be.
@@ -101,7 +103,7 @@ def names() -> List[str]:
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Experiment:
-    """An experiment, with changes such as "solver.max_iter=3000".
+    """An experiment, with changes such as "solver.max_iter=3000" or "net=toy".
 
     Raises UserError on an unknown experiment, an unknown or missing key, or a number that is none.
     """
@@ -114,6 +116,9 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     missing = {"title", "source", "data", "net"} - set(own)
     if missing:
         raise UserError("{}: missing {}".format(path, ", ".join(sorted(missing))))
+    for change in changes:
+        if change.startswith(NET + "="):
+            own[NET] = change[len(NET) + 1:]
     levels = [defaults, defaults.get("nets", {}).get(own["net"], {}),
               defaults.get("data", {}).get(own["data"], {}), own]
     losses = {loss: _merged(level.get("losses", {}).get(loss) for level in levels) for loss in own.get("losses", {})}
@@ -124,7 +129,8 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     if not set(losses) & set(TUPLET_LOSSES):
         sections["tuplets"] = {}
     for change in changes:
-        _change(dict(sections, losses=losses), change)
+        if not change.startswith(NET + "="):
+            _change(dict(sections, losses=losses), change)
     _check_keys(path + ": losses", losses, LOSSES)
     for loss, settings in losses.items():
         _check_section("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
@@ -141,9 +147,20 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections, **whole)
 
 
-def stages(last: Experiment) -> List[Experiment]:
-    """The experiments that are trained in turn, each with the weights of the one before, up to this one."""
-    return (stages(load(last.begins_with)) if last.begins_with else []) + [last]
+def applicable(name: str, changes: Sequence[str]) -> List[str]:
+    """Those changes whose setting the experiment has."""
+    nets = [change for change in changes if change.startswith(NET + "=")]
+    chosen = load(name, nets)
+    known = _settings({section: getattr(chosen, section) for section in ("losses", *SECTIONS)})
+    return nets + [change for change in changes if change.partition("=")[0] in known]
+
+
+def stages(last: Experiment, changes: Sequence[str] = ()) -> List[Experiment]:
+    """The experiments that are trained in turn, each with the weights of the one before, up to this one. changes: to
+    those before, where they have the setting."""
+    if not last.begins_with:
+        return [last]
+    return stages(load(last.begins_with, applicable(last.begins_with, changes)), changes) + [last]
 
 
 def _merged(levels: Iterable[Optional[Dict]]) -> Dict:
@@ -154,7 +171,7 @@ def _change(sections: Dict, change: str) -> None:
     name, equals, value = change.partition("=")
     if not equals or name not in _settings(sections):
         raise UserError("--set {}: expected KEY=VALUE with a key of the experiment: {}".format(
-            change, ", ".join(_settings(sections))))
+            change, ", ".join([NET] + _settings(sections))))
     *outer, key = name.split(".")
     section = functools.reduce(dict.get, outer, sections)
     section[key] = value if key in WORDS else _number(value, change)

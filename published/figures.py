@@ -3,14 +3,16 @@ import csv
 import os
 import re
 from fractions import Fraction
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from data_prep.errors import UserError
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 PAPERS = ("xie2019a", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
 WORDS = {"system": ("own", "baseline", "other"), "split": ("val", "test"), "unit": ("", "image", "sequence"),
-         "kind": ("count", "fold_mean", "class_mean", "rate", "ratio", "unexplained")}
+         "kind": ("count", "fold_mean", "class_mean", "rate", "ratio", "unexplained"),
+         "measure": ("", "accuracy", "accuracy_without_neutral", "average_accuracy", "sensitivity", "specificity",
+                     "confusion", "svm", "respond_ratio")}
 NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
@@ -29,10 +31,11 @@ class Figure(NamedTuple):
     unit: str
     correct: Optional[int]
     total: Optional[int]
+    measure: str
     experiment: str
 
 
-MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "experiment"}
+MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment"}
 OF_A_COUNT = ("unit", "correct", "total")
 
 
@@ -51,6 +54,21 @@ def read(paper: str, folder: str = FOLDER) -> List[Figure]:
         if header != list(Figure._fields):
             raise UserError("{}:1: columns {}, expected {}".format(path, ",".join(header), ",".join(Figure._fields)))
         return [_figure("{}:{}".format(path, lines.line_num), cells) for cells in lines]
+
+
+def tables() -> Dict[str, Tuple[str, str]]:
+    """Name, such as "xie2019a-table7" -> paper, and the table as it is printed there; those with figures of the
+    authors' own."""
+    return {"{}-table{}".format(paper, _arabic(figure.table)): (paper, figure.table)
+            for paper in PAPERS for figure in read(paper) if figure.system != "other"}
+
+
+def _arabic(number: str) -> int:
+    """Of a Roman number up to 39, or an Arabic one."""
+    if number.isdigit():
+        return int(number)
+    values = [{"I": 1, "V": 5, "X": 10}[letter] for letter in number]
+    return sum(-value if value < max(values[at:]) else value for at, value in enumerate(values))
 
 
 def counts(value: str, total: int) -> List[int]:

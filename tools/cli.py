@@ -13,6 +13,7 @@ import lmdb  # noqa: E402
 from data_prep import crops, datasets, features, files, manifest, prepare  # noqa: E402
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
+from published import figures  # noqa: E402
 
 
 def main(arguments: List[str]) -> int:
@@ -86,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("experiment", help="one of: " + ", ".join(experiment.names()))
     sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
-    sub.add_argument("--weights", help="caffemodel to begin with")
+    sub.add_argument("--weights", metavar="CAFFEMODEL|RUN", help="to begin with: a caffemodel, or what a trained run "
+                     "hands on")
     sub.add_argument("--stages", metavar="DATA",
                      help="first train the experiments that this one begins with, on the prepared folders in DATA, "
                           "each beside RUN; those without data are skipped")
@@ -117,6 +119,29 @@ def _parser() -> argparse.ArgumentParser:
               "report runs/softmax runs/gabor --out report.html")
     sub.add_argument("runs", metavar="RUN", nargs="+")
     sub.add_argument("--out", help="the page (default: report.html in the first RUN)")
+
+    sub = add("reproduce", _reproduce, "Measure what a paper's table prints: runs what is missing, and sets it beside the "
+              "published table.",
+              "reproduce xie2019a-table7 --data data --weights models/face_model.caffemodel --out runs/table7\n"
+              "  ./fer reproduce xie2019a-table7 --data data --out runs/table7 --dry-run\n"
+              "  ./fer reproduce xie2019b-table4 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")
+    sub.add_argument("tables", metavar="TABLE", nargs="+", help="one of: " + ", ".join(figures.tables()))
+    sub.add_argument("--data", required=True, nargs="+", metavar="DIR|SET=FOLDER",
+                     help="folder of prepared folders, named as the data sets of the experiments are "
+                          "(fer2013-xie2019a); or one set by itself")
+    sub.add_argument("--out", required=True, help="folder of runs, logs and tables")
+    sub.add_argument("--weights", nargs="+", default=[], metavar="CAFFEMODEL|NET=CAFFEMODEL",
+                     help="to begin with, where no run of the table's own comes before")
+    sub.add_argument("--only", nargs="+", default=[], metavar="SET", help="data sets to do (default: all)")
+    sub.add_argument("--cores", type=at_least(1), default=_cores(), help="(default: all)")
+    sub.add_argument("--threads", type=at_least(1), default=1,
+                     help="of BLAS, of each training; another number gives other bytes (default: 1)")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change a setting of the experiments that have it, e.g. net=toy, solver.max_iter=3000")
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="show the jobs, and about what time and disk they take")
+    how.add_argument("--plan", action="store_true", help="write plan.json for Snakemake on a cluster, and no more")
+    how.add_argument("--show", action="store_true", help="print the tables as far as they are")
 
     sub = add("demo", _demo, "The main job on drawn faces: prepare, train twice, evaluate, report.", "demo")
     sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "demo"),
@@ -173,12 +198,15 @@ def _features(options) -> int:
 
 def _train(options) -> int:
     from tools import groups, segments, stages
+    from tools.run import Run
     if options.weights and not os.path.exists(options.weights):
         raise UserError("{}: no such file".format(options.weights))
     if options.weights and options.stages:
         raise UserError("--weights and --stages: give one of them")
     chosen, weights = experiment.load(options.experiment, options.set), options.weights
-    if options.stages:
+    if weights and os.path.isdir(weights):
+        weights = stages.handed_on(Run(os.path.abspath(weights)))
+    elif options.stages:
         weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),
                                segments.Engine(options.threads or _cores(), options.gpu))
     elif chosen.begins_with and not weights:
@@ -238,6 +266,27 @@ def _report(options) -> int:
     files.write_text(out, report.page([groups.open_(folder) for folder in options.runs]))
     print(out)
     return 0
+
+
+def _reproduce(options) -> int:
+    from tools import plan, reproduce
+    request = reproduce.request(options.tables, options.data, options.out, options.set, options.only, options.weights,
+                                options.threads)
+    made = plan.plan(request)
+    for note in reproduce.notes(made):
+        print("note: " + note, file=sys.stderr)
+    if options.dry_run:
+        for line in reproduce.preview(made, request, options.cores):
+            print(line)
+        return 0
+    if options.plan:
+        print(plan.write(made, request.out))
+        return 0
+    failed = [] if options.show else reproduce.run(made, request, options.cores)
+    print(reproduce.write_tables(made, request))
+    for job in failed:
+        print("fer: " + reproduce.failure(job), file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _demo(options) -> int:

@@ -66,7 +66,7 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     for one in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
         (groups if isinstance(one, Group) else leaves).append(one)
     for group in groups:
-        _begin(group)
+        begin(group)
     otherwise = threads or (processes if len(leaves) == 1 else 1)
 
     def train_leaf(leaf: Leaf) -> Run:
@@ -106,7 +106,8 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
         yield Leaf(experiment, data, folder)
 
 
-def _begin(group: Group) -> None:
+def begin(group: Group) -> None:
+    """Notes the group in its folder. Raises UserError where that holds another one, or something else."""
     path = group.path(NOTE)
     note = {"kind": group.kind, "members": list(group.members)}
     if os.path.exists(path):

@@ -10,6 +10,9 @@ from tools import caffe_log, run, segments
 from tools.run import Run
 from tools.segments import Engine
 
+# Those that pick the snapshot with "the highest accuracy" for the next stage.
+PICKED = ("liu2017",)
+
 
 def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[str]:
     """Trains the stages before the last one and returns the caffemodel that it begins with; None where no data of
@@ -28,9 +31,15 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
         if not os.path.exists(os.path.join(source, prepare.NOTE)):
             print("stage {}: skipped, no prepared data in {}".format(stage.name, source))
             continue
-        weights = best(run.train(stage, source, os.path.join(folder, stage.name.replace("/", "-")), weights, engine))
+        trained = run.train(stage, source, os.path.join(folder, stage.name.replace("/", "-")), weights, engine)
+        weights = handed_on(trained)
         print("stage {}: {}".format(stage.name, weights))
     return weights
+
+
+def handed_on(one: Run) -> str:
+    """The weights of a trained run that another one begins with: the last, or the best where the paper picks them."""
+    return best(one) if one.experiment.paper in PICKED else one.caffemodel()
 
 
 def best(one: Run) -> str:

@@ -1,0 +1,26 @@
+# The jobs of a plan that `./fer reproduce TABLE --data DATA --out OUT --plan` has written, each a `./fer` call:
+#
+#     snakemake --snakefile Snakefile --config plan=OUT/plan.json --cores 8
+#     snakemake --snakefile Snakefile --config plan=OUT/plan.json --profile profiles/slurm
+#
+# `./fer reproduce` runs it inside the environment; on a cluster it runs on the host. README.md has more.
+import json
+import shlex
+
+with open(config["plan"]) as stream:
+    JOBS = json.load(stream)
+
+
+rule all:
+    input: [path for job in JOBS for path in job["makes"]]
+
+
+for job in JOBS:
+    rule:
+        message: job["title"].replace("{", "{{").replace("}", "}}")
+        input: job["needs"]
+        output: job["makes"]
+        log: job["log"]
+        threads: job["threads"]
+        params: command=" ".join(map(shlex.quote, job["command"]))
+        shell: "{params.command} > {log:q} 2>&1"

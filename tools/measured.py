@@ -1,0 +1,88 @@
+"""What runs have reached, beside what the papers print: k of N where that is a count."""
+import os
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from data_prep import files
+from published.figures import Figure
+from tools import cross, evaluate, features, groups, respond_ratio
+from tools.segments import Segment
+
+# The papers shorten classes in several ways, but for their first two letters.
+LETTERS = 2
+
+
+class Measured(NamedTuple):
+    """value: in the printed figure's unit, mostly %; correct, total: of a count."""
+
+    value: float
+    correct: Optional[int] = None
+    total: Optional[int] = None
+
+
+def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measured]:
+    """What a folder's results have for a printed figure; None where it is not measured yet.
+
+    folder: of a run or group, or prepared folder for handcrafted features; tested: prepared folder, of tests on
+    other data.
+    """
+    if figure.measure == "svm":
+        return _svm(figure, folder)
+    if figure.measure == "respond_ratio":
+        return _respond_ratio(figure, folder)
+    one = Segment(folder)
+    path = cross.metrics_path(one, cross.name_of(tested)) if tested else evaluate.metrics_path(one, figure.split)
+    return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
+
+
+def _accuracy(figure: Figure, metrics: Dict) -> Measured:
+    if figure.kind == "fold_mean" and metrics["folds"]:
+        return Measured(100 * float(np.mean([fold["correct"] / fold["total"] for fold in metrics["folds"]])))
+    return _count(metrics["correct"], metrics["total"])
+
+
+def _mean(name: str) -> Callable[[Figure, Dict], Optional[Measured]]:
+    return lambda figure, metrics: Measured(100 * metrics[name]) if name in metrics else None
+
+
+def _confusion(figure: Figure, metrics: Dict) -> Optional[Measured]:
+    short = [name[:LETTERS].lower() for name in metrics["classes"]]
+    cell = [label[:LETTERS].lower() for label in (figure.row, figure.column)]
+    if not set(cell) <= set(short):
+        return None
+    row, column = map(short.index, cell)
+    counts = metrics["confusion"][row]
+    return _count(counts[column], sum(counts)) if sum(counts) else None
+
+
+_READINGS = {"accuracy": _accuracy, "accuracy_without_neutral": _accuracy, "confusion": _confusion,
+             **{name: _mean(name) for name in ("average_accuracy", "sensitivity", "specificity")}}
+
+
+def _svm(figure: Figure, folder: str) -> Optional[Measured]:
+    """The untuned machine that is best on the validation part."""
+    prefix = features.run_prefix(Segment(folder)) if figure.experiment else features.data_prefix(
+        folder, figure.column.lower())
+    if not os.path.exists(prefix + ".json"):
+        return None
+    results = [one for one in files.read_json(prefix + ".json")["results"] if one["setting"] == "published"]
+    return _count(*max(results, key=lambda one: one["val"][0])["test"])
+
+
+def _respond_ratio(figure: Figure, folder: str) -> Optional[Measured]:
+    """Of folds the mean."""
+    runs: List = groups.runs(groups.open_(folder))
+    if not all(os.path.exists(run.path(respond_ratio.FILE)) for run in runs):
+        return None
+    part = figure.column.partition(",")[0].lower()
+    found = []
+    for run in runs:
+        rows = {name[:LETTERS].lower(): row for name, row in respond_ratio.read(run).items()}
+        if figure.row[:LETTERS].lower() in rows:
+            found.append(rows[figure.row[:LETTERS].lower()][part])
+    return Measured(float(np.mean(found))) if found else None
+
+
+def _count(correct: int, total: int) -> Measured:
+    return Measured(100 * correct / total, correct, total)

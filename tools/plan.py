@@ -1,0 +1,258 @@
+"""What a published table takes: its figures, and the jobs that measure them, as a graph of files.
+
+    OUT/runs/<paper>/<experiment>/           a run, or a group of folds
+    OUT/logs/<paper>/<experiment>/train.log  what a job says
+    OUT/plan.json                            the jobs, for the Snakefile
+"""
+import os
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from data_prep import files, prepare
+from data_prep.errors import UserError
+from prototxt import experiment as experiments
+from prototxt import parts, xie
+from prototxt.experiment import ROOT, Experiment
+from published import figures
+from published.figures import Figure
+from tools import cross, evaluate, features, groups, respond_ratio, self_paced
+from tools.groups import Group
+from tools.segments import Segment
+
+FILE = "plan.json"
+LAUNCHER = os.path.join(ROOT, "fer")
+
+
+class Request(NamedTuple):
+    """tables: names; data: prepared folders by the name of the data set that experiments have; out: folder; changes:
+    of settings, to the experiments that have them; only: data sets to do, none for all; weights: net -> caffemodel
+    to begin with; threads: of BLAS, of each job."""
+
+    tables: Sequence[str]
+    data: Dict[str, str]
+    out: str
+    changes: Sequence[str] = ()
+    only: Sequence[str] = ()
+    weights: Dict[str, str] = {}
+    threads: int = 1
+
+
+class Job(NamedTuple):
+    """A `./fer` call. needs, makes: files; work: what it trains, and on what, for the estimate."""
+
+    title: str
+    command: List[str]
+    needs: List[str]
+    makes: List[str]
+    log: str
+    threads: int
+    work: Optional[Tuple[Experiment, str]] = None
+
+    @property
+    def done(self) -> bool:
+        return all(map(os.path.exists, self.makes))
+
+
+class Cell(NamedTuple):
+    """A printed figure, and where its measurement will lie: folder of a run or group, or of data; None where the
+    data are missing."""
+
+    figure: Figure
+    folder: Optional[str]
+
+
+class Plan(NamedTuple):
+    """tables: name -> cells; jobs: in an order in which they can be done; groups: of folds, to be noted before;
+    missing: data set -> how to make it; stand_ins: data set -> what stands in for it; unstaged: stages that are left
+    out, their data missing."""
+
+    tables: Dict[str, List[Cell]]
+    jobs: List[Job]
+    groups: List[Group]
+    missing: Dict[str, str]
+    stand_ins: Dict[str, str]
+    unstaged: List[str]
+
+
+def plan(request: Request) -> Plan:
+    """Raises UserError on an unknown table or data set, and on a change that no experiment of the tables has."""
+    known = figures.tables()
+    for name in request.tables:
+        if name not in known:
+            raise UserError("there is no table {!r}; there are: {}".format(name, ", ".join(known)))
+    made = _Planner(request)
+    tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)] for name in request.tables}
+    for name, cells in tables.items():
+        if not cells:
+            raise UserError("{} has no figure on {}; it has some on {}".format(
+                name, ", ".join(request.only), ", ".join(sorted({_data(one) for one in _figures(*known[name], ())}))))
+    unknown = [change for change in request.changes if change not in made.applied]
+    if unknown and made.jobs:
+        raise UserError("--set {}: no experiment of {} has this setting".format(unknown[0], ", ".join(request.tables)))
+    return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged))
+
+
+def _figures(paper: str, table: str, only: Sequence[str]) -> List[Figure]:
+    return [figure for figure in figures.read(paper) if figure.table == table and figure.system != "other"
+            and (not only or _data(figure) in only)]
+
+
+def _data(figure: Figure) -> str:
+    """The data set that the measured net was trained on."""
+    return figure.trained_on or figure.data
+
+
+class _Planner:
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.jobs: Dict[str, Job] = {}
+        self.groups: List[Group] = []
+        self.missing: Dict[str, str] = {}
+        self.stand_ins: Dict[str, str] = {}
+        self.unstaged: List[str] = []
+        self.applied: List[str] = []
+
+    def cell(self, figure: Figure) -> Cell:
+        used = [name for name in (figure.data, figure.trained_on) if name]
+        if not all([self._there(name, figure) for name in used]):
+            return Cell(figure, None)
+        if not figure.experiment:
+            return Cell(figure, self._handcrafted(figure))
+        folder = self._trained(figure.experiment)
+        if figure.measure == "svm":
+            self._on_runs("features --svm of " + figure.experiment, ["features", "--svm", "--run"], "svm.json", folder)
+        elif figure.measure == "respond_ratio":
+            self._on_runs("respond-ratio of " + figure.experiment, ["respond-ratio"], respond_ratio.FILE, folder)
+        elif figure.trained_on:
+            self._on_other_data(figure, folder)
+        else:
+            self._evaluated(figure, folder)
+        return Cell(figure, folder)
+
+    def _there(self, name: str, figure: Figure) -> bool:
+        folder = self._request.data.get(name, "")
+        if not os.path.exists(os.path.join(folder, prepare.NOTE)):
+            self.missing.setdefault(name, _how_to_make(name, figure))
+            return False
+        asked = files.read_json(os.path.join(folder, prepare.NOTE))["asked"]
+        is_ = "{}-{}".format(asked["dataset"], asked["protocol"])
+        if is_ not in (name, name + "-" + asked["protocol"]):
+            self.stand_ins[name] = "{} ({})".format(is_, folder)
+        return True
+
+    def _add(self, key: str, title: str, command: Sequence[str], needs: Sequence[str], makes: Sequence[str],
+             work: Optional[Tuple[Experiment, str]] = None) -> None:
+        """key: also the log's name."""
+        log = os.path.join(self._request.out, "logs", key + ".log")
+        self.jobs.setdefault(key, Job(title, [LAUNCHER, *command], list(needs), list(makes), log,
+                                      self._request.threads, work))
+
+    def _chosen(self, name: str) -> Experiment:
+        changes = experiments.applicable(name, self._request.changes)
+        self.applied += changes
+        return experiments.load(name, changes)
+
+    def _run_folder(self, name: str) -> str:
+        return os.path.join(self._request.out, "runs", name)
+
+    def _handcrafted(self, figure: Figure) -> str:
+        folder, feature = self._request.data[figure.data], figure.column.lower()
+        self._add("features/{}/{}".format(figure.data, feature), "features --svm: {} of {}".format(
+            feature, figure.data), ["features", "--svm", "--data", folder, "--features", feature], [],
+            [features.data_prefix(folder, feature) + ".json"])
+        return folder
+
+    def _trained(self, name: str) -> str:
+        """Folder of the run or group, with the jobs that train it."""
+        chosen, folder = self._chosen(name), self._run_folder(name)
+        data = self._request.data[chosen.data]
+        begins_with = self._stage_before(chosen)
+        weights = begins_with or self._request.weights.get(chosen.net)
+        folds = files.read_json(os.path.join(data, prepare.NOTE)).get("folds") or []
+        if folds and Group(folder, "folds", folds) not in self.groups:
+            self.groups.append(Group(folder, "folds", folds))
+        for fold in folds or [""]:
+            source, run = os.path.join(data, fold).rstrip("/"), os.path.join(folder, fold).rstrip("/")
+            command = ["train", name, "--data", source, "--out", run, "--threads", str(self._request.threads),
+                       "--processes", "1"]
+            for change in experiments.applicable(name, self._request.changes):
+                command += ["--set", change]
+            if weights:
+                command += ["--weights", weights]
+            needs = self._weights(begins_with) if begins_with else [weights] if weights else []
+            self._add(os.path.join(name, fold, "train"), "train {} {}".format(name, fold).strip(), command, needs,
+                      [_last_weights(chosen, source, run)], (chosen, source))
+        return folder
+
+    def _stage_before(self, chosen: Experiment) -> Optional[str]:
+        """Folder of the run that an experiment begins with; stages whose data are missing, or have folds, are left
+        out."""
+        for stage in reversed(experiments.stages(chosen, self._request.changes)[:-1]):
+            note = os.path.join(self._request.data.get(stage.data, ""), prepare.NOTE)
+            if os.path.exists(note) and not files.read_json(note).get("folds"):
+                return self._trained(stage.name)
+            if stage.name not in self.unstaged:
+                self.unstaged.append(stage.name)
+        return None
+
+    def _weights(self, folder: str) -> List[str]:
+        """What the training jobs of a run, or of all folds of a group, make."""
+        return [path for key, job in self.jobs.items() for path in job.makes
+                if os.path.basename(key) == "train" and path.startswith(folder + os.sep)]
+
+    def _evaluated(self, figure: Figure, folder: str) -> None:
+        self._add(os.path.join(figure.experiment, "evaluate-" + figure.split),
+                  "evaluate {} on {}".format(figure.experiment, figure.split),
+                  ["evaluate", folder, "--split", figure.split], self._weights(folder),
+                  [evaluate.metrics_path(Segment(folder), figure.split)])
+
+    def _on_other_data(self, figure: Figure, folder: str) -> None:
+        data = self._request.data[figure.data]
+        command = ["evaluate", folder, "--data", data]
+        if figure.measure == "accuracy_without_neutral":
+            command += ["--without", "neutral"]
+        self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
+                  "evaluate {} on {}".format(figure.experiment, figure.data), command, self._weights(folder),
+                  [cross.metrics_path(Segment(one), cross.name_of(data)) for one in self._members(folder)])
+
+    def _on_runs(self, title: str, command: Sequence[str], makes: str, folder: str) -> None:
+        for run in self._members(folder):
+            key = os.path.join(os.path.relpath(run, os.path.join(self._request.out, "runs")), makes.split(".")[0])
+            self._add(key, "{} {}".format(title, os.path.relpath(run, folder).strip(".")).strip(), [*command, run],
+                      self._weights(run), [os.path.join(run, makes)])
+
+    def _members(self, folder: str) -> List[str]:
+        return [group.path(name) for group in self.groups if group.folder == folder for name in group.members
+                ] or [folder]
+
+
+def _last_weights(chosen: Experiment, data: str, run: str) -> str:
+    iterations = chosen.iterations
+    if chosen.pacing:
+        prepared = parts.prepared(data, prepare.read_note(data))
+        iterations = self_paced.ends(chosen, prepared.class_counts)[-1]
+    return Segment(run).weights_of(iterations)
+
+
+def _how_to_make(name: str, figure: Figure) -> str:
+    dataset, _, protocol = name.partition("-")
+    command = "./fer prepare {} SOURCE".format(dataset)
+    if protocol:
+        command += " --protocol " + protocol
+    losses = experiments.load(figure.experiment).losses if figure.experiment else xie.FEATURES
+    needed = [feature for feature in xie.FEATURES if feature in losses]
+    return "{} --features{} --out DATA/{}".format(command, "".join(" " + one for one in needed), name)
+
+
+def write(made: Plan, out: str) -> str:
+    """Notes groups and jobs in the folder, and returns the path of plan.json."""
+    for group in made.groups:
+        groups.begin(group)
+    path = os.path.join(out, FILE)
+    files.write_json(path, [{"title": job.title, "command": job.command, "needs": job.needs, "makes": job.makes,
+                             "log": job.log, "threads": job.threads} for job in made.jobs])
+    return path
+
+
+def unfinished(made: Plan) -> Iterator[Job]:
+    return (job for job in made.jobs if not job.done)

@@ -1,0 +1,240 @@
+"""From a published table to the same table, measured: runs what is missing, and sets one beside the other.
+
+    OUT/<table>.md, OUT/<table>.csv          the tables
+    OUT/plan.json, OUT/runs, OUT/logs        see tools.plan
+    OUT/snakemake.log                        of the last call
+"""
+import contextlib
+import csv
+import datetime
+import fcntl
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+from tqdm import tqdm
+
+from data_prep import children, files
+from data_prep.errors import UserError
+from prototxt.experiment import ROOT
+from published.figures import Figure
+from tools import measured, plan
+from tools.estimate import Estimate, Estimator
+from tools.measured import Measured
+from tools.plan import Cell, Job, Plan, Request
+
+LOG = "snakemake.log"
+LOCK = ".reproduce.lock"
+SNAKEFILE = os.path.join(ROOT, "Snakefile")
+POLL_SECONDS = 0.5
+
+
+class Line(NamedTuple):
+    """Of a table: texts."""
+
+    row: str
+    column: str
+    data: str
+    measured: str
+    published: str
+    difference: str
+
+
+def run(made: Plan, request: Request, cores: int) -> List[Job]:
+    """Does the jobs that are missing, up to `cores` threads at a time, and returns those that failed; the others go
+    on without them. Raises UserError where another call is at work in the folder."""
+    with _locked(request.out):
+        path = plan.write(made, request.out)
+        command = ["snakemake", "--snakefile", SNAKEFILE, "--directory", request.out, "--config", "plan=" + path,
+                   "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--nolock"]
+        with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                                       preexec_fn=children.die_with_parent)
+            try:
+                _follow(process, made.jobs)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+    failed = [job for job in plan.unfinished(made) if os.path.exists(job.log) and all(map(os.path.exists, job.needs))]
+    if process.returncode and not failed:
+        raise UserError("snakemake ended with status {}, see {}".format(
+            process.returncode, os.path.join(request.out, LOG)))
+    return failed
+
+
+@contextlib.contextmanager
+def _locked(out: str):
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, LOCK), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError("{}: another `./fer reproduce` is at work in this folder".format(out)) from None
+        yield
+
+
+def _follow(process: subprocess.Popen, jobs: Sequence[Job]) -> None:
+    """A bar on a terminal, else a line for each job that is done."""
+    waiting = [job for job in jobs if not job.done]
+    with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="job", disable=None, dynamic_ncols=True) as bar:
+        while True:
+            ended = process.poll() is not None
+            for job in [job for job in waiting if job.done]:
+                waiting.remove(job)
+                bar.update()
+                bar.set_postfix_str(job.title)
+                if bar.disable:
+                    print("{} of {} done: {}".format(len(jobs) - len(waiting), len(jobs), job.title), file=sys.stderr)
+            if ended:
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def failure(job: Job) -> str:
+    """One line on a job that failed, with its last words."""
+    with open(job.log, encoding="utf-8", errors="replace") as stream:
+        words = [line.strip() for line in stream if line.strip()]
+    return "failed: {}, see {}{}".format(job.title, job.log, ": " + words[-1] if words else "")
+
+
+def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
+    """Lines on the jobs that are missing, and what they take."""
+    estimator, total = Estimator(request.threads), Estimate(0, 0)
+    for job in made.jobs:
+        if job.done:
+            yield "done     {}".format(job.title)
+        elif job.work:
+            one = estimator.training(*job.work)
+            total = Estimate(total.seconds + one.seconds, total.bytes + one.bytes)
+            yield "missing  {}: about {}, {}".format(job.title, _duration(one.seconds), _size(one.bytes))
+        else:
+            yield "missing  {}".format(job.title)
+    missing = len(list(plan.unfinished(made)))
+    yield "{} of {} jobs are missing: about {} of training on {} core{}, {} of snapshots".format(
+        missing, len(made.jobs), _duration(total.seconds / max(1, cores // request.threads)), cores,
+        "s" if cores > 1 else "", _size(total.bytes))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return "{:.0f} s".format(seconds)
+    return str(datetime.timedelta(minutes=round(seconds / 60)))[:-3] + " h"
+
+
+def _size(count: float) -> str:
+    return "{:.1f} GB".format(count / 1e9) if count >= 1e9 else "{:.0f} MB".format(count / 1e6)
+
+
+# ---------------------------------------------------------------- tables
+
+def lines(cells: Sequence[Cell], request: Request, stand_ins: Sequence[str] = ()) -> List[Line]:
+    """stand_ins: data sets that others stand in for."""
+    return [_line(cell, request, bool({cell.figure.data, cell.figure.trained_on} & set(stand_ins))) for cell in cells]
+
+
+def _line(cell: Cell, request: Request, stand_in: bool) -> Line:
+    figure = cell.figure
+    tested = request.data[figure.data] if figure.trained_on and cell.folder else ""
+    found = cell.folder and measured.of_figure(figure, cell.folder, tested)
+    printed = "{}/{}".format(figure.correct, figure.total) if figure.kind == "count" else figure.value
+    return Line(figure.row, figure.column, figure.data, _text(found, figure) if found else "-", printed,
+                _difference(found, figure, stand_in) if found else "not measured" if cell.folder else "no data")
+
+
+def _text(found: Measured, figure: Figure) -> str:
+    if found.correct is None:
+        return "{:.2f}".format(found.value)
+    share = "{}/{}".format(found.correct, found.total)
+    return share if figure.kind == "count" else "{:.2f} ({})".format(found.value, share)
+
+
+def _difference(found: Measured, figure: Figure, stand_in: bool) -> str:
+    if stand_in:
+        return "other data"
+    if figure.kind == "count" and found.total == figure.total:
+        return "equal" if found.correct == figure.correct else "{:+d}".format(found.correct - figure.correct)
+    points = "{:+.2f} points".format(found.value - float(figure.value))
+    return points if figure.kind != "ratio" else points.partition(" ")[0]
+
+
+def as_text(table: Sequence[Line]) -> str:
+    cells = [Line._fields, *table]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(Line._fields))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
+
+
+def as_markdown(name: str, table: Sequence[Line], notes: Sequence[str]) -> str:
+    rows = [Line._fields, ["---"] * len(Line._fields), *table]
+    text = ["# " + name, ""] + ["| {} |".format(" | ".join(cell.replace("|", "\\|") for cell in row)) for row in rows]
+    return "\n".join(text + [""] * bool(notes) + ["- " + note for note in notes]) + "\n"
+
+
+def as_csv(table: Sequence[Line]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([Line._fields, *table])
+    return stream.getvalue()
+
+
+def notes(made: Plan) -> List[str]:
+    """What a reader of the tables must know."""
+    return (["{} is not there; to make it: {}".format(*item) for item in made.missing.items()]
+            + ["{} stands in for {}, so nothing is compared".format(other, name)
+               for name, other in made.stand_ins.items()]
+            + ["without the weights of {}, whose data are not there".format(stage) for stage in made.unstaged])
+
+
+def write_tables(made: Plan, request: Request) -> str:
+    """Writes them into the folder, and returns them as text."""
+    said = notes(made)
+    texts = []
+    for name, cells in made.tables.items():
+        table = lines(cells, request, list(made.stand_ins))
+        files.write_text(os.path.join(request.out, name + ".md"), as_markdown(name, table, said))
+        files.write_text(os.path.join(request.out, name + ".csv"), as_csv(table))
+        texts.append("{}\n{}".format(name, as_text(table)))
+    return "\n\n".join(texts)
+
+
+def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str], only: Sequence[str],
+            weights: Sequence[str], threads: int) -> Request:
+    """data: folders of prepared folders, and SET=FOLDER; weights: CAFFEMODEL for all nets, and NET=CAFFEMODEL.
+
+    Raises UserError on a folder or file that is not there, and on a caffemodel for all nets given twice.
+    """
+    known = _named(data)
+    sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(known.pop(None, []))
+            for name in sorted(os.listdir(_existing(folder)))}
+    sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
+    models = _named(weights)
+    if len(models.get(None, [])) > 1:
+        raise UserError("--weights: one caffemodel for all nets, others as NET=CAFFEMODEL")
+    return Request(tables, sets, os.path.abspath(out), changes, only, _Weights(
+        {net: os.path.abspath(_existing(paths[-1])) for net, paths in models.items()}), threads)
+
+
+class _Weights(dict):
+    """Net -> caffemodel; that of None is all others'."""
+
+    def get(self, net: str, otherwise: Optional[str] = None) -> Optional[str]:
+        return super().get(net, super().get(None, otherwise))
+
+
+def _named(given: Sequence[str]) -> Dict[Optional[str], List[str]]:
+    """Name -> what stands behind it; None: all that has no name before it."""
+    found: Dict[Optional[str], List[str]] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        has_name = equals and os.sep not in name
+        found.setdefault(name if has_name else None, []).append(path if has_name else one)
+    return found
+
+
+def _existing(path: str) -> str:
+    if not os.path.exists(path):
+        raise UserError("{}: no such file or folder".format(path))
+    return path
