@@ -56,6 +56,13 @@ def read(paper: str, folder: str = FOLDER) -> List[Figure]:
         return [_figure("{}:{}".format(path, lines.line_num), cells) for cells in lines]
 
 
+def of_experiment(name: str, split: str, tested: Optional[str] = None) -> Optional[Figure]:
+    """The first printed accuracy of an experiment on a part of its data, or on those of another data set."""
+    return next((figure for figure in read(name.split("/")[0])
+                 if (figure.experiment, figure.split) == (name, split) and figure.measure.startswith("accuracy")
+                 and (figure.data == tested if tested else not figure.trained_on)), None)
+
+
 def tables() -> Dict[str, Tuple[str, str]]:
     """Name, such as "xie2019a-table7" -> paper, and the table as it is printed there; those with figures of the
     authors' own."""

@@ -120,8 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("runs", metavar="RUN", nargs="+")
     sub.add_argument("--out", help="the page (default: report.html in the first RUN)")
 
-    sub = add("reproduce", _reproduce, "Measure what a paper's table prints: runs what is missing, and sets it beside the "
-              "published table.",
+    sub = add("reproduce", _reproduce, "Measure what a paper's table prints: runs what is missing, and sets it beside "
+              "the published table.",
               "reproduce xie2019a-table7 --data data --weights models/face_model.caffemodel --out runs/table7\n"
               "  ./fer reproduce xie2019a-table7 --data data --out runs/table7 --dry-run\n"
               "  ./fer reproduce xie2019b-table4 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")

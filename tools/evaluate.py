@@ -1,9 +1,10 @@
 """Evaluation of a trained run, and its metrics.json."""
 import os
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
-from data_prep import files, manifest
+from data_prep import datasets, files, manifest
 from prototxt.experiment import Experiment
+from published import figures
 from tools import adaptive_weights, decisions, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
@@ -26,7 +27,7 @@ def evaluate(run: Run, split: str) -> Dict:
     metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
-                   published=None,
+                   published=None if datasets.protocol(experiment.data).folds else published(experiment, note, split),
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
         metrics["alone"] = {feature: _right(decide(experiment, part, *reading)) for feature, reading in
@@ -34,6 +35,17 @@ def evaluate(run: Run, split: str) -> Dict:
     decisions.write(run.path("decisions-{}.csv".format(split)), decided)
     files.write_json(metrics_path(run, split), metrics)
     return metrics
+
+
+def published(experiment: Experiment, note: Dict, split: str, tested: Optional[str] = None) -> Optional[Dict]:
+    """The paper's figure: value, and correct and total where it is a count. None where it has none, and where the
+    data that the note is of are others. tested: data set, where it is not the one trained on."""
+    asked = note["asked"]
+    if "{}-{}".format(asked["dataset"], asked["protocol"]) not in (
+            tested or experiment.data, (tested or experiment.data) + "-" + asked["protocol"]):
+        return None
+    figure = figures.of_experiment(experiment.name, split, tested)
+    return figure and {"value": figure.value, "correct": figure.correct, "total": figure.total}
 
 
 def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:

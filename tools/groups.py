@@ -146,8 +146,10 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
     decided = [one for member in members(group) for one in decisions.read(
         member.path("decisions-{}.csv".format(split)))]
     decisions.write(group.path("decisions-{}.csv".format(split)), decided)
-    classes = files.read_json(evaluate.metrics_path(members(group)[0], split))["classes"]
-    return {**decisions.count(decided, classes), **roc.measures(*decisions.scores(decided))}
+    first = members(group)[0]
+    note = prepare.read_note(first.info["data"])
+    return {**decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)),
+            "published": evaluate.published(first.experiment, note, split)}
 
 
 def _seeds(found: Sequence[Dict]) -> Dict:

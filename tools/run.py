@@ -149,7 +149,8 @@ def versions() -> Dict[str, str]:
 
 @contextlib.contextmanager
 def _locked(run: Run):
-    if os.path.isdir(run.folder) and os.listdir(run.folder) and not os.path.exists(run.path(LOCK)):
+    # Empty folders are what Snakemake makes for what a job will write.
+    if any(names for _, _, names in os.walk(run.folder)) and not os.path.exists(run.path(LOCK)):
         raise UserError("{}: is there already and is no run; give another --out".format(run.folder))
     os.makedirs(run.folder, exist_ok=True)
     with open(run.path(LOCK), "w") as lock:

@@ -1,0 +1,173 @@
+"""The graph of jobs that a table takes."""
+import json
+import os
+
+import pytest
+
+from data_prep import files
+from data_prep.errors import UserError
+from tools import plan, reproduce
+
+TOY = ["net=toy", "solver.max_iter=20", "solver.snapshot=20"]
+
+
+def prepared(folder, data, classes=7, folds=()):
+    """The notes of a prepared folder."""
+    dataset, _, protocol = data.partition("-")
+    note = {"asked": {"dataset": dataset, "protocol": protocol}, "folds": list(folds), "classes": ["c"] * classes,
+            "records": {"train": 70, "val": 14, "test": 14}, "shape": [1, 48, 48],
+            "class_counts": {"train": [10] * classes}}
+    files.write_json(str(folder / data / "prepare.json"), note)
+    for fold in folds:
+        files.write_json(str(folder / data / fold / "prepare.json"), dict(note, folds=[]))
+    return str(folder / data)
+
+
+def request(tmp_path, *tables, changes=TOY, weights=(), only=()):
+    (tmp_path / "data").mkdir(exist_ok=True)
+    return reproduce.request(tables, [str(tmp_path / "data")], str(tmp_path / "out"), changes, only, weights, 1)
+
+
+def planned(tmp_path, *tables, **settings):
+    return plan.plan(request(tmp_path, *tables, **settings))
+
+
+def titles(made):
+    return [job.title for job in made.jobs]
+
+
+def option(job, name):
+    return job.command[job.command.index(name) + 1]
+
+
+def test_without_data_all_is_named_and_nothing_done(tmp_path):
+    made = planned(tmp_path, "xie2019a-table7", changes=())
+    assert made.jobs == [] and [cell.folder for cell in made.tables["xie2019a-table7"]] == [None] * 16
+    assert set(made.missing) == {"fer2013-xie2019a", "ckplus-xie2019a", "oulu_casia-xie2019a", "mmi-xie2019a"}
+    assert made.missing["ckplus-xie2019a"] == (
+        "./fer prepare ckplus SOURCE --protocol xie2019a --features gsf sift --out DATA/ckplus-xie2019a")
+
+
+def test_one_set_of_images(tmp_path):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    made = planned(tmp_path, "xie2019a-table5", "xie2019a-table6")
+    # Softmax, SIFT and GSF with L1 and L2 are in both tables, or in one; the validation part is in Table V alone.
+    trained = [job for job in made.jobs if job.title.startswith("train")]
+    assert sorted(os.path.basename(job.title) for job in trained) == [
+        "fer2013-center-norm-gsf", "fer2013-center-norm-gsf-l1", "fer2013-center-norm-sift",
+        "fer2013-center-norm-sift-l1", "fer2013-softmax"]
+    assert sum("on val" in title for title in titles(made)) == 5 and sum("on test" in title for title in titles(made)) == 5
+    run = str(tmp_path / "out" / "runs" / "xie2019a" / "fer2013-softmax")
+    softmax = next(job for job in trained if job.title == "train xie2019a/fer2013-softmax")
+    assert softmax.makes == [run + "/snapshots/iter_20.caffemodel"] and softmax.needs == []
+    assert (option(softmax, "--data"), option(softmax, "--out")) == (data, run)
+    assert [softmax.command[at + 1] for at, word in enumerate(softmax.command) if word == "--set"] == TOY
+    evaluated = next(job for job in made.jobs if job.title == "evaluate xie2019a/fer2013-softmax on val")
+    assert evaluated.needs == softmax.makes and evaluated.makes == [run + "/metrics-val.json"]
+    assert made.stand_ins == {} and "ckplus-xie2019a" in made.missing
+
+
+def test_folds_are_jobs_of_their_own(tmp_path):
+    prepared(tmp_path / "data", "ckplus-wu2023", folds=("fold01", "fold02"))
+    made = planned(tmp_path, "wu2023-table1", changes=["solver.batch_size=7"])
+    runs = str(tmp_path / "out" / "runs" / "wu2023")
+    assert [(os.path.relpath(group.folder, runs), group.members) for group in made.groups] == [
+        (name, ["fold01", "fold02"]) for name in ("ckplus-baseline", "ckplus-spndl-without-neutral", "ckplus-spndl")]
+    paced = next(job for job in made.jobs if job.title == "train wu2023/ckplus-spndl fold02")
+    # Paces of 41, 41, 41, 41, 41 and 45 epochs of 35, 42, 49, 56, 63, 70 samples in batches of 7.
+    assert os.path.basename(paced.makes[0]) == "iter_{}.caffemodel".format(41 * (5 + 6 + 7 + 8 + 9) + 45 * 10)
+    evaluated = next(job for job in made.jobs if job.title == "evaluate wu2023/ckplus-spndl on test")
+    assert len(evaluated.needs) == 2 and evaluated.makes == [runs + "/ckplus-spndl/metrics.json"]
+    path = plan.write(made, str(tmp_path / "out"))
+    assert files.read_json(runs + "/ckplus-spndl/group.json") == {"kind": "folds", "members": ["fold01", "fold02"]}
+    assert [job["title"] for job in json.load(open(path))] == titles(made)
+    assert plan.write(planned(tmp_path, "wu2023-table1", changes=["solver.batch_size=7"]), str(tmp_path / "out")) == path
+
+
+def test_stages_hand_their_weights_on(tmp_path):
+    prepared(tmp_path / "data", "sfew-liu2017")
+    prepared(tmp_path / "data", "fer2013-liu2017")
+    model = tmp_path / "model.caffemodel"
+    model.write_bytes(b"")
+    made = planned(tmp_path, "liu2017-table5", changes=["solver.max_iter=10"], weights=["inception=" + str(model)])
+    assert titles(made)[0] == "train liu2017/fer2013-softmax" and len(made.jobs) == 9
+    first = made.jobs[0]
+    assert option(first, "--weights") == str(model) and first.needs == [str(model)]
+    for job in made.jobs[1:]:
+        if job.title.startswith("train"):
+            assert option(job, "--weights") == str(tmp_path / "out/runs/liu2017/fer2013-softmax")
+            assert job.needs == first.makes
+    assert made.unstaged == ["liu2017/multi_pie-1b-n1", "liu2017/multi_pie-1b-nm", "liu2017/multi_pie-2b-n1",
+                             "liu2017/multi_pie-2b-nm"]
+
+
+def test_tests_on_other_data(tmp_path):
+    for name in ("fer2013-xie2019a", "ckplus-xie2019b_whole"):
+        prepared(tmp_path / "data", name)
+    made = planned(tmp_path, "xie2019b-table12")
+    assert [title for title in titles(made) if " on " in title] == [
+        "evaluate xie2019b/fer2013-center-l2 on ckplus-xie2019b_whole",
+        "evaluate xie2019b/ckplus_whole-center-l2 on fer2013-xie2019a"]
+    assert made.jobs[-1].command[-2:] == ["--without", "neutral"]
+    assert made.jobs[-1].makes == [str(
+        tmp_path / "out/runs/xie2019b/ckplus_whole-center-l2/metrics-on-fer2013-xie2019a.json")]
+    # CK+ begins with the FER2013 model.
+    assert option(made.jobs[2], "--weights").endswith("runs/xie2019b/fer2013-center-l2")
+
+
+def test_features_and_response_ratios(tmp_path):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    made = planned(tmp_path, "xie2019a-table2")
+    handcrafted = [job for job in made.jobs if "--data" in job.command and job.command[1] == "features"]
+    assert [job.makes for job in handcrafted] == [[data + "/svm/" + name + ".json"] for name in ("gsf", "gabor", "sift")]
+    deep = [job for job in made.jobs if job.command[1:4] == ["features", "--svm", "--run"]]
+    assert len(deep) == 4 and all(job.makes[0].endswith("/svm.json") and job.needs for job in deep)
+
+    prepared(tmp_path / "data", "mmi-xie2019b", folds=("fold01", "fold02"))
+    made = planned(tmp_path, "xie2019b-table2", changes=())
+    ratios = [job for job in made.jobs if job.command[1] == "respond-ratio"]
+    assert [job.title for job in ratios][:2] == ["respond-ratio of xie2019b/mmi-one_map-norm fold01",
+                                                 "respond-ratio of xie2019b/mmi-one_map-norm fold02"]
+    assert made.unstaged == []
+
+
+def test_a_pruned_run_begins_with_the_one_without(tmp_path):
+    prepared(tmp_path / "data", "fer2013-xie2019a")
+    made = planned(tmp_path, "xie2019b-table5")
+    pruned = next(job for job in made.jobs if job.title == "train xie2019b/fer2013-w-l1-cp")
+    assert option(pruned, "--weights") == str(tmp_path / "out/runs/xie2019b/fer2013-w-l1")
+    assert pruned.needs == [str(tmp_path / "out/runs/xie2019b/fer2013-w-l1/snapshots/iter_20.caffemodel")]
+
+
+def test_one_data_set_alone(tmp_path):
+    for name in ("fer2013-xie2019a", "ckplus-xie2019a"):
+        prepared(tmp_path / "data", name)
+    made = planned(tmp_path, "xie2019a-table7", only=["ckplus-xie2019a"])
+    assert all("ckplus" in title for title in titles(made)) and made.missing == {}
+
+
+def test_a_stand_in_is_named(tmp_path):
+    other = prepared(tmp_path, "synthetic-plain")
+    made = plan.plan(reproduce.request(["xie2019b-table4"], ["fer2013-xie2019a=" + other], str(tmp_path / "out"), TOY,
+                                       [], [], 1))
+    assert made.stand_ins == {"fer2013-xie2019a": "synthetic-plain ({})".format(other)}
+    assert len(made.jobs) == 4
+
+
+@pytest.mark.parametrize("settings, message", (
+    (dict(tables=["xie2019a-table1"]), "there is no table 'xie2019a-table1'; there are: xie2019a-table2, "),
+    (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
+    (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is no number"),
+    (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
+    (dict(only=["fer2013"]), "xie2019b-table4 has no figure on fer2013; it has some on fer2013-xie2019a"),
+    (dict(data=["nowhere"]), "nowhere: no such file or folder"),
+    (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
+    (dict(weights=[__file__, __file__]), "--weights: one caffemodel for all nets")))
+def test_refuses(tmp_path, settings, message):
+    prepared(tmp_path / "data", "fer2013-xie2019a")
+    given = dict(dict(tables=["xie2019b-table4"], data=[str(tmp_path / "data")], out=str(tmp_path / "out"), changes=[],
+                      only=[], weights=[], threads=1), **settings)
+    with pytest.raises(UserError) as error:
+        plan.plan(reproduce.request(**given))
+    assert message in str(error.value)
+    assert not (tmp_path / "out").exists()
