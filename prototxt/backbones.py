@@ -6,6 +6,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from data_prep.errors import UserError
 from prototxt.parts import PLAIN, SCALE, Transform
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
@@ -220,6 +221,13 @@ BACKBONES = {
     "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
     "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), 1000, transform=IMAGENET),
     "resnet_small": Backbone(SMALL, "pool5", (3, 56, 56), 64)}
+
+
+def named(name: str) -> Backbone:
+    """Raises UserError where there is none."""
+    if name not in BACKBONES:
+        raise UserError("there is no net {!r}; there are: {}".format(name, ", ".join(BACKBONES)))
+    return BACKBONES[name]
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:

@@ -9,8 +9,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_prep import files, prepare
 from data_prep.errors import UserError
+from prototxt import backbones, parts, xie
 from prototxt import experiment as experiments
-from prototxt import parts, xie
 from prototxt.experiment import ROOT, Experiment
 from published import figures
 from published.figures import Figure
@@ -150,7 +150,9 @@ class _Planner:
     def _chosen(self, name: str) -> Experiment:
         changes = experiments.applicable(name, self._request.changes)
         self.applied += changes
-        return experiments.load(name, changes)
+        chosen = experiments.load(name, changes)
+        backbones.named(chosen.net)
+        return chosen
 
     def _run_folder(self, name: str) -> str:
         return os.path.join(self._request.out, "runs", name)

@@ -115,7 +115,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
 
 def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
     """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
-    shape = backbones.BACKBONES[experiment.net].shape
+    shape = backbones.named(experiment.net).shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
             data.root, "x".join(map(str, note["shape"])), experiment.net, "x".join(map(str, shape))))
