@@ -1,0 +1,233 @@
+"""A published table, measured: what is read of a run, how it is set beside the paper, and the whole way."""
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_prep import files, prepare
+from data_prep.errors import UserError
+from prototxt.experiment import ROOT
+from published import figures
+from tools import measured, plan, reproduce
+from tools.plan import Cell
+
+METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5, "sensitivity": 0.75,
+           "specificity": 0.25, "classes": ["angry", "disgust", "contempt"],
+           "confusion": [[3, 1, 0], [2, 2, 0], [0, 0, 0]],
+           "folds": [{"name": "fold01", "correct": 3, "total": 4}, {"name": "fold02", "correct": 2, "total": 4}]}
+
+
+def figure(paper="xie2019b", **fields):
+    return figures.read(paper)[0]._replace(**dict(
+        dict(row="a row", column="a column", split="test", measure="accuracy", kind="count", experiment="x/y",
+             value="62.5", correct=5, total=8, trained_on=""), **fields))
+
+
+@pytest.fixture
+def run(tmp_path):
+    files.write_json(str(tmp_path / "metrics.json"), METRICS)
+    files.write_json(str(tmp_path / "metrics-val.json"), dict(METRICS, correct=1))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("fields, value, correct", (
+    (dict(), 62.5, 5),
+    (dict(split="val"), 12.5, 1),
+    (dict(kind="fold_mean"), 62.5, None),
+    (dict(measure="average_accuracy", kind="class_mean"), 50, None),
+    (dict(measure="sensitivity", kind="class_mean"), 75, None),
+    (dict(measure="confusion", row="An.", column="DI"), 25, 1),
+    (dict(measure="confusion", row="Di", column="Co"), 0, 0)))
+def test_what_is_read_of_a_run(run, fields, value, correct):
+    found = measured.of_figure(figure(**fields), run)
+    assert (found.value, found.correct) == (value, correct)
+
+
+def test_what_is_not_there_is_not_measured(run, tmp_path):
+    assert measured.of_figure(figure(), str(tmp_path / "other")) is None
+    assert measured.of_figure(figure(measure="confusion", row="Fe", column="An"), run) is None
+    # No unit of the class.
+    assert measured.of_figure(figure(measure="confusion", row="Co", column="An"), run) is None
+    assert measured.of_figure(figure(measure="svm"), run) is None
+
+
+def test_the_untuned_machine_that_is_best_on_the_validation_part(tmp_path):
+    results = [{"setting": setting, "val": [val, 8], "test": [test, 8]} for setting, val, test in (
+        ("published", 3, 7), ("published", 4, 2), ("tuned", 8, 8))]
+    for name in ("svm.json", "svm/gsf.json"):
+        files.write_json(str(tmp_path / name), {"results": results})
+    assert measured.of_figure(figure(measure="svm"), str(tmp_path)) == (25, 2, 8)
+    assert measured.of_figure(figure(measure="svm", experiment="", column="GSF"), str(tmp_path)) == (25, 2, 8)
+
+
+def test_response_ratio_is_the_mean_of_the_folds(tmp_path):
+    for fold, ratio in (("fold01", 1.0), ("fold02", 1.5)):
+        files.write_json(str(tmp_path / fold / "respond_ratio.json"), {"respond_ratio": {"angry": {"mouth": ratio}}})
+    wanted = figure(measure="respond_ratio", kind="ratio", row="An.", column="Mouth, SP", value="1.14")
+    files.write_json(str(tmp_path / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
+    assert measured.of_figure(wanted, str(tmp_path)) == (1.25, None, None)
+    line, = reproduce.lines([Cell(wanted, str(tmp_path))], plan.Request((), {}, ""))
+    assert (line.measured, line.published, line.difference) == ("1.25", "1.14", "+0.11")
+
+
+@pytest.mark.parametrize("fields, texts", (
+    (dict(), ("5/8", "5/8", "equal")),
+    (dict(correct=7), ("5/8", "7/8", "-2")),
+    # Of other units no count can be compared.
+    (dict(correct=50, total=80, value="62.6"), ("5/8", "50/80", "-0.10 points")),
+    (dict(kind="unexplained", correct=None, total=None, value="60.19"), ("62.50 (5/8)", "60.19", "+2.31 points")),
+    (dict(kind="fold_mean", correct=None, total=None), ("62.50", "62.5", "+0.00 points"))))
+def test_beside_the_published(run, fields, texts):
+    line, = reproduce.lines([Cell(figure(**fields), run)], plan.Request((), {}, ""))
+    assert (line.measured, line.published, line.difference) == texts
+
+
+def test_nothing_is_compared_with_a_stand_in_or_without_data(run):
+    wanted = figure(data="ckplus-wu2023")
+    line, = reproduce.lines([Cell(wanted, run)], plan.Request((), {}, ""), ["ckplus-wu2023"])
+    assert (line.measured, line.difference) == ("5/8", "other data")
+    assert reproduce.lines([Cell(wanted, None)], plan.Request((), {}, ""))[0].difference == "no data"
+
+
+def test_as_markdown_and_csv():
+    table = [reproduce.Line("a|b", "c", "d", "1/2", "1/2", "equal")]
+    assert reproduce.as_csv(table).splitlines() == [
+        "row,column,data,measured,published,difference", "a|b,c,d,1/2,1/2,equal"]
+    assert "| a\\|b | c | d | 1/2 | 1/2 | equal |" in reproduce.as_markdown("t", table, ["note"])
+
+
+# ---------------------------------------------------------------- the whole way
+
+SOFTMAX, L2 = "runs/xie2019b/fer2013-softmax/", "runs/xie2019b/fer2013-l2/"
+QUICK = ["net=toy", "solver.batch_size=8", "solver.max_iter=24", "solver.snapshot=8", "solver.display=4"]
+
+
+def asked(data, out, *more):
+    changes = [word for change in QUICK for word in ("--set", change)]
+    return ["xie2019b-table4", "--data", "fer2013-xie2019a=" + data, "--out", str(out), *changes, *more]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "tools.cli", "reproduce", *arguments]
+
+
+def fer(*arguments):
+    return subprocess.run(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                          cwd=ROOT)
+
+
+def left(out):
+    """What a table rests on."""
+    found = {}
+    for name in (SOFTMAX + "snapshots/iter_24.caffemodel", L2 + "snapshots/iter_24.caffemodel",
+                 SOFTMAX + "metrics.json", L2 + "metrics.json", "xie2019b-table4.md", "xie2019b-table4.csv"):
+        with open(os.path.join(str(out), name), "rb") as stream:
+            found[name] = hashlib.sha256(stream.read()).hexdigest()
+    return found
+
+
+@pytest.mark.slow
+def test_killed_twice_ends_in_the_same_tables(tmp_path, data):
+    whole = fer(*asked(data, tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "killed"
+    for reached in (SOFTMAX + "snapshots/iter_8.caffemodel", L2 + "snapshots/iter_24.caffemodel"):
+        process = subprocess.Popen(command(*asked(data, out, "--cores", "1")), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+        either = [str(out / reached), str(out / reached.replace("softmax", "l2"))]
+        while not any(map(os.path.exists, either)) and process.poll() is None:
+            time.sleep(0.02)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (out / "xie2019b-table4.md").exists()
+    again = fer(*asked(data, out))
+    assert again.returncode == 0, again.stderr
+    assert left(out) == left(tmp_path / "whole")
+    assert again.stdout == whole.stdout
+    # Nothing is done a third time.
+    before = os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns
+    assert fer(*asked(data, out)).returncode == 0
+    assert os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_failed_job_is_named_and_the_others_go_on(tmp_path, data):
+    out = tmp_path / "out"
+    broken = out / "runs" / "xie2019b" / "fer2013-l2"
+    broken.mkdir(parents=True)
+    (broken / "notes.txt").write_text("no run")
+    done = fer(*asked(data, out))
+    assert done.returncode == 1
+    log = str(out / "logs/xie2019b/fer2013-l2/train.log")
+    assert "fer: failed: train xie2019b/fer2013-l2, see {}: fer: {}: is there already and is no run".format(
+        log, broken) in done.stderr
+    assert done.stderr.count("fer: failed") == 1
+    assert (out / SOFTMAX / "metrics.json").exists()
+    assert "not measured" in done.stdout and "other data" in done.stdout
+
+
+def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
+    done = fer(*asked(data, tmp_path / "out", "--dry-run"))
+    assert done.returncode == 0, done.stderr
+    assert "stands in for fer2013-xie2019a" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("missing  train xie2019b/fer2013-softmax: about ") and len(lines) == 5
+    assert lines[-1].startswith("4 of 4 jobs are missing: about ") and " MB of snapshots" in lines[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_calls_in_one_folder(tmp_path, data):
+    given = reproduce.request(["xie2019b-table4"], ["fer2013-xie2019a=" + data], str(tmp_path), QUICK, [], [], 1)
+    with reproduce._locked(str(tmp_path)):
+        with pytest.raises(UserError, match="another `./fer reproduce` is at work"):
+            reproduce.run(plan.plan(given), given, 1)
+
+
+SMALL = {"solver.max_iter": 4, "solver.snapshot": 4, "solver.test_interval": 4, "solver.display": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table, published, net, protocol, features, batch", (
+    ("xie2019a-table6", "fer2013-xie2019a", "toy", "plain", ["gsf", "sift"], 32),
+    ("xie2019b-table4", "fer2013-xie2019a", "toy", "plain", ["gsf", "sift"], 32),
+    ("liu2017-table5", "sfew-liu2017", "inception_narrow", "liu2017", [], 2),
+    ("farzaneh2021-table1", "raf_db-farzaneh2021", "resnet_small", "farzaneh2021", [], 16),
+    ("wu2023-table3", "raf_db-wu2023", "resnet_small", "wu2023", [], 64)))
+def test_one_table_of_each_paper_on_drawn_faces(tmp_path, drawn, table, published, net, protocol, features, batch):
+    data = drawn(protocol, features)
+    changes = dict(SMALL, net=net, **{"solver.batch_size": batch})
+    if protocol == "wu2023":
+        changes.update({"pacing.epochs": 2, "pacing.paces": 2})
+    words = [word for key, value in changes.items() for word in ("--set", "{}={}".format(key, value))]
+    done = fer(table, "--data", "{}={}".format(published, data), "--out", str(tmp_path), *words)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == table and lines[1].split() == list(reproduce.Line._fields)
+    wanted = [one for one in figures.read(table.split("-")[0]) if one.table == figures.tables()[table][1]
+              and one.system != "other"]
+    assert len(lines) == 2 + len(wanted)
+    for line, one in zip(lines[2:], wanted):
+        # Of the published table's data sets only one is there.
+        assert line.endswith("other data" if one.data == published else "no data"), line
+    csv_ = (tmp_path / (table + ".csv")).read_text().splitlines()
+    assert len(csv_) == 1 + len(wanted)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Prepared folder of drawn faces, of its first fold where it has some."""
+    made = {}
+
+    def folder(protocol, features):
+        if protocol not in made:
+            out = str(tmp_path_factory.mktemp("drawn") / protocol)
+            prepare.prepare(prepare.Settings("synthetic", None, protocol, features=features, folds=(
+                None if protocol == "plain" else [1])), out, processes=2)
+            made[protocol] = out if protocol == "plain" else os.path.join(out, "fold01")
+        return made[protocol]
+    return folder
