@@ -40,6 +40,11 @@ def numbers(default=REQUIRED) -> Parameter:
         map(_is_number, value)), default)
 
 
+def number_or_numbers(default=REQUIRED) -> Parameter:
+    return Parameter("a number or a list of numbers", lambda value: _is_number(value) or numbers().accepts(value),
+                     default)
+
+
 def boolean(default=REQUIRED) -> Parameter:
     return Parameter("true or false", lambda value: isinstance(value, bool), default)
 

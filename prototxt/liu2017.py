@@ -1,12 +1,11 @@
 """The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax, and a loss of tuplets."""
 import caffe
 from caffe import layers as L
-from caffe import params as P
 
 from data_prep.errors import UserError
 from prototxt.backbones import BACKBONES, inner_product
 from prototxt.experiment import TUPLET_LOSSES, Experiment
-from prototxt.parts import Data, NetParameter, merge, python_layer, test_batch
+from prototxt.parts import Data, NetParameter, Transform, merge, python_layer, validation_data
 
 LAYERS = {"tuplet": "TupletLossLayer", "clusters": "AdaptiveClustersLossLayer",
           "fixed_clusters": "FixedClustersLossLayer"}
@@ -93,8 +92,8 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
         _metric_loss(train, experiment)
 
     val = caffe.NetSpec()
-    val.data, val.label = L.Data(name="val_data", ntop=2, source=data.lmdb("val", "images"), backend=P.Data.LMDB,
-                                 batch_size=test_batch(data.counts["val"]))
+    # As the preparation has normalised them.
+    validation_data(val, data, Transform((0,), 1))
     scores = _classification_branch(val, experiment, data)
     val.softmax_loss = _softmax_loss(val, scores)
     val.accuracy = L.Accuracy(scores, val.label)

@@ -5,7 +5,6 @@ from typing import Dict, NamedTuple, Optional, Sequence
 import caffe
 import numpy as np
 from caffe import layers as L
-from caffe import params as P
 
 NetParameter = caffe.proto.caffe_pb2.NetParameter
 FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
@@ -81,13 +80,18 @@ def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver:
         net.reference = reference
 
 
-def validation_data(net: caffe.NetSpec, data: Data, transform: Transform, references: bool = False) -> None:
-    """The same blobs of the validation part, from Caffe's own layers."""
-    settings = dict(backend=P.Data.LMDB, batch_size=test_batch(data.counts["val"]),
-                    transform_param=dict(mean_value=list(transform.mean), scale=transform.scale))
-    net.data, net.label = L.Data(name="val_data", ntop=2, source=data.lmdb("val", "images"), **settings)
+def validation_data(net: caffe.NetSpec, data: Data, transform: Transform = PLAIN, references: bool = False) -> None:
+    """The same blobs of the validation part, record by record."""
+    net.data, net.label = _records("val_data", data, "images", transform, ntop=2)
     if references:
-        net.reference = L.Data(name="val_references", source=data.lmdb("val", "references"), **settings)
+        net.reference = _records("val_references", data, "references", transform)
+
+
+def _records(name: str, data: Data, content: str, transform: Transform, ntop: int = 1):
+    mean, *others = transform.mean
+    return python_layer(name, "lmdb_data", "LmdbDataLayer", ntop=ntop, stateful=True,
+                        images=data.lmdb("val", content), batch_size=test_batch(data.counts["val"]),
+                        mean=list(transform.mean) if others else mean, scale=transform.scale)
 
 
 def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:

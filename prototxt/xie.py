@@ -12,7 +12,7 @@ from data_prep.errors import UserError
 from layers.functions import class_weights
 from prototxt.backbones import BACKBONES, inner_product
 from prototxt.experiment import Experiment
-from prototxt.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, test_batch
+from prototxt.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, validation_data
 
 # Handcrafted features on x, FC1's output: blocks a side, each with a value less than there are classes.
 GRIDS = {"gsf": 8, "sift": 7}
@@ -183,9 +183,7 @@ def both_phases(experiment: Experiment, data: Data, body: Body,
     train_losses(train, experiment, data)
 
     val = caffe.NetSpec()
-    val.data, val.label = L.Data(
-        name="val_data", ntop=2, source=data.lmdb("val", "images"), backend=P.Data.LMDB,
-        batch_size=test_batch(data.counts["val"]), transform_param=dict(mean_value=MEAN, scale=SCALE))
+    validation_data(val, data)
     body(val, experiment, data, False)
     _softmax_loss(val, experiment, data)
     several = branches(experiment)

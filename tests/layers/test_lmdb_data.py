@@ -1,4 +1,6 @@
 """The data layer: values, wrap-around, position across a resume, refusals; beside Caffe's own Data layer."""
+import os
+
 import caffe
 import numpy as np
 import pytest
@@ -50,6 +52,33 @@ def test_same_blobs_as_caffes_own_layer(tmp_path, data):
         got = ours.forward()
         np.testing.assert_array_equal(got["data"], expected["data"])
         np.testing.assert_array_equal(got["label"], expected["label"])
+
+
+def test_a_mean_of_each_channel_and_images_alone(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (3, 5, 4, 3)).astype(np.uint8)
+    writer = lmdb_io.Writer(str(tmp_path / "images"), 1 << 20, {})
+    for number, image in enumerate(images):
+        writer.put(number, lmdb_io.encode_image(image, 0))
+    writer.close()
+
+    def val(mean):
+        return caffe_nets.python_layer(
+            "val", "lmdb_data", "LmdbDataLayer", [], params=["lr_mult: 0 decay_mult: 0"], tops=["data"],
+            images=str(tmp_path / "images"), batch_size=3, mean=mean, scale=0.5)
+    net = caffe_nets.net(tmp_path, val([10, 20, 30]))
+    expected = (images.transpose(0, 3, 1, 2) - np.float32([10, 20, 30]).reshape(3, 1, 1)) / 2
+    np.testing.assert_array_equal(net.forward()["data"], expected)
+    with pytest.raises(ValueError, match="2 means, but the images have 3 channels"):
+        caffe_nets.net(tmp_path, val([10, 20]))
+
+
+def test_takes_no_locks(tmp_path, data):
+    net = caffe_nets.net(tmp_path, text(data))
+    net.forward()
+    opened = [os.readlink("/proc/self/fd/" + number) for number in os.listdir("/proc/self/fd")
+              if os.path.exists("/proc/self/fd/" + number)]
+    assert any(path.startswith(data) for path in opened)
+    assert not any(path.startswith(data) and path.endswith("lock.mdb") for path in opened)
 
 
 def test_resume_reads_on(tmp_path, data):

@@ -94,6 +94,14 @@ def test_losses_are_where_the_paper_has_them():
         "val_data", "accuracy"}
 
 
+def test_no_definition_has_lmdbs_locks():
+    """Caffe's own Data layer takes them, and so cannot read beside another container's; see LmdbDataLayer."""
+    for name in build.committed_names():
+        text = build.committed(name)["prototxt/{}/train_val.prototxt".format(name)]
+        assert not {"Data", "ImageData", "HDF5Data"} & {
+            layer.type for layer in build.parse(text, caffe.proto.caffe_pb2.NetParameter()).layer}, name
+
+
 def test_softmax_alone_reads_no_features():
     layers, _ = parameters("xie2019a/fer2013-toy-softmax")
     assert list(layers["train_data"].top) == ["data", "label"]
