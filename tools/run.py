@@ -1,6 +1,7 @@
 """A run's folder, and training in it.
 
     RUN/run.json                   what is run, and with what
+    RUN/data.json                  the data's prepare.json: what a net must be shown, also where they are gone
     RUN/{train_val,deploy,solver}.prototxt
     RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
     RUN/caffe.log
@@ -27,6 +28,7 @@ from tools import adaptive_weights, forward, halving, pretrained, segments, self
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
+DATA = "data.json"
 DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
@@ -88,6 +90,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     existed = os.path.exists(run.folder)
     with _locked(run):
         _begin(run, info, texts)
+        files.write_json(run.path(DATA), note)
         initial = weights and run.path(INITIAL)
         if not weights and not run.snapshots() and experiment.paper in nets.PRETRAINED:
             print("no --weights: the net starts from He initialisation; the paper's was pretrained, see "

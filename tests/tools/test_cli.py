@@ -9,7 +9,7 @@ from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import cli
 
-COMMANDS = ("prepare", "features", "train", "evaluate", "report", "demo")
+COMMANDS = ("prepare", "features", "train", "evaluate", "predict", "report", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
