@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
+    sub = add("watch", _watch, "How far a training is: its folder's state until all is trained, or Ctrl-C. RUN may be "
+              "at work elsewhere, on this machine or another one that sees its folder.",
+              "watch runs/softmax\n  ./fer watch runs/ten --once")
+    sub.add_argument("run", metavar="RUN", help="run, or group of folds or seeds")
+    sub.add_argument("--once", action="store_true", help="show the state once")
+    sub.add_argument("--every", type=at_least(1), metavar="SECONDS",
+                     help="between two looks (default: 2 on a terminal, else 60)")
+
     sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
               "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral")
     sub.add_argument("run", metavar="RUN")
@@ -203,6 +211,16 @@ def _train(options) -> int:
                            options.gpu, options.processes)
     for run in groups.runs(trained):
         print("trained: {}".format(run.caffemodel()))
+    return 0
+
+
+def _watch(options) -> int:
+    from tools import groups, watch
+    try:
+        watch.watch(groups.open_(options.run), options.every or (2 if sys.stdout.isatty() else 60), options.once,
+                    sys.stdout)
+    except KeyboardInterrupt:
+        pass
     return 0
 
 

@@ -15,6 +15,7 @@ import ctypes
 import fcntl
 import json
 import os
+import time
 from typing import Dict, Optional
 
 import caffe
@@ -32,6 +33,7 @@ DATA = "data.json"
 DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
+LOCK_ATTEMPTS = 3
 
 
 class Run(Segment):
@@ -156,10 +158,14 @@ def _locked(run: Run):
         raise UserError("{}: is there already and is no run; give another --out".format(run.folder))
     os.makedirs(run.folder, exist_ok=True)
     with open(run.path(LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError("{}: another training is at work in this folder".format(run.folder)) from None
+        for attempt in reversed(range(LOCK_ATTEMPTS)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not attempt:
+                    raise UserError("{}: another training is at work in this folder".format(run.folder)) from None
+            time.sleep(0.1)  # `./fer watch` may hold it for a moment
         yield
 
 
