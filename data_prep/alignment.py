@@ -49,6 +49,8 @@ class Detector:
         """image: uint8, grey or BGR. All faces, the largest first."""
         height, width = image.shape[:2]
         scale = min(max(1.0, SMALLEST / min(height, width)), LARGEST / max(height, width))
+        if scale * min(height, width) < SMALLEST_FACE:
+            return []
         if scale != 1:
             image = cv2.resize(image, None, fx=scale, fy=scale,
                                interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)

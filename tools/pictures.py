@@ -24,7 +24,7 @@ BARS = 7
 def draw(image: np.ndarray, predictions: Sequence[Prediction], classes: Sequence[str]) -> np.ndarray:
     """image: uint8 (height, width, 3) BGR; predictions: of its faces, at least one. Returns the picture, BGR."""
     scale = _scale(*image.shape[:2])
-    photo = cv2.resize(image, None, fx=scale, fy=scale,
+    photo = cv2.resize(image, tuple(max(1, round(scale * side)) for side in image.shape[1::-1]),
                        interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     height, width = photo.shape[:2]
     shown = min(BARS, len(classes))

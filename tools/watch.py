@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from typing import Dict, List, NamedTuple, Optional, Sequence, TextIO, Union
 
@@ -206,17 +207,17 @@ def _rate(steps: Sequence[Step]) -> Optional[float]:
 def line(name: str, state: Optional[State]) -> str:
     if state is None:
         return "{}: not begun".format(name)
-    parts = ["trained" if state.finished else "at work" if state.working else "stopped"]
+    parts = ["at work" if state.working else "trained" if state.finished else "stopped"]
     parts += [state.stage] * bool(state.stage)
     parts.append("iteration {}/{} ({:.0f} %)".format(state.iteration, state.total,
                                                      100 * state.iteration / state.total))
+    if state.working and state.rate and not state.finished:
+        parts += [remaining((state.work - state.done) / state.rate), speed(state.rate)]
     if state.loss is not None:
         parts.append("loss {:.4g}".format(state.loss))
     if state.accuracy:
         parts.append("validation accuracy {:.2f} % at {}, best {:.2f} % at {}".format(
             100 * state.accuracy[1], state.accuracy[0], 100 * state.best[1], state.best[0]))
-    if state.working and state.rate and not state.finished:
-        parts += [speed(state.rate), remaining((state.work - state.done) / state.rate)]
     if not state.working and not state.finished:
         parts.append("`./fer train` goes on from {}".format(state.goes_on_from))
     return "{}: {}".format(name, ", ".join(parts))
@@ -253,7 +254,9 @@ def watch(one: Union[Run, Group], every: float, once: bool = False, stream: Text
             width, height = shutil.get_terminal_size()
             if shown:
                 stream.write("\x1b[{}A\x1b[J".format(len(shown)))
-            shown = [text[:width - 1] for text in lines[:height - 1]] if not once else lines
+            # Not a column or a row more than there are: the terminal would move what is to be replaced.
+            shown = [row for text in lines for row in textwrap.wrap(text, width - 1, subsequent_indent="    ")]
+            shown = shown if once else shown[:height - 1]
             stream.write("".join(text + "\n" for text in shown))
         elif lines != shown:
             shown = lines

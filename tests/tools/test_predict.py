@@ -187,7 +187,7 @@ def test_never_draws_over_an_image(faces_run, photographs, tmp_path, capsys):
     assert (tmp_path / "two.jpg").read_bytes() == (photographs / "two.png").read_bytes()
 
 
-@pytest.mark.parametrize("shape", [(30, 30), (48, 200), (2000, 100), (700, 900)])
+@pytest.mark.parametrize("shape", [(30, 30), (48, 200), (2000, 100), (700, 900), (1, 4000)])
 def test_pictures_of_any_size(shape):
     """A class name that is longer than its place, and more faces than fit beside the photograph."""
     names = ["überraschung und freude zugleich"] + ["c{}".format(number) for number in range(11)]

@@ -111,7 +111,8 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
 def test_watching_counts_over_all_paces(trained):
     state = watch.Watch(trained).state()
     assert state.finished and state.iteration == state.total == state.done == trained.info["iterations"]
-    assert state.accuracy[0] == state.total and state.loss is not None
+    # Its paces are shorter than what lies between two tests.
+    assert state.accuracy is None and state.loss is not None
 
 
 def test_the_first_pace_ranks_by_the_initial_network(tmp_path, trained, data):
