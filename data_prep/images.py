@@ -4,6 +4,7 @@ import os
 import cv2
 import numpy as np
 
+from data_prep import files
 from data_prep.errors import UserError
 
 
@@ -17,6 +18,12 @@ def read_image(path: str) -> np.ndarray:
             problem = "not a readable image" if os.path.getsize(path) else "empty file"
         raise UserError("{}: {}".format(path, problem))
     return image
+
+
+def write_image(path: str, image: np.ndarray) -> None:
+    """Writes a picture as JPEG; makes its folder."""
+    with files.replacing(path) as partial, open(partial, "wb") as stream:
+        stream.write(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].tobytes())
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

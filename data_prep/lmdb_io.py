@@ -26,17 +26,22 @@ def encode_image(image: np.ndarray, label: int, encoding: str = "raw") -> bytes:
 
     encoding: "raw", or "png" (uint8 only; smaller, and slower to read).
     """
-    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    channels, height, width = planes.shape
+    values = planes(image)
+    channels, height, width = values.shape
     datum = caffe.proto.caffe_pb2.Datum(channels=channels, height=height, width=width, label=label)
     if image.dtype == np.float32:
-        return _with_floats(datum, planes.ravel())
+        return _with_floats(datum, values.ravel())
     if encoding == "png":
         datum.encoded = True
         datum.data = cv2.imencode(".png", image)[1].tobytes()
     else:
-        datum.data = planes.tobytes()
+        datum.data = values.tobytes()
     return datum.SerializeToString()
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    """(height, width) or (height, width, channels), as OpenCV has it -> (channels, height, width), as Caffe has it."""
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def encode_floats(vector: np.ndarray, label: int) -> bytes:
@@ -55,7 +60,7 @@ def decode(raw: bytes) -> Tuple[np.ndarray, int]:
     datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
     if datum.encoded:
         image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        return image[None] if image.ndim == 2 else image.transpose(2, 0, 1), datum.label
+        return planes(image), datum.label
     shape = datum.channels, datum.height, datum.width
     if not datum.data:
         return np.array(decode_floats(raw, int(np.prod(shape)))).reshape(shape), datum.label

@@ -1,7 +1,7 @@
 """The LMDBs of a prepared folder: for each split, images and handcrafted features in step."""
 import csv
 import os
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -128,6 +128,29 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
     return {name: features.Projection.load(path) for name, path in paths.items()}
 
 
+def registered(crop_set: CropSet, registration: str, image: np.ndarray, landmarks: Optional[Tuple[float, ...]],
+               where: str, target: Optional[np.ndarray] = None) -> np.ndarray:
+    """The registered face of an image (uint8, grey or BGR): uint8 (region, region) grey or (region, region, 3) BGR.
+
+    registration: see datasets.Protocol; target: of alignment.align, None for the template. Raises UserError that
+    names `where` on landmarks that are no face's.
+    """
+    image = with_channels(image, crop_set.channels)
+    if registration == "template":
+        image = alignment.align(image, landmarks, crop_set.region, where, target)
+    elif registration == "box":
+        image = alignment.box(image, landmarks, crop_set.region, where)
+    else:
+        image = square(image, crop_set.region)
+    return crops.stretch(image) if crop_set.stretched else image
+
+
+def pixels(crop_set: CropSet, region: np.ndarray, window: crops.Window) -> np.ndarray:
+    """A window of a registered face as it is recorded: uint8, or float32 where its illumination is evened."""
+    image = window.cut(region)
+    return crops.even_illumination(image) if crop_set.evens(window) else image
+
+
 # ---------------------------------------------------------------- in the workers
 
 class _Worker:
@@ -180,23 +203,12 @@ def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
 
 
 def _region(face: Face) -> np.ndarray:
-    """The registered face: uint8 (region, region) grey or (region, region, 3) BGR."""
     plan = _Worker.plan
-    image = with_channels(_Worker.dataset.load(face), plan.crops.channels)
-    if plan.registration == "template":
-        image = alignment.align(image, face.landmarks, plan.crops.region, face.source)
-    elif plan.registration == "box":
-        image = alignment.box(image, face.landmarks, plan.crops.region, face.source)
-    else:
-        image = square(image, plan.crops.region)
-    return crops.stretch(image) if plan.crops.stretched else image
+    return registered(plan.crops, plan.registration, _Worker.dataset.load(face), face.landmarks, face.source)
 
 
 def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:
-    image = window.cut(region)
-    if _Worker.plan.crops.evens(window):
-        image = crops.even_illumination(image)
-    return lmdb_io.encode_image(image, label, _Worker.plan.encoding)
+    return lmdb_io.encode_image(pixels(_Worker.plan.crops, region, window), label, _Worker.plan.encoding)
 
 
 def _features(region: np.ndarray, windows: List[crops.Window]) -> Dict[str, np.ndarray]:

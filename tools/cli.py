@@ -1,5 +1,6 @@
 """The command line inside the environment: `./fer COMMAND`."""
 import argparse
+import json
 import os
 import sys
 import time
@@ -10,7 +11,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import lmdb  # noqa: E402
 
-from data_prep import crops, datasets, features, files, manifest, prepare  # noqa: E402
+from data_prep import crops, datasets, features, files, images, manifest, prepare  # noqa: E402
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 from published import figures  # noqa: E402
@@ -102,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
+    sub = add("watch", _watch, "How far a training is: its folder's state until all is trained, or Ctrl-C. RUN may be "
+              "at work elsewhere, on this machine or another one that sees its folder.",
+              "watch runs/softmax\n  ./fer watch runs/ten --once")
+    sub.add_argument("run", metavar="RUN", help="run, or group of folds or seeds")
+    sub.add_argument("--once", action="store_true", help="show the state once")
+    sub.add_argument("--every", type=at_least(1), metavar="SECONDS",
+                     help="between two looks (default: 2 on a terminal, else 60)")
+
     sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
               "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral")
     sub.add_argument("run", metavar="RUN")
@@ -109,6 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", help="another prepared folder to test on, its classes matched by name; writes "
                                     "metrics-on-<data set>.json")
     sub.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="with --data: classes to leave out")
+
+    sub = add("predict", _predict, "The expressions of the faces in photographs, by a run's net, or by the mean of a "
+              "group's nets.",
+              "predict runs/softmax holiday.jpg party.jpg\n"
+              "  ./fer predict runs/softmax photos/*.jpg --json --draw marked > faces.json\n"
+              "  ./fer predict runs/spndl angry.jpg --reference neutral.jpg")
+    sub.add_argument("run", metavar="RUN", help="trained run, or group of folds or seeds")
+    sub.add_argument("images", metavar="IMAGE", nargs="+")
+    sub.add_argument("--whole", action="store_true",
+                     help="the images are faces as the data set has them: none is looked for")
+    sub.add_argument("--reference", metavar="IMAGE",
+                     help="the same person's neutral face, which a net of wu2023's pairs compares with")
+    sub.add_argument("--json", action="store_true", help="one JSON document in place of a line a face")
+    sub.add_argument("--draw", metavar="DIR", help="write each image there with its faces marked")
 
     sub = add("respond-ratio", _respond_ratio, "Which parts of the face FC1 responds to, for each expression "
               "(xie2019b, Table 2); writes respond_ratio.json.", "respond-ratio runs/one_map-l2")
@@ -219,6 +242,16 @@ def _train(options) -> int:
     return 0
 
 
+def _watch(options) -> int:
+    from tools import groups, watch
+    try:
+        watch.watch(groups.open_(options.run), options.every or (2 if sys.stdout.isatty() else 60), options.once,
+                    sys.stdout)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
 def _evaluate(options) -> int:
     from tools import groups
     if options.data:
@@ -251,6 +284,34 @@ def _evaluate_on(options) -> int:
                   metrics["trained_on"], metrics["dataset"], metrics["correct"], metrics["total"], metrics["unit"],
                   100 * metrics["accuracy"], metrics["all_trained_classes"]["correct"], metrics["left_out"]))
     return 0
+
+
+def _predict(options) -> int:
+    from tools import groups, predict
+    targets = predict.pictures(options.draw, options.images) if options.draw else {}
+    predictor = predict.Predictor(groups.open_(options.run), options.whole, options.reference)
+    if len(predictor.runs) > 1:
+        print("fer: the mean of {} nets".format(len(predictor.runs)), file=sys.stderr)
+    entries = []
+    for path in options.images:
+        try:
+            image, found, problems = predictor.predict(path)
+        except UserError as error:
+            image, found, problems = None, [], [str(error)]
+        for problem in problems:
+            print("fer: " + problem, file=sys.stderr)
+        entries.append({"image": path, "faces": [predict.described(one, predictor.classes) for one in found],
+                        "problems": problems})
+        if not options.json:
+            for number, one in enumerate(found, start=1):
+                print(predict.line(path, number, len(found), one, predictor.classes), flush=True)
+        if found and path in targets:
+            from tools import pictures
+            images.write_image(targets[path], pictures.draw(image, found, predictor.classes))
+    if options.json:
+        print(json.dumps({"run": os.path.abspath(options.run), "nets": [run.folder for run in predictor.runs],
+                          "classes": list(predictor.classes), "images": entries}, indent=2))
+    return 1 if any(entry["problems"] for entry in entries) else 0
 
 
 def _respond_ratio(options) -> int:

@@ -74,18 +74,23 @@ def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: i
     prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`.
     """
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
-    inputs = {"data": images, "reference": references}
     found = {}
     with progress.bar("evaluating", count) as bar:
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
-            for name in net.inputs:
-                net.blobs[name].reshape(size, *net.blobs[name].shape[1:])
-                for row in range(size):
-                    net.blobs[name].data[row] = net_input(next(inputs[name]), prepared)
-            net.forward()
-            for blob in blobs:
-                values = net.blobs[blob].data
+            for blob, values in batch(net, images, size, blobs, prepared, references).items():
                 found.setdefault(blob, np.empty((count,) + values.shape[1:], np.float32))[start:start + size] = values
             bar.update(size)
     return found
+
+
+def batch(net: caffe.Net, images: Iterator[np.ndarray], size: int, blobs: Sequence[str], prepared: Transform = PLAIN,
+          references: Optional[Iterator[np.ndarray]] = None) -> Dict[str, np.ndarray]:
+    """`outputs` of the next `size` images in one forward pass; views into the net, good until the next one."""
+    inputs = {"data": images, "reference": references}
+    for name in net.inputs:
+        net.blobs[name].reshape(size, *net.blobs[name].shape[1:])
+        for row in range(size):
+            net.blobs[name].data[row] = net_input(next(inputs[name]), prepared)
+    net.forward()
+    return {blob: net.blobs[blob].data for blob in blobs}

@@ -1,6 +1,7 @@
 """A run's folder, and training in it.
 
     RUN/run.json                   what is run, and with what
+    RUN/data.json                  the data's prepare.json: what a net must be shown, also where they are gone
     RUN/{train_val,deploy,solver}.prototxt
     RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
     RUN/caffe.log
@@ -14,6 +15,7 @@ import ctypes
 import fcntl
 import json
 import os
+import time
 from typing import Dict, Optional
 
 import caffe
@@ -27,9 +29,11 @@ from tools import adaptive_weights, forward, halving, pretrained, segments, self
 from tools.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
+DATA = "data.json"
 DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
+LOCK_ATTEMPTS = 3
 
 
 class Run(Segment):
@@ -88,6 +92,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     existed = os.path.exists(run.folder)
     with _locked(run):
         _begin(run, info, texts)
+        files.write_json(run.path(DATA), note)
         initial = weights and run.path(INITIAL)
         if not weights and not run.snapshots() and experiment.paper in nets.PRETRAINED:
             print("no --weights: the net starts from He initialisation; the paper's was pretrained, see "
@@ -154,10 +159,14 @@ def _locked(run: Run):
         raise UserError("{}: is there already and is no run; give another --out".format(run.folder))
     os.makedirs(run.folder, exist_ok=True)
     with open(run.path(LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError("{}: another training is at work in this folder".format(run.folder)) from None
+        for attempt in reversed(range(LOCK_ATTEMPTS)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not attempt:
+                    raise UserError("{}: another training is at work in this folder".format(run.folder)) from None
+            time.sleep(0.1)  # `./fer watch` may hold it for a moment
         yield
 
 

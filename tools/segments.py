@@ -15,11 +15,12 @@ from typing import Dict, List, NamedTuple, Optional
 
 import caffe
 
-from data_prep import children, files, progress
+from data_prep import children, files
 from data_prep.errors import UserError
 from prototxt import build
 from prototxt.experiment import ROOT
 from tools import caffe_log, pretrained
+from tools.training_progress import TrainingProgress
 
 # A smoothed loss this many times that of the start is an explosion, not noise.
 EXPLOSION = 1e4
@@ -76,15 +77,22 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
     files.remove(segment.path("scratch"))
     for name in ("scratch", "snapshots"):
         os.makedirs(segment.path(name), exist_ok=True)
-    with progress.bar(title, solver.max_iter, done) as bar:
+    with TrainingProgress(title, solver.max_iter, done, _last_accuracy(segment, done)) as shown:
         for number, end in enumerate(legs):
             if done < end:
                 definition = _leg(segment, solver, number, end) if len(legs) > 1 else segment.path("solver.prototxt")
-                _caffe_train(segment, definition, done, weights, engine, bar)
-                bar.update(end - bar.n)
+                _caffe_train(segment, definition, done, weights, engine, shown)
+                shown.reached(end)
                 done = end
     files.remove(segment.path("scratch"))
     return segment.weights_of(solver.max_iter)
+
+
+def _last_accuracy(segment: Segment, done: int) -> Optional[float]:
+    """On the validation part, in what an earlier call has trained."""
+    path = segment.path("caffe.log")
+    known = caffe_log.curves(path).get("val accuracy", []) if done and os.path.exists(path) else []
+    return next((value for iteration, value in reversed(known) if iteration <= done), None)
 
 
 def _read(path: str, message):
@@ -111,7 +119,8 @@ def _leg(segment: Segment, solver, number: int, end: int) -> str:
     return path
 
 
-def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional[str], engine: Engine, bar) -> None:
+def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional[str], engine: Engine,
+                 shown: TrainingProgress) -> None:
     command = ["caffe", "train", "-solver", definition]
     if done:
         command += ["-snapshot", _resumable(segment, done)]
@@ -125,7 +134,7 @@ def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional
                                stderr=subprocess.PIPE, start_new_session=True, preexec_fn=children.die_with_parent,
                                encoding="utf-8", errors="replace")
     try:
-        last_words = _follow(segment, process, weights, bar)
+        last_words = _follow(segment, process, weights, shown)
     finally:
         process.kill()
         process.wait()
@@ -146,7 +155,8 @@ def _resumable(segment: Segment, iteration: int) -> str:
     return path
 
 
-def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str], bar) -> List[str]:
+def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str], shown: TrainingProgress
+            ) -> List[str]:
     """Reads Caffe's log to its end, commits its snapshots, and returns its last words."""
     parser = caffe_log.Parser()
     fatal, recent, written = [], collections.deque(maxlen=3), []
@@ -169,8 +179,9 @@ def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str],
             elif isinstance(event, caffe_log.Loss):
                 first = event.value if first is None else first
                 _require_sane(segment, event, first, weights)
-                bar.update(event.iteration - bar.n)
-                bar.set_postfix_str("loss {:.4g}".format(event.value))
+                shown.loss(event.iteration, event.value)
+            elif isinstance(event, caffe_log.Output) and (event.phase, event.name) == ("val", "accuracy"):
+                shown.accuracy(event.value)
     process.wait()
     return fatal or list(recent)
 

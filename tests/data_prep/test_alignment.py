@@ -27,6 +27,27 @@ def dotted(landmarks, size=500):
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
+def test_a_large_photograph_is_looked_at_more_quickly_and_its_large_faces_found_at_the_same_pixels():
+    image = cv2.resize(synthetic.draw_face(3, 3, 4)[0], (1280, 1280), interpolation=cv2.INTER_CUBIC)
+    quick, all_sizes = alignment.Detector(1 / 32), alignment.Detector()
+    assert quick.faces(image) == all_sizes.faces(image) != []
+    assert list(quick._networks) == [2] and list(all_sizes._networks) == [0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 19)])
+def test_no_face_in_a_sliver(shape):
+    assert alignment.Detector().faces(np.full(shape + (3,), 128, np.uint8)) == []
+
+
+def test_faces_the_largest_first():
+    scene = np.full((256, 448, 3), 128, np.uint8)
+    scene[40:216, :176] = cv2.resize(synthetic.draw_face(5, 6, 4)[0], (176, 176), interpolation=cv2.INTER_AREA)
+    scene[:, 192:] = synthetic.draw_face(6, 6, 4)[0]
+    first, second = alignment.Detector().faces(scene)
+    assert first.box[0] > 192 > second.box[0] and first.box[2] * first.box[3] > second.box[2] * second.box[3]
+    assert alignment.Detector().find(scene) == first.landmarks
+
+
 @pytest.mark.parametrize("degrees, scale, shift", [(0, 1, (50, 60)), (25, 0.9, (160, 40)), (-40, 1.3, (20, 220))])
 def test_the_triangle_comes_to_the_template(degrees, scale, shift):
     landmarks = moved(UPRIGHT, degrees, scale, shift)

@@ -39,6 +39,7 @@ def prepared(folder, seed=0):
     counts = {split: [sum(face.split == split and face.label == label for face in faces) for label in range(CLASSES)]
               for split in COUNTS}
     files.write_json(os.path.join(out, "prepare.json"), {
+        "asked": {"dataset": "synthetic", "protocol": "wu2023", "crops": "wu2023-small"},
         "manifest": "m", "classes": ["class{}".format(label) for label in range(CLASSES)], "shape": [3, SIDE, SIDE],
         "features": [], "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})
     return out

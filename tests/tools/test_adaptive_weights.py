@@ -13,7 +13,7 @@ from data_prep import files, lmdb_io
 from data_prep.errors import UserError
 from prototxt import build, experiment, parts, xie
 from tests import small_data
-from tools import adaptive_weights, caffe_log, evaluate, forward, pretrained, run, segments
+from tools import adaptive_weights, caffe_log, evaluate, forward, pretrained, run, segments, watch
 from tools.adaptive_weights import amplify, objectives, sparseness
 from tools.segments import Engine
 
@@ -194,6 +194,13 @@ def test_what_stays_of_a_run(adapted):
     assert not os.path.exists(adapted.path("solver.prototxt"))
     curve = caffe_log.curves(segments.chain(adapted)[1].segment.path("caffe.log"))
     assert [iteration for iteration, _ in curve["val accuracy"]] == [2, 4]
+
+
+def test_watching_counts_over_all_rounds(adapted):
+    state = watch.Watch(adapted).state()
+    assert (state.finished, state.working, state.iteration, state.total) == (True, False, 12, 12)
+    assert state.done == state.work == (36 if is_alaw(adapted) else 12)
+    assert state.accuracy[0] == 12 and state.best[1] >= state.accuracy[1]
 
 
 def test_evaluation_counts_each_loss_alone(data, adapted):

@@ -6,7 +6,7 @@ import pytest
 
 from prototxt import experiment
 from tests import small_data
-from tools import caffe_log, halving, pretrained, run, segments
+from tools import caffe_log, halving, pretrained, run, segments, watch
 from tools.halving import Pass
 from tools.segments import Engine
 
@@ -73,6 +73,13 @@ def test_the_rate_is_halved_and_the_best_weights_reloaded(trained, one):
 def test_it_ends_as_any_run(trained):
     assert trained.snapshots()[-1] == 20 and os.path.exists(trained.caffemodel())
     assert not os.path.exists(trained.path("rates", "01", "snapshots"))
+
+
+def test_watching_counts_over_all_rates(trained):
+    state, accuracies = watch.Watch(trained).state(), [entry.accuracy for entry in halving.history(trained)]
+    assert (state.finished, state.iteration, state.total, state.done, state.work) == (True, 20, 20, 20, 20)
+    assert state.accuracy == (20, pytest.approx(accuracies[-1]))
+    assert state.best[1] == pytest.approx(max(accuracies))
 
 
 def test_stopped_after_each_pass_it_ends_in_the_same_bytes(tmp_path, monkeypatch, data, one, trained):

@@ -28,7 +28,7 @@ def read(path):
 def test_run_has_what_it_should(trained):
     assert trained.snapshots() == [4, 8, 12]
     names = set(os.listdir(trained.folder))
-    assert {"caffe.log", "deploy.prototxt", "run.json", "solver.prototxt", "train_val.prototxt"} < names
+    assert {"caffe.log", "data.json", "deploy.prototxt", "run.json", "solver.prototxt", "train_val.prototxt"} < names
     assert "scratch" not in names
     curves = caffe_log.curves(trained.path("caffe.log"))
     assert [iteration for iteration, _ in curves["val accuracy"]] == [4, 8, 12]

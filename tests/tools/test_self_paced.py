@@ -15,7 +15,7 @@ from data_prep import files, lmdb_io
 from data_prep.errors import UserError
 from prototxt import build, experiment, nets, parts
 from tests.tools import small_pairs
-from tools import decisions, evaluate, forward, run, segments, self_paced
+from tools import decisions, evaluate, forward, run, segments, self_paced, watch
 from tools.segments import Engine
 
 SMALL = ["pacing.epochs=6", "solver.batch_size=6", "solver.test_interval=50", "solver.snapshot=2", "solver.display=1"]
@@ -106,6 +106,13 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
                                           self_paced.cross_entropy(scores, np.array(part.labels)))
         previous = end
     assert not any(name.endswith("initial.caffemodel") for _, _, names in os.walk(trained.folder) for name in names)
+
+
+def test_watching_counts_over_all_paces(trained):
+    state = watch.Watch(trained).state()
+    assert state.finished and state.iteration == state.total == state.done == trained.info["iterations"]
+    # Its paces are shorter than what lies between two tests.
+    assert state.accuracy is None and state.loss is not None
 
 
 def test_the_first_pace_ranks_by_the_initial_network(tmp_path, trained, data):
