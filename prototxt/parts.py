@@ -1,6 +1,6 @@
 """What the nets of all papers have in common: their data, our layers in them, and one text for both phases."""
 import json
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
 import caffe
 import numpy as np
@@ -88,6 +88,18 @@ def validation_data(net: caffe.NetSpec, data: Data, transform: Transform, refere
     net.data, net.label = L.Data(name="val_data", ntop=2, source=data.lmdb("val", "images"), **settings)
     if references:
         net.reference = L.Data(name="val_references", source=data.lmdb("val", "references"), **settings)
+
+
+def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSpec], None], references: bool = False
+                   ) -> NetParameter:
+    """The net that the solver tests on the validation part; empty where there is none. body: from `data` to `fc`."""
+    net = caffe.NetSpec()
+    if "val" in data.counts:
+        validation_data(net, data, transform, references)
+        body(net)
+        net.softmax_loss = L.SoftmaxWithLoss(net.fc, net.label)
+        net.accuracy = L.Accuracy(net.fc, net.label)
+    return net.to_proto()
 
 
 def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:
