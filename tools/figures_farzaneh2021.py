@@ -26,6 +26,8 @@ def attention(weights: np.ndarray, names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(8, 1.3 * len(names) + 0.5))
     for axes, values, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), weights, names):
         axes.bar(np.arange(len(values)), values, width=1)
-        axes.set(ylim=(0, 1), ylabel=name)
+        axes.set(xlim=(-1, len(values)), ylim=(0, 1), ylabel=name)
+        axes.spines["top"].set_visible(False)
+        axes.spines["right"].set_visible(False)
     axes.set_xlabel("dimension of the feature")
     return figure

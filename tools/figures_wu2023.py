@@ -112,16 +112,16 @@ def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Feature
     return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
 
 
-def distribution(shown: Sequence[Features], titles: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Fig. 7: the features at some paces; a circle is around what the pace leaves out. classes: all names."""
-    figure = Figure(figsize=(4.6 * len(shown), 4.2))
-    for axes, one, title in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, titles):
-        for label in np.unique(one.labels):
-            axes.scatter(*one.places[one.labels == label].T, s=9, label=classes[label])
-        axes.scatter(*one.places[~one.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
-                     label="left out")
-        axes.set(title=title, xticks=[], yticks=[])
-        axes.legend(fontsize=8, frameon=False)
+def distribution(shown: Features, title: str, classes: Sequence[str]) -> Figure:
+    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names."""
+    figure = Figure(figsize=(4.6, 4.2))
+    axes = figure.subplots()
+    for label in np.unique(shown.labels):
+        axes.scatter(*shown.places[shown.labels == label].T, s=9, label=classes[label])
+    axes.scatter(*shown.places[~shown.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
+                 label="left out")
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -62,7 +62,7 @@ def test_features_mark_what_the_pace_leaves_out(paced):
     again = figures_wu2023.features(paced, 2, [0, 2])
     assert all(np.array_equal(one, other) for one, other in zip(again, shown))
     assert set(figures_wu2023.features(paced, 2, [0, 1]).labels) == {0, 1}
-    figure = figures_wu2023.distribution([shown], ["pace 2"], ["a", "b", "c"])
+    figure = figures_wu2023.distribution(shown, "pace 2", ["a", "b", "c"])
     assert len(figure.axes[0].collections[-1].get_offsets()) == (~shown.selected).sum()
 
 

@@ -1,19 +1,20 @@
 """Figures that one of the papers has, of those of its runs that are given."""
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from data_prep import prepare
 from tools import comparison, figures, figures_farzaneh2021, figures_wu2023, forward, segments
+from tools.decisions import Decision
 from tools.report import pictures, training
 from tools.report.entries import Entry
 from tools.run import Run
 
 # As many as [wu2023] Fig. 8 has of each pace.
 EXCLUDED = 8
-# [farzaneh2021] Fig. 5: samples of two classes.
-ATTENTION = (("neutral", 2), ("surprise", 3))
-# [wu2023] Fig. 7.
+# [farzaneh2021] Fig. 5: samples of two classes; where one has no right decision, the two that have most.
+ATTENTION = {"neutral": 2, "surprise": 3}
+# [wu2023] Fig. 7; of data without these classes the first two.
 DISTRIBUTION = ("fear", "disgust")
 PACES = (2, 5)
 
@@ -48,7 +49,7 @@ def drawn(entries: Sequence[Entry]) -> List[PaperFigure]:
     paced = [entry for entry in of["wu2023"] if entry.run.experiment.pacing and _is_trained(entry.run)]
     return list(filter(None, [
         _training_loss(of["liu2017"]), _attention(of["farzaneh2021"]), _accuracy_per_pace(paced, of["wu2023"]),
-        _loss_with_paces(paced, of["wu2023"]), *(drawn(paced[0]) for drawn in (_distribution, _excluded) if paced)]))
+        _loss_with_paces(paced, of["wu2023"]), *(figure(paced[0]) for figure in (_distribution, _excluded) if paced)]))
 
 
 def _is_trained(run: Run) -> bool:
@@ -80,15 +81,17 @@ def _attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
         return None
     run, split = entry.run, entry.shown_split
     note = prepare.read_note(run.info["data"])
-    right = sorted((one for one in comparison.decided(run, split) if one.right),
-                   key=lambda one: -one.probabilities[one.label])
-    chosen, names = [], []
-    for label, count in _classes(ATTENTION, note["classes"]):
-        found = [one for one in right if one.label == label][:count]
-        chosen += found
-        names += ["{} {}".format(note["classes"][label], number) for number in range(1, len(found) + 1)]
-    if not chosen:
+    right: Dict[str, List[Decision]] = {}
+    for one in sorted(comparison.decided(run, split), key=lambda one: -one.probabilities[one.predicted]):
+        if one.right:
+            right.setdefault(note["classes"][one.label], []).append(one)
+    if len(right) < 2:
         return None
+    chosen, names = [], []
+    most = sorted(right, key=lambda name: -len(right[name]))[:2]
+    for name, count in zip(ATTENTION if set(ATTENTION) <= set(right) else most, ATTENTION.values()):
+        chosen += right[name][:count]
+        names += ["{} {}".format(name, number) for number in range(1, len(right[name][:count]) + 1)]
     record_of = {row: record for record, row in enumerate(forward.read(run.info["data"], note, split).rows)}
     weights = figures_farzaneh2021.attention_weights(
         run, split, [record_of[comparison.shown(one)] for one in chosen])
@@ -97,13 +100,6 @@ def _attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
         "Of {}: the surest right decisions of two classes on the {} part, one weight for each dimension.".format(
             _named(entry), {"test": "test", "val": "validation"}[split]),
         [Picture(pictures.svg(figures_farzaneh2021.attention(weights, names)), "attention weights")])
-
-
-def _classes(wanted, names: Sequence[str]):
-    """(label, count) of the wanted classes, or of the first ones where a set has not all of them."""
-    if not all(name in names for name, _ in wanted):
-        wanted = [(name, count) for name, (_, count) in zip(names, wanted)]
-    return [(names.index(name), count) for name, count in wanted]
 
 
 def _accuracy_per_pace(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optional[PaperFigure]:
@@ -148,15 +144,16 @@ def _distribution(entry: Entry) -> Optional[PaperFigure]:
     names = prepare.read_note(run.info["data"])["classes"]
     last = figures_wu2023.paces(run)
     shown = sorted({min(pace, last) for pace in PACES if last > 1})
-    labels = [label for label, _ in _classes([(name, 0) for name in DISTRIBUTION], names)]
+    chosen = DISTRIBUTION if set(DISTRIBUTION) <= set(names) else names[:2]
     if not shown:
         return None
-    figure = figures_wu2023.distribution([figures_wu2023.features(run, pace, labels) for pace in shown],
-                                         ["pace {}".format(pace) for pace in shown], names)
+    plots = [figures_wu2023.distribution(figures_wu2023.features(run, pace, [names.index(name) for name in chosen]),
+                                         "pace {}".format(pace), names) for pace in shown]
     return PaperFigure(
         "Features of two classes at two paces ([wu2023] Fig. 7)",
         "Of {}: t-SNE of the features that are classified, of the training samples, by the weights that the pace "
-        "begins with.".format(_named(entry)), [Picture(pictures.svg(figure), "t-SNE of the features")])
+        "begins with.".format(_named(entry)), [
+            Picture(pictures.svg(figure), "t-SNE of the features") for figure in plots])
 
 
 def _excluded(entry: Entry) -> Optional[PaperFigure]:
