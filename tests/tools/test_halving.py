@@ -113,6 +113,7 @@ run.train(test_halving.quick(), sys.argv[1], sys.argv[2], None, Engine(1))
 """
 
 
+@pytest.mark.slow
 def test_killed_within_two_passes_it_ends_in_the_same_bytes(tmp_path, data, trained):
     """At the first rate, and then after a halving."""
     folder = str(tmp_path / "run")

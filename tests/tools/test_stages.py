@@ -95,17 +95,18 @@ def test_by_the_command_line(tmp_path, capfd, data, small):
 @pytest.mark.parametrize("changed, said", [
     (["--weights", __file__], "--weights and --stages: give one of them"),
     (["--data", "nowhere"], "nowhere: no prepared data here")])
-def test_wrong_command_lines_are_refused_with_a_line(tmp_path, monkeypatch, capsys, small, changed, said):
-    (tmp_path / "data").mkdir()
+def test_wrong_command_lines_are_refused_before_a_stage_is_trained(tmp_path, monkeypatch, capsys, data, small,
+                                                                   changed, said):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(COMMAND + ["--data", "data", "--stages", "data", "--out", "runs/last"] + changed) == 1
+    assert cli.main(COMMAND + ["--data", "data", "--stages", str(data), "--out", "runs/last"] + changed) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("fer: ") and said in lines[0]
     assert not os.path.exists("runs")
 
 
-def test_stages_of_an_experiment_that_has_none_are_refused_with_a_line(tmp_path, monkeypatch, capsys):
+def test_stages_of_an_experiment_that_has_none_are_refused_with_a_line(tmp_path, monkeypatch, capsys, data):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "data", "--stages", "data", "--out", "r"]) == 1
+    assert cli.main(["train", "xie2019a/fer2013-toy-softmax", "--data", str(data / "prepared"), "--stages", "data",
+                     "--out", "r"]) == 1
     assert capsys.readouterr().err == "fer: xie2019a/fer2013-toy-softmax: has no stages before it\n"
     assert os.listdir(str(tmp_path)) == []

@@ -44,12 +44,14 @@ class PaperFigure(NamedTuple):
 
 def drawn(entries: Sequence[Entry]) -> List[PaperFigure]:
     """Those for which the given runs have what they need."""
-    of = {paper: [entry for entry in entries if entry.paper == paper] for paper in (
-        "liu2017", "farzaneh2021", "wu2023")}
-    paced = [entry for entry in of["wu2023"] if entry.run.experiment.pacing and _is_trained(entry.run)]
+    liu, farzaneh, wu = ([entry for entry in entries if entry.paper == paper] for paper in (
+        "liu2017", "farzaneh2021", "wu2023"))
+    paced = [entry for entry in wu if entry.run.experiment.pacing and _is_trained(entry.run)]
+    # [wu2023] has Fig. 7 and 8 of disentangled features.
+    shown = sorted(paced, key=lambda entry: entry.run.experiment.head["subtracted"] == "none")[:1]
     return list(filter(None, [
-        _training_loss(of["liu2017"]), _attention(of["farzaneh2021"]), _accuracy_per_pace(paced, of["wu2023"]),
-        _loss_with_paces(paced, of["wu2023"]), *(figure(paced[0]) for figure in (_distribution, _excluded) if paced)]))
+        _training_loss(liu), _attention(farzaneh), _accuracy_per_pace(paced, wu), _loss_with_paces(paced, wu),
+        *map(_distribution, shown), *map(_excluded, shown)]))
 
 
 def _is_trained(run: Run) -> bool:
