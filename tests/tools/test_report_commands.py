@@ -31,11 +31,12 @@ def options(command):
 
 
 def test_a_run_s_commands(trained, data):
-    files.write_json(trained.path("metrics-val.json"), {})
+    files.write_json(trained.path("metrics-val.json"), {"total": 12})
     again = commands.again(Entry(trained, "t"))
     prepared, train, evaluate = map(options, again.commands)
-    assert cli.settings(prepared) == prepare.Settings(**prepare.read_note(data)["asked"])._replace(
-        protocol="plain", crops=None)
+    asked = prepare.read_note(data)["asked"]
+    assert cli.settings(prepared)._replace(crops="whole") == prepare.Settings(
+        *(asked[key] for key in prepare.Settings._fields))
     assert prepared.out == data
     assert (train.data, train.out, train.weights, train.seeds, train.threads, train.gpu) == (
         data, trained.folder, "MODEL.caffemodel", [], 1, None)
