@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep import files
+from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
 from tools import decisions, evaluate, features, figures, groups, report, respond_ratio, run
@@ -96,6 +97,13 @@ def test_it_is_well_formed(page):
 def test_run_without_evaluation(tmp_path, data, small):
     bare = report.page([run.train(small, data, str(tmp_path / "bare"), None, Engine(1))])
     assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare and "Fig. 10" not in bare
+
+
+def test_data_that_were_prepared_anew_are_refused(tmp_path, trained):
+    one = copied(trained, tmp_path / "run")
+    files.write_json(one.path("run.json"), dict(one.info, manifest="other"))
+    with pytest.raises(UserError, match="was prepared anew since .*/run was trained"):
+        report.page([one])
 
 
 def test_branches_are_drawn_as_their_mean():
@@ -196,7 +204,9 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
     info["experiment"]["weighting"]["kappa"] = 1e-5
     info["experiment"]["name"] = "xie2019a/fer2013-alaw"
     files.write_json(less.path("run.json"), info)
-    table = report.page([less, adapted]).split("Table VIII)")[1].split("</table>")[0]
+    shown = report.page([less, adapted])
+    assert '<td class="number">72.67 (Table VII, VIII, IX)</td>' in shown
+    table = shown.split("Table VIII)")[1].split("</table>")[0]
     assert re.findall(r'<td class="number">([\de.-]+)</td>\s*<td class="number">not evaluated</td>', table) == [
         "0.001", "1e-05"]
     assert table.count("70.35, 72.67") == 1

@@ -115,7 +115,10 @@ def test_rows_of_excluded_samples_are_those_of_paces_that_leave_some_out(paced):
 
 def test_a_run_that_is_not_finished_is_left_out(tmp_path, paced):
     files.write_json(str(tmp_path / "run.json"), dict(paced.run.info, iterations=10 ** 6))
-    assert titles([Entry(run.Run(str(tmp_path)), "t")]) == []
+    begun = run.Run(str(tmp_path))
+    assert titles([Entry(begun, "t")]) == []
+    page = report.page([begun])
+    assert page.count("not evaluated") == 2 and "<details>" not in page
 
 
 def test_attention_is_of_the_surest_right_decisions_of_two_classes(monkeypatch, entry, pairs):

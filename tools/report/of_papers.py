@@ -107,20 +107,24 @@ def _attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
 def _accuracy_per_pace(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optional[PaperFigure]:
     if not paced:
         return None
-    split = "val" if "val" in prepare.read_note(paced[0].run.info["data"])["records"] else "test"
+    split = "val" if "val" in _parts(paced[0]) else "test"
     level = {}
     for entry in entries:
         decided = [] if entry.run.experiment.pacing else comparison.decided(entry.run, split)
         if decided:
             level[_named(entry)] = sum(one.right for one in decided) / len(decided)
-    figure = figures_wu2023.accuracy_per_pace(
-        {_named(entry): figures_wu2023.accuracies(entry.run, split) for entry in paced}, level)
+    figure = figures_wu2023.accuracy_per_pace({
+        _named(entry): figures_wu2023.accuracies(entry.run, split) for entry in paced if split in _parts(entry)}, level)
     part = {"val": "validation part, since nobody should choose by the test part; the paper has it of the test part",
             "test": "test part: there is no validation part"}[split]
     return PaperFigure(
         "Accuracy after each pace ([wu2023] Fig. 5)",
         "On the {}. Without paces: those that are evaluated on it, as levels.".format(part),
         [Picture(pictures.svg(figure), "accuracy after each pace")])
+
+
+def _parts(entry: Entry) -> Dict[str, int]:
+    return prepare.read_note(entry.run.info["data"])["records"]
 
 
 def _loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optional[PaperFigure]:

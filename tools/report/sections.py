@@ -28,13 +28,13 @@ class Sample(NamedTuple):
 
 class Section(NamedTuple):
     """info, definition, solver, right, wrong: of a group's first run; split: the part that confusion, right and wrong
-    are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints, by table;
+    are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints;
     again: how to run it again."""
 
     entry: Entry
     info: Dict
     metrics: Dict[str, Optional[Dict]]
-    published: Dict[str, List[str]]
+    published: List[str]
     split: Optional[str]
     confusion: Optional[str]
     weights: List[str]
@@ -75,6 +75,9 @@ def weights(entry: Entry) -> List[str]:
 
 
 def _text(path: str) -> str:
+    """Empty where training has not come so far."""
+    if not os.path.exists(path):
+        return ""
     with open(path, encoding="utf-8") as stream:
         return stream.read()
 

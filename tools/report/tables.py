@@ -25,15 +25,15 @@ class Members(NamedTuple):
     rows: Dict[str, List[Optional[Dict]]]
 
 
-def published(entry: Entry) -> Dict[str, List[str]]:
-    """Table -> what the paper prints there for the experiment's test part, in %."""
+def published(entry: Entry) -> List[str]:
+    """What the paper prints of the experiment's test part, in %, and in which tables."""
     name = entry.run.info["experiment"]["name"]
-    found: Dict[str, List[str]] = {}
+    tables: Dict[str, List[str]] = {}
     for figure in printed_figures.read(entry.paper):
-        if (figure.experiment, figure.split) == (name, "test") and figure.value not in found.setdefault(
-                figure.table, []):
-            found[figure.table].append(figure.value)
-    return {table: values for table, values in found.items() if values}
+        if (figure.experiment, figure.split) == (name, "test") and figure.table not in tables.setdefault(
+                figure.value, []):
+            tables[figure.value].append(figure.table)
+    return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
 
 
 def kappas(entries: Sequence[Entry]) -> List[Kappa]:
