@@ -104,13 +104,17 @@ def summary(out: str, note: Dict) -> str:
     return "\n".join(lines)
 
 
-def read_note(folder: str) -> Dict:
-    """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
-    path = os.path.join(folder, NOTE)
-    if not os.path.exists(path):
+def require_prepared(folder: str) -> None:
+    """Raises UserError where a folder holds no prepared data."""
+    if not os.path.exists(os.path.join(folder, NOTE)):
         raise UserError("{}: no prepared data here; `./fer prepare DATASET SOURCE --out {}` makes it".format(
             folder, folder))
-    note = files.read_json(path)
+
+
+def read_note(folder: str) -> Dict:
+    """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
+    require_prepared(folder)
+    note = files.read_json(os.path.join(folder, NOTE))
     if note["folds"]:
         raise UserError("{}: holds several folds; give one of them: {}".format(
             folder, ", ".join(os.path.join(folder, name) for name in note["folds"])))

@@ -4,7 +4,7 @@ from caffe import layers as L
 
 from prototxt.backbones import BACKBONES, HE
 from prototxt.experiment import Experiment
-from prototxt.parts import Data, NetParameter, augmented_data, merge, python_layer, validation_data
+from prototxt.parts import Data, NetParameter, augmented_data, merge, python_layer, validation_net
 
 
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
@@ -53,31 +53,39 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
     train.softmax_loss = L.SoftmaxWithLoss(train.fc, train.label)
     if "sparse_center" in experiment.losses:
         _center_loss(train, experiment, data)
-    val = caffe.NetSpec()
-    if "val" in data.counts:
-        validation_data(val, data, backbone.transform)
-        _body(val, experiment, data)
-        val.softmax_loss = L.SoftmaxWithLoss(val.fc, val.label)
-        val.accuracy = L.Accuracy(val.fc, val.label)
-    return merge(experiment.name, train.to_proto(), val.to_proto())
+    val = validation_net(data, backbone.transform, lambda net: _body(net, experiment, data))
+    return merge(experiment.name, train.to_proto(), val)
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
     """The net that predicts: `data` in, `prob` out."""
-    net = caffe.NetSpec()
-    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    net = _image(data)
     _body(net, experiment, data)
     net.prob = L.Softmax(net.fc)
     return _named(net, experiment)
 
 
+def learned(experiment: Experiment, data: Data) -> NetParameter:
+    """With the attention network, where there is one; the centers are state of a run."""
+    net = _image(data)
+    _body(net, experiment, data)
+    if experiment.head["attention"] == "network":
+        _attention(net, BACKBONES[experiment.net].width)
+    return _named(net, experiment)
+
+
 def attention(experiment: Experiment, data: Data) -> NetParameter:
     """The net that tells a trained model's attention weights (Fig. 5): `data` in, `attention` out."""
-    net = caffe.NetSpec()
-    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    net = _image(data)
     BACKBONES[experiment.net].build(net)
     _attention(net, BACKBONES[experiment.net].width)
     return _named(net, experiment)
+
+
+def _image(data: Data) -> caffe.NetSpec:
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    return net
 
 
 def _named(net: caffe.NetSpec, experiment: Experiment) -> NetParameter:

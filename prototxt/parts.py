@@ -1,6 +1,6 @@
 """What the nets of all papers have in common: their data, our layers in them, and one text for both phases."""
 import json
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
 import caffe
 import numpy as np
@@ -92,6 +92,18 @@ def _records(name: str, data: Data, content: str, transform: Transform, ntop: in
     return python_layer(name, "lmdb_data", "LmdbDataLayer", ntop=ntop, stateful=True,
                         images=data.lmdb("val", content), batch_size=test_batch(data.counts["val"]),
                         mean=list(transform.mean) if others else mean, scale=transform.scale)
+
+
+def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSpec], None], references: bool = False
+                   ) -> NetParameter:
+    """The net that the solver tests on the validation part; empty where there is none. body: from `data` to `fc`."""
+    net = caffe.NetSpec()
+    if "val" in data.counts:
+        validation_data(net, data, transform, references)
+        body(net)
+        net.softmax_loss = L.SoftmaxWithLoss(net.fc, net.label)
+        net.accuracy = L.Accuracy(net.fc, net.label)
+    return net.to_proto()
 
 
 def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:

@@ -5,7 +5,7 @@ from caffe import params as P
 
 from prototxt.backbones import BACKBONES, HE
 from prototxt.experiment import Experiment
-from prototxt.parts import Data, NetParameter, augmented_data, merge, validation_data
+from prototxt.parts import Data, NetParameter, augmented_data, merge, validation_net
 
 # Of the layers of the backbone that extracts neutral information from the target itself.
 NEUTRAL = "_neutral"
@@ -53,13 +53,8 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
                    deviation=experiment.head["noise"])
     _body(train, experiment, data)
     train.softmax_loss = L.SoftmaxWithLoss(train.fc, train.label)
-    val = caffe.NetSpec()
-    if "val" in data.counts:
-        validation_data(val, data, transform, paired)
-        _body(val, experiment, data)
-        val.softmax_loss = L.SoftmaxWithLoss(val.fc, val.label)
-        val.accuracy = L.Accuracy(val.fc, val.label)
-    return merge(experiment.name, train.to_proto(), val.to_proto())
+    val = validation_net(data, transform, lambda net: _body(net, experiment, data), paired)
+    return merge(experiment.name, train.to_proto(), val)
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:

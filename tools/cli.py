@@ -192,13 +192,17 @@ def _prepare(options) -> int:
     began = time.time()
     out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
         filter(None, [options.dataset, options.protocol])))
-    settings = prepare.Settings(
+    print(prepare.summary(out, prepare.prepare(settings(options), out, options.processes)))
+    print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
+    return 0
+
+
+def settings(options) -> prepare.Settings:
+    """What `prepare` is asked for."""
+    return prepare.Settings(
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
         sorted(set(options.features)), options.geometry, options.features_of, options.encoding, options.fold,
         options.hold_out, options.seed, options.subjects and os.path.abspath(options.subjects))
-    print(prepare.summary(out, prepare.prepare(settings, out, options.processes)))
-    print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
-    return 0
 
 
 def _features(options) -> int:
@@ -230,6 +234,7 @@ def _train(options) -> int:
     if weights and os.path.isdir(weights):
         weights = stages.handed_on(Run(os.path.abspath(weights)))
     elif options.stages:
+        prepare.require_prepared(options.data)
         weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),
                                segments.Engine(options.threads or _cores(), options.gpu))
     elif chosen.begins_with and not weights:

@@ -1,4 +1,6 @@
 """Figures of [wu2023]: accuracy and loss over the paces, the features at two paces, and the samples left out."""
+import itertools
+import os
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -6,13 +8,16 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from data_prep import lmdb_io, prepare
+from data_prep import files, lmdb_io
 from prototxt import wu2023
-from tools import caffe_log, decisions, figures_farzaneh2021, forward, segments, self_paced
-from tools.run import Run
+from tools import caffe_log, decisions, forward, segments, self_paced
+from tools.run import Run, require_same_data
 
 SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
          "contempt": "Co"}
+# What is kept in a run's folder.
+ACCURACIES = "accuracy-per-pace-{}.json"
+PLACES = "t-sne-pace{:02d}.npz"
 
 
 def paces(run: Run) -> int:
@@ -20,14 +25,21 @@ def paces(run: Run) -> int:
 
 
 def accuracies(run: Run, split: str) -> List[float]:
-    """Of a self-paced run after each pace."""
-    part = forward.read(run.info["data"], prepare.read_note(run.info["data"]), split)
-    found = []
-    for end in run.snapshots():
-        prob = forward.of_part(run.experiment, part, run.path("deploy.prototxt"), run.caffemodel(end), ["prob"])["prob"]
-        decided = decisions.vote(part.units, part.labels, part.rows, prob)
-        found.append(sum(one.right for one in decided) / len(decided))
-    return found
+    """Of a self-paced run after each pace; kept in its folder, since each is a pass over the part."""
+    path = run.path(ACCURACIES.format(split))
+    ends = run.snapshots()
+    kept = files.read_json(path) if os.path.exists(path) else {}
+    if kept.get("iterations") != ends:
+        part = forward.read(run.info["data"], require_same_data(run), split)
+        found = []
+        for end in ends:
+            prob = forward.of_part(run.experiment, part, run.path("deploy.prototxt"), run.caffemodel(end),
+                                   ["prob"])["prob"]
+            decided = decisions.vote(part.units, part.labels, part.rows, prob)
+            found.append(sum(one.right for one in decided) / len(decided))
+        kept = {"iterations": ends, "accuracies": found}
+        files.write_json(path, kept)
+    return kept["accuracies"]
 
 
 def accuracy_per_pace(paced: Dict[str, Sequence[float]], level: Dict[str, float]) -> Figure:
@@ -36,7 +48,7 @@ def accuracy_per_pace(paced: Dict[str, Sequence[float]], level: Dict[str, float]
     axes = figure.subplots()
     for name, values in paced.items():
         axes.plot(range(1, len(values) + 1), 100 * np.array(values), marker="o", label=name)
-    for (name, value), style in zip(level.items(), ("--", ":", "-.")):
+    for (name, value), style in zip(level.items(), itertools.cycle(("--", ":", "-."))):
         axes.axhline(100 * value, linestyle=style, color="grey", label=name)
     axes.set(xlabel="pace", ylabel="accuracy, %")
     axes.legend(fontsize=8, frameon=False)
@@ -50,11 +62,11 @@ def losses(run: Run) -> List[Tuple[float, float]]:
 
 
 def loss_curves(with_paces: Sequence[Tuple[float, float]], without: Sequence[Tuple[float, float]],
-                ends: Sequence[int]) -> Figure:
+                ends: Sequence[int], labels: Sequence[str]) -> Figure:
     """Fig. 6: training loss with and without self-paced learning. ends: iterations at which the paces end."""
     figure = Figure(figsize=(5.4, 3.6))
     axes = figure.subplots()
-    for points, label in ((with_paces, "with SPL"), (without, "without SPL")):
+    for points, label in zip((with_paces, without), labels):
         axes.plot(*zip(*points), linewidth=0.8, label=label)
     for end in ends[:-1]:
         axes.axvline(end, linewidth=0.5, color="grey")
@@ -73,8 +85,21 @@ class Features(NamedTuple):
 
 def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Features:
     """t-SNE of the features that are classified, of some classes' training samples, under the weights with which a
-    pace (from 2) begins and chooses."""
-    part = forward.read(run.info["data"], prepare.read_note(run.info["data"]), "train")
+    pace (from 2) begins and chooses; kept in the run's folder, since it takes seconds."""
+    path = run.path(PLACES.format(pace))
+    key = np.array([seed, *classes])
+    if os.path.exists(path):
+        with np.load(path, allow_pickle=False) as kept:
+            if np.array_equal(kept["key"], key):
+                return Features(*(kept[name] for name in Features._fields))
+    found = _features(run, pace, classes, seed)
+    with files.replacing(path) as partial, open(partial, "wb") as stream:
+        np.savez(stream, key=key, **found._asdict())
+    return found
+
+
+def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
+    part = forward.read(run.info["data"], require_same_data(run), "train")
     blob = wu2023.features(run.experiment)
     values = forward.of_part(run.experiment, part, run.path("deploy.prototxt"),
                              run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
@@ -87,34 +112,27 @@ def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Feat
     return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
 
 
-def distribution(shown: Sequence[Features], titles: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Fig. 7: the features at some paces; a circle is around what the pace leaves out. classes: all names."""
-    figure = Figure(figsize=(4.6 * len(shown), 4.2))
-    for axes, one, title in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, titles):
-        for label in np.unique(one.labels):
-            axes.scatter(*one.places[one.labels == label].T, s=9, label=classes[label])
-        axes.scatter(*one.places[~one.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
-                     label="left out")
-        axes.set(title=title, xticks=[], yticks=[])
-        axes.legend(fontsize=8, frameon=False)
+def distribution(shown: Features, title: str, classes: Sequence[str]) -> Figure:
+    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names."""
+    figure = Figure(figsize=(4.6, 4.2))
+    axes = figure.subplots()
+    for label in np.unique(shown.labels):
+        axes.scatter(*shown.places[shown.labels == label].T, s=9, label=classes[label])
+    axes.scatter(*shown.places[~shown.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
+                 label="left out")
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def excluded(run: Run, pace: int, count: int, seed: int = 0) -> List[figures_farzaneh2021.Face]:
-    """Fig. 8: training images that a pace leaves out, drawn at random, with their labels and losses."""
-    note = prepare.read_note(run.info["data"])
+def excluded(run: Run, pace: int, count: int, seed: int = 0) -> List[Tuple[np.ndarray, str]]:
+    """Fig. 8: training images, uint8 (channels, height, width), that a pace leaves out, drawn at random, with their
+    labels and losses."""
+    note = require_same_data(run)
     images = forward.read(run.info["data"], note, "train").images
     selection = self_paced.selection(run, pace)
     left_out = np.flatnonzero(~selection["selected"])
     drawn = np.random.RandomState((seed, pace)).permutation(left_out)[:count]
     names = [SHORT.get(name, name) for name in note["classes"]]
-    return [figures_farzaneh2021.Face(
-        figures_farzaneh2021.rgb(lmdb_io.decode(images[record])[0]),
-        "{} {:.3f}".format(names[selection["labels"][record]], selection["losses"][record])) for record in drawn]
-
-
-def excluded_samples(run: Run, count: int = 8) -> Figure:
-    """Fig. 8: a row for each pace but the last, which leaves out nothing."""
-    numbers = [pace for pace in range(1, paces(run) + 1) if not self_paced.selection(run, pace)["selected"].all()]
-    return figures_farzaneh2021.faces([excluded(run, pace, count) for pace in numbers],
-                                      ["pace {}".format(pace) for pace in numbers])
+    return [(lmdb_io.decode(images[record])[0],
+             "{} {:.3f}".format(names[selection["labels"][record]], selection["losses"][record])) for record in drawn]

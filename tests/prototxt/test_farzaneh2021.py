@@ -93,6 +93,18 @@ def test_deploy_has_neither_attention_nor_centers(tmp_path):
     assert "bn5b_branch2b" in net.params
 
 
+def test_given_weights_may_fill_the_attention_network_and_never_the_centers(tmp_path):
+    def layers(name):
+        chosen = load(name)
+        return set(net_of(tmp_path, nets.learned(chosen, build.expected(chosen))).params)
+    attention = {"attention_heads"} | {"attention_{}{}".format(number, part) for number in (1, 2, 3)
+                                       for part in ("", "_bn", "_scale")}
+    assert layers("synthetic-dacl") - layers("synthetic-softmax") == attention
+    assert layers("synthetic-center") == layers("synthetic-softmax")
+    learning = set(training_net(tmp_path, "synthetic-dacl").params)
+    assert learning - layers("synthetic-dacl") == {"sparse_center_loss"}
+
+
 def test_a_trained_models_attention_can_be_asked(tmp_path):
     trained = training_net(tmp_path, "synthetic-dacl")
     trained.forward()

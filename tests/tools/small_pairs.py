@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 
-from data_prep import files, lmdb_io, manifest
+from data_prep import files, lmdb_io, manifest, prepare
 from data_prep.manifest import Face
 
 COUNTS = {"train": 17, "val": 16, "test": 12}
@@ -39,7 +39,7 @@ def prepared(folder, seed=0):
     counts = {split: [sum(face.split == split and face.label == label for face in faces) for label in range(CLASSES)]
               for split in COUNTS}
     files.write_json(os.path.join(out, "prepare.json"), {
-        "asked": {"dataset": "synthetic", "protocol": "wu2023", "crops": "wu2023-small"},
+        "asked": prepare.Settings("synthetic", None, "wu2023", "wu2023-small", [])._asdict(),
         "manifest": "m", "classes": ["class{}".format(label) for label in range(CLASSES)], "shape": [3, SIDE, SIDE],
         "features": [], "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})
     return out

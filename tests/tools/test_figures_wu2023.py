@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from data_prep import lmdb_io, prepare
+from data_prep import files, lmdb_io, prepare
 from prototxt import experiment
 from tests.tools import small_pairs
 from tools import decisions, evaluate, figures_farzaneh2021, figures_wu2023, forward, run, self_paced
@@ -33,6 +33,12 @@ def dacl(tmp_path_factory, data):
 def test_accuracy_per_pace_ends_with_the_runs_own(paced):
     found = figures_wu2023.accuracies(paced, "test")
     assert len(found) == 3 and found[-1] == evaluate.evaluate(paced, "test")["accuracy"]
+    kept = files.read_json(paced.path("accuracy-per-pace-test.json"))
+    assert kept == {"iterations": paced.snapshots(), "accuracies": found}
+    files.write_json(paced.path("accuracy-per-pace-test.json"), dict(kept, accuracies=[0.1] * 3))
+    assert figures_wu2023.accuracies(paced, "test") == [0.1] * 3
+    files.write_json(paced.path("accuracy-per-pace-test.json"), dict(kept, iterations=kept["iterations"][:2]))
+    assert figures_wu2023.accuracies(paced, "test") == found
     axes = figures_wu2023.accuracy_per_pace({"NDF + SPL": found}, {"baseline": 0.5}).axes[0]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 * np.array(found))
 
@@ -41,7 +47,7 @@ def test_losses_run_over_all_paces(paced):
     points = figures_wu2023.losses(paced)
     ends = paced.snapshots()
     assert [iteration for iteration, _ in points] == list(range(ends[-1]))
-    figure = figures_wu2023.loss_curves(points, points, ends)
+    figure = figures_wu2023.loss_curves(points, points, ends, ("with", "without"))
     assert len(figure.axes[0].lines) == 2 + len(ends) - 1
 
 
@@ -51,22 +57,25 @@ def test_features_mark_what_the_pace_leaves_out(paced):
     members = np.isin(selection["labels"], [0, 2])
     np.testing.assert_array_equal(shown.selected, selection["selected"][members])
     assert shown.places.shape == (members.sum(), 2) and set(shown.labels) == {0, 2}
-    figure = figures_wu2023.distribution([shown], ["pace 2"], ["a", "b", "c"])
+    with np.load(paced.path("t-sne-pace02.npz"), allow_pickle=False) as kept:
+        np.testing.assert_array_equal(kept["places"], shown.places)
+    again = figures_wu2023.features(paced, 2, [0, 2])
+    assert all(np.array_equal(one, other) for one, other in zip(again, shown))
+    assert set(figures_wu2023.features(paced, 2, [0, 1]).labels) == {0, 1}
+    figure = figures_wu2023.distribution(shown, "pace 2", ["a", "b", "c"])
     assert len(figure.axes[0].collections[-1].get_offsets()) == (~shown.selected).sum()
 
 
 def test_excluded_samples_are_pictures_with_their_losses(paced, data):
-    faces = figures_wu2023.excluded(paced, 1, 4)
+    found = figures_wu2023.excluded(paced, 1, 4)
     selection = self_paced.selection(paced, 1)
     images = lmdb_io.Reader(data + "/train/images")
     texts = {"class{} {:.3f}".format(selection["labels"][record], selection["losses"][record]): record
              for record in np.flatnonzero(~selection["selected"])}
-    assert len(faces) == 4 and all(face.text in texts for face in faces)
-    for face in faces:
-        np.testing.assert_array_equal(face.image[:, :, ::-1].transpose(2, 0, 1),
-                                      lmdb_io.decode(images[texts[face.text]])[0])
-    labels = [axes.get_ylabel() for axes in figures_wu2023.excluded_samples(paced).axes if axes.get_ylabel()]
-    assert labels == ["pace 1", "pace 2"]
+    assert len(found) == 4 and all(text in texts for _, text in found)
+    for image, text in found:
+        np.testing.assert_array_equal(image, lmdb_io.decode(images[texts[text]])[0])
+    assert figures_wu2023.excluded(paced, 3, 4) == []
 
 
 def test_attention_weights_are_drawn_per_sample(dacl):
@@ -78,21 +87,9 @@ def test_attention_weights_are_drawn_per_sample(dacl):
     np.testing.assert_allclose(heights, weights[1])
 
 
-def test_right_and_wrong_faces(dacl, data):
-    right, wrong = figures_farzaneh2021.right_and_wrong(dacl, "test", 100)
-    metrics = evaluate.evaluate(dacl, "test")
-    assert (len(right), len(right) + len(wrong)) == (metrics["correct"], 12)
-    assert all(face.text.split("\n")[0][3:] != face.text.split("\n")[1][3:] for face in wrong)
-    figure = figures_farzaneh2021.faces([right, wrong], ["right", "wrong"])
-    assert sum(bool(axes.images) for axes in figure.axes) == 12
-
-
 def test_average_accuracy_is_the_mean_of_the_diagonal():
     confusion = np.array([[8, 2, 0], [0, 1, 1], [0, 0, 0]])
     np.testing.assert_allclose(decisions.recalls(confusion), [0.8, 0.5])
-    metrics = dict(confusion=confusion.tolist(), classes=["a", "b", "c"], accuracy=0.75)
-    title = figures_farzaneh2021.confusion_matrices([metrics], ["DACL"]).axes[0].get_title()
-    assert title == "DACL\naccuracy 75.00%, average 65.00%"
 
 
 def test_records_are_found_by_their_numbers(dacl, data):

@@ -1,5 +1,9 @@
 """When the learning rate is halved, by hand; and trainings in which it is, killed too."""
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -37,11 +41,15 @@ def data(tmp_path_factory):
     return small_data.with_subjects(tmp_path_factory.mktemp("data"), (24, 14, 14))
 
 
-@pytest.fixture(scope="module")
-def one():
+def quick():
     # The net of the drawn faces is quicker.
     return experiment.load("liu2017/fer2013-softmax", CHANGES)._replace(
         net="inception_narrow", head={"branches": 2, "fc1": 64, "fc2": 32, "fc4": 32})
+
+
+@pytest.fixture(scope="module")
+def one():
+    return quick()
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +107,41 @@ def test_stopped_after_each_pass_it_ends_in_the_same_bytes(tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             run.train(one, data, folder, None, Engine(1))
     again = run.train(one, data, folder, None, Engine(1))
-    with open(again.caffemodel(), "rb") as got, open(trained.caffemodel(), "rb") as expected:
-        assert got.read() == expected.read()
+    assert read(again.caffemodel()) == read(trained.caffemodel())
     assert halving.history(again) == halving.history(trained)
+
+
+KILLED = """
+import sys
+from tests.tools import test_halving
+from tools import run
+from tools.segments import Engine
+run.train(test_halving.quick(), sys.argv[1], sys.argv[2], None, Engine(1))
+"""
+
+
+@pytest.mark.slow
+def test_killed_within_two_passes_it_ends_in_the_same_bytes(tmp_path, data, trained):
+    """At the first rate, and then after a halving."""
+    folder = str(tmp_path / "run")
+    command = [sys.executable, "-c", KILLED, data, folder]
+    for rate, reached in (("01", "Iteration 2 ("), ("02", "Iteration 1 (")):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=experiment.ROOT)
+        log = os.path.join(folder, "rates", rate, "caffe.log")
+        while not (os.path.exists(log) and reached in read(log).decode()):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not run.Run(folder).snapshots() == trained.snapshots()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, cwd=experiment.ROOT).returncode == 0
+    assert read(run.Run(folder).caffemodel()) == read(trained.caffemodel())
+    assert halving.history(run.Run(folder)) == halving.history(trained)
+
+
+def read(path):
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 def test_given_weights_are_what_it_begins_with(tmp_path, data, one, trained):

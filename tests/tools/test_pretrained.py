@@ -5,7 +5,9 @@ import pytest
 
 from data_prep.errors import UserError
 from prototxt import backbones, build, experiment, nets
-from tools import pretrained
+from tests.tools import small_pairs
+from tools import pretrained, run
+from tools.segments import Engine
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,26 @@ def test_format_of_before_2015_is_named(tmp_path):
     (tmp_path / "old.caffemodel").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="upgrade_net_proto_binary .*old.caffemodel NEW"):
         pretrained.read(str(tmp_path / "old.caffemodel"))
+
+
+def test_a_run_that_begins_with_another_dacl_run_takes_its_attention_and_not_its_centers(tmp_path, capsys):
+    data = small_pairs.prepared(tmp_path)
+
+    def trained(name, weights=None, *changes):
+        chosen = experiment.load("farzaneh2021/synthetic-dacl", ["solver.batch_size=6", "solver.max_iter=1", *changes])
+        return run.train(chosen, data, str(tmp_path / name), weights, Engine(1))
+    first = trained("first")
+    # With a rate of 0 the weights that it begins with are those that it ends with.
+    second = trained("second", first.caffemodel(), "solver.base_lr=0", "solver.random_seed=2")
+    assert "start fresh 0: none" in capsys.readouterr().out
+
+    def blobs(path):
+        return {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in pretrained.read(path).layer}
+    given, taken, after = blobs(first.caffemodel()), blobs(second.path("initial.caffemodel")), blobs(
+        second.caffemodel())
+    assert set(given) - set(taken) == {layer.name for layer in pretrained.read(first.caffemodel()).layer
+                                       if layer.name in ("train_data", "sparse_center_loss")} | {
+        name for name, values in given.items() if not values}
+    for name in ("conv1", "attention_1", "attention_heads", "fc"):
+        np.testing.assert_array_equal(after[name][0], given[name][0])
+    assert np.abs(after["sparse_center_loss"][0] - given["sparse_center_loss"][0]).max() > 0.1

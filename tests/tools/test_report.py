@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from data_prep import files
+from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
 from tools import decisions, evaluate, features, figures, groups, report, respond_ratio, run
+from tools.report import compared, entries, pictures, sections, training
+from tools.report.entries import Entry
 from tools.run import Run
 from tools.segments import Engine
 
@@ -96,12 +99,19 @@ def test_run_without_evaluation(tmp_path, data, small):
     assert bare.count("not evaluated") == 2 and "confusion matrix" not in bare and "Fig. 10" not in bare
 
 
+def test_data_that_were_prepared_anew_are_refused(tmp_path, trained):
+    one = copied(trained, tmp_path / "run")
+    files.write_json(one.path("run.json"), dict(one.info, manifest="other"))
+    with pytest.raises(UserError, match="was prepared anew since .*/run was trained"):
+        report.page([one])
+
+
 def test_branches_are_drawn_as_their_mean():
     found = {"train softmax_loss_gsf": [(0, 2.0), (20, 1.0)], "train softmax_loss_sift": [(0, 4.0), (20, 2.0)],
              "val accuracy": [(20, 0.5)], "val accuracy_gsf": [(20, 0.1)]}
-    assert report._over_branches(found, "train softmax_loss") == [(0, 3.0), (20, 1.5)]
-    assert report._over_branches(found, "val accuracy") == [(20, 0.5)]
-    assert report._over_branches(found, "val softmax_loss") == []
+    assert training.over_branches(found, "train softmax_loss") == [(0, 3.0), (20, 1.5)]
+    assert training.over_branches(found, "val accuracy") == [(20, 0.5)]
+    assert training.over_branches(found, "val softmax_loss") == []
 
 
 def test_same_runs_give_the_same_page(page, trained):
@@ -122,10 +132,10 @@ def test_faces_are_those_that_the_feature_loss_alone_gets_right(tmp_path, traine
         decided = [decisions.Decision(str(row), label, (label + (row in wrong)) % 7, (1 / 7,) * 7, (row,))
                    for row, label in zip(range(36, 48), labels)]
         decisions.write(one.path("decisions-test.csv"), decided)
-    titles = dict(zip((baseline, ours), report._titles([baseline, ours])))
+    titles = {entry.run: entry.title for entry in entries.entries([baseline, ours])}
     write(baseline, {38, 39, 40})
     write(ours, {36, 37, 39})
-    found = report._compared(titles)
+    found = compared.compared(titles)
     assert [face.label for face in found.faces] == ["fear", "sad"]
     assert [face.others for face in found.faces] == [["softmax: happy"], ["softmax: surprise"]]
     assert (len(found.pair.gained), found.pair.lost) == (2, 2)
@@ -137,7 +147,7 @@ def test_faces_are_those_that_the_feature_loss_alone_gets_right(tmp_path, traine
     try:
         features._save(features.data_prefix(data, "gabor"), data, [features.Result(
             "gabor", "published", "linear", (1, 12), (1, 12), (1, 12), predicted)], part, None)
-        found = report._compared(titles)
+        found = compared.compared(titles)
         page = report.page([baseline, ours])
     finally:
         files.remove(features.data_prefix(data, ""))
@@ -152,8 +162,8 @@ def picture(uri):
 
 
 def test_a_fifth_of_each_heat_map_is_in_colour(trained, page):
-    found = report._compared({trained: "t"})
-    assert found.pair is None and len(found.faces) == len(found.heat[0].pictures) <= report.COMPARED_FACES
+    found = compared.compared({trained: "t"})
+    assert found.pair is None and len(found.faces) == len(found.heat[0].pictures) <= compared.COMPARED_FACES
     for uri in found.heat[0].pictures:
         colored = np.ptp(picture(uri).astype(int), axis=2) > 40
         assert colored.mean() == pytest.approx(0.2, abs=0.05)
@@ -165,7 +175,7 @@ def test_group_of_seeds(softmax, page, trained):
     found = report.page([softmax, trained])
     assert "mean of 2 seeds<br>deviation {:.2f}%".format(100 * np.std(accuracies, ddof=1)) in found
     assert 'alt="test accuracy of repeated runs"' in found and 'alt="test accuracy of repeated runs"' not in page
-    assert "softmax, all seeds" in found and found.count("Surest right decisions") == 1
+    assert "softmax, all seeds" in found and found.count("Surest right decisions") == 2
 
 
 def test_group_of_folds(tmp_path, adapted):
@@ -176,12 +186,15 @@ def test_group_of_folds(tmp_path, adapted):
     group = groups.open_(str(tmp_path / "all"))
     groups.evaluate_all(group, "test")
     single = files.read_json(adapted.path("metrics.json"))
-    section = report._section(group, "t")
+    section = sections.section(Entry(group, "t"))
     twice = dict(single, confusion=(2 * np.array(single["confusion"])).tolist())
-    assert section.confusion == report._svg(figures.confusion_matrix(twice))
+    assert section.confusion == pictures.svg(figures.confusion_matrix(twice))
     assert len(section.weights) == 2
     page = report.page([group])
-    assert "fold01 {0}/12, fold02 {0}/12".format(single["correct"]) in page and "Fig. 12" in page
+    table = page.split("Folds, test part")[1].split("</table>")[0]
+    for name in ("fold01", "fold02"):
+        assert re.search(r"<td>{}</td>.*\({}/12\)</td></tr>".format(name, single["correct"]), table)
+    assert "Fig. 12" in page and "Surest right decisions of fold01" in page
     assert "({}/24)".format(2 * single["correct"]) in page
 
 
@@ -191,7 +204,9 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
     info["experiment"]["weighting"]["kappa"] = 1e-5
     info["experiment"]["name"] = "xie2019a/fer2013-alaw"
     files.write_json(less.path("run.json"), info)
-    table = report.page([less, adapted]).split("Table VIII")[1].split("</table>")[0]
+    shown = report.page([less, adapted])
+    assert '<td class="number">72.67 (Table VII, VIII, IX)</td>' in shown
+    table = shown.split("Table VIII)")[1].split("</table>")[0]
     assert re.findall(r'<td class="number">([\de.-]+)</td>\s*<td class="number">not evaluated</td>', table) == [
         "0.001", "1e-05"]
     assert table.count("70.35, 72.67") == 1
@@ -199,13 +214,13 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
 
 
 def test_single_adaptive_run_shows_its_objectives(adapted):
-    assert len(report._section(adapted, "t").weights) == 2
-    assert report._weights(adapted)[0] == report._svg(figures.loss_weights(
+    assert len(sections.section(Entry(adapted, "t")).weights) == 2
+    assert sections.weights(Entry(adapted, "t"))[0] == pictures.svg(figures.loss_weights(
         files.read_json(adapted.path("weighting.json"))["rounds"], "loss weights",
         files.read_json(adapted.path("metrics.json"))["alone"]))
 
 
 def test_runs_of_the_same_title_carry_their_folders_names(trained, softmax):
     first, second = groups.runs(softmax)
-    assert report._titles([first, trained, second]) == [
+    assert [entry.title for entry in entries.entries([first, trained, second])] == [
         "softmax (seed01)", "softmax + center + GABOR", "softmax (seed02)"]

@@ -3,10 +3,11 @@ import os
 
 import pytest
 
+from data_prep import files
 from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
-from tools import caffe_log, run, stages
+from tools import caffe_log, cli, run, stages
 from tools.segments import Engine
 
 SMALL = ["solver.batch_size=3", "solver.max_iter=4", "solver.test_interval=2", "solver.snapshot=2", "solver.display=1"]
@@ -74,3 +75,38 @@ def test_the_best_is_the_first_snapshot_of_the_highest_accuracy(tmp_path, monkey
 def test_an_experiment_without_stages_is_refused(tmp_path):
     with pytest.raises(UserError, match="liu2017/fer2013-softmax: has no stages before it"):
         stages.train(experiment.load("liu2017/fer2013-softmax"), str(tmp_path), str(tmp_path), Engine(1))
+
+
+COMMAND = ["train", "liu2017/sfew-2b-nm", "--threads", "1", "--processes", "1"]
+
+
+def test_by_the_command_line(tmp_path, capfd, data, small):
+    """The stages lie beside RUN, and RUN begins with the last one's weights."""
+    out = str(tmp_path / "runs" / "last")
+    assert cli.main(COMMAND + ["--data", str(data / "sfew-liu2017"), "--stages", str(data), "--out", out]) == 0
+    said = capfd.readouterr().out
+    assert sorted(os.listdir(str(tmp_path / "runs"))) == [
+        "last", "liu2017-fer2013-softmax", "liu2017-multi_pie-2b-nm"]
+    assert said.endswith("trained: {}/snapshots/iter_4.caffemodel\n".format(out))
+    second = run.Run(str(tmp_path / "runs" / "liu2017-multi_pie-2b-nm"))
+    assert run.Run(out).info["weights"] == files.digest(stages.best(second))
+
+
+@pytest.mark.parametrize("changed, said", [
+    (["--weights", __file__], "--weights and --stages: give one of them"),
+    (["--data", "nowhere"], "nowhere: no prepared data here")])
+def test_wrong_command_lines_are_refused_before_a_stage_is_trained(tmp_path, monkeypatch, capsys, data, small,
+                                                                   changed, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(COMMAND + ["--data", "data", "--stages", str(data), "--out", "runs/last"] + changed) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fer: ") and said in lines[0]
+    assert not os.path.exists("runs")
+
+
+def test_stages_of_an_experiment_that_has_none_are_refused_with_a_line(tmp_path, monkeypatch, capsys, data):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "xie2019a/fer2013-toy-softmax", "--data", str(data / "prepared"), "--stages", "data",
+                     "--out", "r"]) == 1
+    assert capsys.readouterr().err == "fer: xie2019a/fer2013-toy-softmax: has no stages before it\n"
+    assert os.listdir(str(tmp_path)) == []

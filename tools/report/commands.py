@@ -1,0 +1,105 @@
+"""How to run it again: the commands that make the data and a run, read from prepare.json and run.json."""
+import os
+import shlex
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from data_prep import datasets, features, files
+from data_prep.errors import UserError
+from data_prep.prepare import NOTE, Settings
+from prototxt import experiment
+from prototxt.experiment import Experiment
+from tools import groups
+from tools.report.entries import Entry
+from tools.run import Run
+
+# Of an experiment, but no setting of it.
+NAMES = ("name", "title", "source")
+MODEL = "MODEL.caffemodel"
+
+
+class Again(NamedTuple):
+    """commands: in their order; notes: what they do not say, or cannot."""
+
+    commands: List[str]
+    notes: List[str]
+
+
+def again(entry: Entry) -> Again:
+    run = entry.run
+    changes, unlike = changed(run)
+    words = ["train", run.info["experiment"]["name"], "--data", _data(entry), "--out", entry.one.folder]
+    notes = []
+    if run.info["weights"]:
+        words += ["--weights", MODEL]
+        notes.append("{} is the caffemodel whose SHA-256 is {}.".format(MODEL, run.info["weights"]))
+    if entry.kind == "seeds":
+        changes = [change for change in changes if not change.startswith("solver.random_seed=")]
+        words += ["--seeds"] + [str(groups.runs(member)[0].experiment.solver["random_seed"])
+                                for member in groups.members(entry.one)]
+    words += ["--threads", str(run.info["threads"])]
+    if run.info["gpu"] is not None:
+        words += ["--gpu", run.info["gpu"]]
+    for change in changes:
+        words += ["--set", change]
+    if unlike:
+        notes.append("Not as the experiment is defined now, and not to be changed by --set: {}.".format(
+            ", ".join(unlike)))
+    tests = [["evaluate", entry.one.folder] + (["--split", "val"] if split == "val" else [])
+             for split in ("val", "test") if entry.metrics(split)]
+    return Again([_line(words) for words in [_prepare(run.info["data"]), words] + tests], notes)
+
+
+def report(entries: Sequence[Entry]) -> str:
+    """The command that makes the page."""
+    return _line(["report"] + [entry.one.folder for entry in entries])
+
+
+def changed(run: Run) -> Tuple[List[str], List[str]]:
+    """What `--set` takes to make of the experiment as it is defined now what was run, and the names of the settings
+    that it cannot change."""
+    ran = run.experiment
+    try:
+        now = experiment.load(ran.name)
+    except UserError:
+        return [], ["there is no experiment of that name"]
+    before, after = _settings(now), _settings(ran)
+    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    settable = [key for key in different if "." in key and key in before and key in after]
+    return ["{}={}".format(key, after[key]) for key in settable], [key for key in different if key not in settable]
+
+
+def _settings(one: Experiment) -> Dict[str, object]:
+    """"solver.max_iter" -> its value, and so on."""
+    def flat(prefix, values):
+        return {name: value for key, inner in values.items() for name, value in (
+            flat(prefix + key + ".", inner) if isinstance(inner, dict) else {prefix + key: inner}).items()}
+    return flat("", {key: value for key, value in one._asdict().items() if key not in NAMES})
+
+
+def _data(entry: Entry) -> str:
+    """Of a group over folds the folder that holds them."""
+    data = entry.run.info["data"]
+    folds = entry.kind == "folds" or entry.kind == "seeds" and any(
+        not isinstance(member, Run) for member in groups.members(entry.one))
+    return os.path.dirname(data) if folds else data
+
+
+def _prepare(data: str) -> List[str]:
+    """The command that makes the folder, or the folder of which it is a fold."""
+    asked = Settings(**{key: value for key, value in files.read_json(os.path.join(data, NOTE))["asked"].items()
+                        if key in Settings._fields})
+    protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
+    words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
+    if asked.features != ["gabor"]:
+        words += ["--features", *asked.features]
+    default = Settings(asked.dataset, None, crops=protocol.crops, geometry=features.DEFAULT)
+    for key in ("crops", "geometry", "features_of", "encoding", "hold_out", "subjects", "seed"):
+        if getattr(asked, key) != getattr(default, key):
+            words += ["--" + key.replace("_", "-"), str(getattr(asked, key))]
+    if asked.folds:
+        words += ["--fold", *map(str, asked.folds)]
+    return words + ["--out", os.path.dirname(data) if protocol.folds else data]
+
+
+def _line(words: Sequence[str]) -> str:
+    return "./fer " + " ".join(map(shlex.quote, words))

@@ -1,0 +1,99 @@
+"""What the page says of one run or group."""
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from data_prep import prepare
+from tools import adaptive_weights, comparison, figures, groups, segments
+from tools.decisions import Decision
+from tools.report import commands, pictures, tables, training
+from tools.report.commands import Again
+from tools.report.entries import Entry
+
+FACES = 14
+# Ten folds.
+SHOWN_WEIGHTS = 10
+
+
+class Sample(NamedTuple):
+    """A face as shown. picture: PNG as a data URI."""
+
+    picture: str
+    unit: str
+    label: str
+    predicted: str
+    probability: float
+
+
+class Section(NamedTuple):
+    """info, definition, solver, right, wrong: of a group's first run; split: the part that confusion, right and wrong
+    are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints;
+    again: how to run it again."""
+
+    entry: Entry
+    info: Dict
+    metrics: Dict[str, Optional[Dict]]
+    published: List[str]
+    split: Optional[str]
+    confusion: Optional[str]
+    weights: List[str]
+    right: List[Sample]
+    wrong: List[Sample]
+    again: Again
+    definition: str
+    solver: str
+    final: Dict[str, float]
+
+
+def section(entry: Entry) -> Section:
+    run = entry.run
+    last = segments.chain(run)[-1].segment
+    metrics = {split: entry.metrics(split) for split in ("val", "test")}
+    shown = entry.shown_split
+    right, wrong = _samples(entry, shown) if shown else ([], [])
+    return Section(
+        entry, run.info, metrics, tables.published(entry), shown,
+        pictures.svg(figures.confusion_matrix(metrics[shown])) if shown else None, weights(entry), right, wrong,
+        commands.again(entry), *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
+        {name: points[-1][1] for name, points in training.curves(run).items()} if entry.kind == "run" else {})
+
+
+def weights(entry: Entry) -> List[str]:
+    """Of a single run its objectives too."""
+    found = []
+    for run in groups.runs(entry.one):
+        rounds = adaptive_weights.history(run)
+        if not rounds:
+            continue
+        name = "loss weights" if entry.kind == "run" else os.path.relpath(run.folder, entry.one.folder)
+        alone = (Entry(run, name).metrics("test") or {}).get("alone", {})
+        found.append(pictures.svg(figures.loss_weights(rounds, name, alone)))
+        if entry.kind == "run":
+            found.append(pictures.svg(figures.objectives(rounds, "objectives, Eq. (11)")))
+    return found[:SHOWN_WEIGHTS]
+
+
+def _text(path: str) -> str:
+    """Empty where training has not come so far."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
+
+
+def _samples(entry: Entry, split: str) -> List[List[Sample]]:
+    """The surest right decisions and the surest wrong ones, one after the other class."""
+    data = entry.run.info["data"]
+    classes = prepare.read_note(data)["classes"]
+    found = []
+    for right in (True, False):
+        chosen = comparison.spread([one for one in comparison.decided(entry.run, split) if one.right == right], FACES)
+        images = comparison.faces(data, split, [comparison.shown(decision) for decision in chosen])
+        found.append([_sample(image, decision, classes) for image, decision in zip(images, chosen)])
+    return found
+
+
+def _sample(image: np.ndarray, decision: Decision, classes: Sequence[str]) -> Sample:
+    return Sample(pictures.png(image.transpose(1, 2, 0)), decision.unit, classes[decision.label],
+                  classes[decision.predicted], decision.probabilities[decision.predicted])

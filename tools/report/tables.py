@@ -1,0 +1,96 @@
+"""What is said of several runs at once: tables, and the figures that are drawn from their results."""
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from published import figures as printed_figures
+from tools import decisions, features, figures, respond_ratio, roc
+from tools.report import pictures
+from tools.report.entries import Entry
+
+
+class Kappa(NamedTuple):
+    """Row of [xie2019a] Table VIII. printed: the paper's figure for a part, in %, where it has the experiment."""
+
+    value: float
+    entry: Entry
+    printed: Dict[str, str]
+
+
+class Members(NamedTuple):
+    """Test results of groups, fold by fold or seed by seed. rows: member -> by group, "correct" and "total", None
+    where the group has no such member."""
+
+    kind: str
+    entries: List[Entry]
+    rows: Dict[str, List[Optional[Dict]]]
+
+
+def published(entry: Entry) -> List[str]:
+    """What the paper prints of the experiment's test part, in %, and in which tables."""
+    name = entry.run.info["experiment"]["name"]
+    tables: Dict[str, List[str]] = {}
+    for figure in printed_figures.read(entry.paper):
+        if (figure.experiment, figure.split) == (name, "test") and figure.table not in tables.setdefault(
+                figure.value, []):
+            tables[figure.value].append(figure.table)
+    return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
+
+
+def kappas(entries: Sequence[Entry]) -> List[Kappa]:
+    """Of entries that differ in kappa, the largest first; none where there are not several."""
+    rows = [Kappa(entry.run.experiment.weighting["kappa"], entry, {
+        figure.split: figure.value for figure in printed_figures.read("xie2019a")
+        if (figure.table, figure.experiment) == ("VIII", entry.run.info["experiment"]["name"])})
+        for entry in entries if entry.run.experiment.weighting]
+    rows.sort(key=lambda row: -row.value)
+    return rows if len({row.value for row in rows}) > 1 else []
+
+
+def members(entries: Sequence[Entry]) -> List[Members]:
+    """A table of the groups of folds, and one of those of seeds; of those that are evaluated."""
+    tables = []
+    for kind in ("folds", "seeds"):
+        shown = [entry for entry in entries if entry.kind == kind and entry.metrics("test")]
+        found = [{one["name"]: one for one in entry.metrics("test")[kind]} for entry in shown]
+        names = sorted({name for one in found for name in one})
+        if shown:
+            tables.append(Members(kind, shown, {name: [one.get(name) for one in found] for name in names}))
+    return tables
+
+
+def repetitions(entries: Sequence[Entry]) -> Optional[str]:
+    found = [(entry.title, [seed["correct"] / seed["total"] for seed in entry.metrics("test")["seeds"]])
+             for entry in entries if entry.kind == "seeds" and entry.metrics("test")]
+    return pictures.svg(figures.repetitions(found)) if found else None
+
+
+def roc_curves(entries: Sequence[Entry]) -> Optional[str]:
+    """[xie2019b] Fig. 8, of those that are evaluated on the test part."""
+    averages = {}
+    for entry in entries:
+        path = entry.one.path("decisions-test.csv")
+        found = roc.curves(*decisions.scores(decisions.read(path))) if os.path.exists(path) else {}
+        if found:
+            averages[entry.title] = roc.mean(list(found.values()))
+    return pictures.svg(figures.roc_curves(averages)) if averages else None
+
+
+def respond_ratios(entries: Sequence[Entry]) -> Dict:
+    """Of runs that have been measured: [xie2019b] Table 2, title -> expression -> part of the face -> ratio, and
+    Fig. 7 (b), which is on fear."""
+    ratios = {entry.title: respond_ratio.read(entry.run) for entry in entries
+              if os.path.exists(entry.run.path(respond_ratio.FILE))}
+    fear = {title: rows["fear"] for title, rows in ratios.items() if "fear" in rows}
+    return {"respond_ratios": ratios,
+            "respond_ratio_bars": pictures.svg(figures.respond_ratios(fear, "fear")) if fear else None}
+
+
+def svms(entries: Sequence[Entry]) -> List[Tuple[str, features.Saved]]:
+    """Rows of [xie2019a] Table II: handcrafted features of the runs' data, then the runs' deep ones."""
+    rows = {}
+    for entry in entries:
+        for name, kept in features.handcrafted(entry.run).items():
+            rows.setdefault((entry.run.info["manifest"], name), (name.upper(), kept))
+    deep = [(entry.title, features.saved(features.run_prefix(entry.run), entry.run.info["manifest"]))
+            for entry in entries]
+    return list(rows.values()) + [(title, kept) for title, kept in deep if kept]
