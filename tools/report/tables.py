@@ -30,8 +30,8 @@ def published(entry: Entry) -> List[str]:
     name = entry.run.info["experiment"]["name"]
     tables: Dict[str, List[str]] = {}
     for figure in printed_figures.read(entry.paper):
-        if (figure.experiment, figure.split) == (name, "test") and figure.table not in tables.setdefault(
-                figure.value, []):
+        if (figure.experiment, figure.split, figure.measure, figure.trained_on) == (
+                name, "test", "accuracy", "") and figure.table not in tables.setdefault(figure.value, []):
             tables[figure.value].append(figure.table)
     return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
 
