@@ -111,6 +111,16 @@ def require_prepared(folder: str) -> None:
             folder, folder))
 
 
+def data_set(note: Dict) -> str:
+    """What a prepared folder holds, "<data set>-<protocol>"; note: its prepare.json."""
+    return "{dataset}-{protocol}".format(**note["asked"])
+
+
+def is_of(note: Dict, data: str) -> bool:
+    """Whether a prepared folder holds the data that an experiment names, "<data set>" or "<data set>-<protocol>"."""
+    return data_set(note) in (data, data + "-" + note["asked"]["protocol"])
+
+
 def read_note(folder: str) -> Dict:
     """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
     require_prepared(folder)

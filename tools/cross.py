@@ -85,7 +85,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     decided = restrict(found, matching)
     if not decided:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
-    name = name_of(folder)
+    name = prepare.data_set(note)
     sequences = any(face.sequence for face in manifest.read(os.path.join(folder, "manifest.csv")))
     experiment = run.experiment
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
@@ -97,12 +97,6 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     decisions.write(run.path("decisions-on-{}.csv".format(name)), decided)
     files.write_json(metrics_path(run, name), metrics)
     return metrics
-
-
-def name_of(folder: str) -> str:
-    """Of a prepared folder: "<data set>-<protocol>"."""
-    asked = files.read_json(os.path.join(folder, prepare.NOTE))["asked"]
-    return "{}-{}".format(asked["dataset"], asked["protocol"])
 
 
 def metrics_path(run: Run, name: str) -> str:

@@ -2,7 +2,7 @@
 import os
 from typing import Dict, List, Optional, Sequence
 
-from data_prep import datasets, files, manifest
+from data_prep import datasets, files, manifest, prepare
 from prototxt.experiment import Experiment
 from published import figures
 from tools import adaptive_weights, decisions, forward, roc
@@ -24,7 +24,8 @@ def evaluate(run: Run, split: str) -> Dict:
     forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     experiment = run.experiment
     decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
-    metrics = dict(paper=experiment.paper, experiment=experiment.name, dataset=experiment.data, split=split,
+    metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
+                   dataset=experiment.data if prepare.is_of(note, experiment.data) else prepare.data_set(note),
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
                    published=None if datasets.protocol(experiment.data).folds else published(experiment, note, split),
@@ -40,9 +41,7 @@ def evaluate(run: Run, split: str) -> Dict:
 def published(experiment: Experiment, note: Dict, split: str, tested: Optional[str] = None) -> Optional[Dict]:
     """The paper's figure: value, and correct and total where it is a count. None where it has none, and where the
     data that the note is of are others. tested: data set, where it is not the one trained on."""
-    asked = note["asked"]
-    if "{}-{}".format(asked["dataset"], asked["protocol"]) not in (
-            tested or experiment.data, (tested or experiment.data) + "-" + asked["protocol"]):
+    if not prepare.is_of(note, tested or experiment.data):
         return None
     figure = figures.of_experiment(experiment.name, split, tested)
     return figure and {"value": figure.value, "correct": figure.correct, "total": figure.total}

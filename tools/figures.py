@@ -130,7 +130,7 @@ def respond_ratios(ratios: Dict[str, Dict[str, float]], expression: str) -> Figu
     axes.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
     axes.set(xticks=range(len(parts)), ylabel="RespondRatio, " + expression)
     axes.set_xticklabels(parts)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return figure
 
 

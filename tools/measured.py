@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from data_prep import files
+from data_prep import files, prepare
 from published.figures import Figure
 from tools import cross, evaluate, features, groups, respond_ratio
 from tools.segments import Segment
@@ -32,7 +32,9 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
     if figure.measure == "respond_ratio":
         return _respond_ratio(figure, folder)
     one = Segment(folder)
-    path = cross.metrics_path(one, cross.name_of(tested)) if tested else evaluate.metrics_path(one, figure.split)
+    path = evaluate.metrics_path(one, figure.split)
+    if tested:
+        path = cross.metrics_path(one, prepare.data_set(files.read_json(os.path.join(tested, prepare.NOTE))))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
 
 

@@ -134,10 +134,9 @@ class _Planner:
         if not os.path.exists(os.path.join(folder, prepare.NOTE)):
             self.missing.setdefault(name, _how_to_make(name, figure))
             return False
-        asked = files.read_json(os.path.join(folder, prepare.NOTE))["asked"]
-        is_ = "{}-{}".format(asked["dataset"], asked["protocol"])
-        if is_ not in (name, name + "-" + asked["protocol"]):
-            self.stand_ins[name] = "{} ({})".format(is_, folder)
+        note = _note(folder)
+        if not prepare.is_of(note, name):
+            self.stand_ins[name] = "{} ({})".format(prepare.data_set(note), folder)
         return True
 
     def _add(self, key: str, title: str, command: Sequence[str], needs: Sequence[str], makes: Sequence[str],
@@ -170,7 +169,7 @@ class _Planner:
         data = self._request.data[chosen.data]
         begins_with = self._stage_before(chosen)
         weights = begins_with or self._request.weights.get(chosen.net)
-        folds = files.read_json(os.path.join(data, prepare.NOTE)).get("folds") or []
+        folds = _note(data).get("folds") or []
         if folds and Group(folder, "folds", folds) not in self.groups:
             self.groups.append(Group(folder, "folds", folds))
         for fold in folds or [""]:
@@ -190,8 +189,8 @@ class _Planner:
         """Folder of the run that an experiment begins with; stages whose data are missing, or have folds, are left
         out."""
         for stage in reversed(experiments.stages(chosen, self._request.changes)[:-1]):
-            note = os.path.join(self._request.data.get(stage.data, ""), prepare.NOTE)
-            if os.path.exists(note) and not files.read_json(note).get("folds"):
+            folder = self._request.data.get(stage.data, "")
+            if os.path.exists(os.path.join(folder, prepare.NOTE)) and not _note(folder).get("folds"):
                 return self._trained(stage.name)
             if stage.name not in self.unstaged:
                 self.unstaged.append(stage.name)
@@ -215,7 +214,7 @@ class _Planner:
             command += ["--without", "neutral"]
         self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
                   "evaluate {} on {}".format(figure.experiment, figure.data), command, self._weights(folder),
-                  [cross.metrics_path(Segment(one), cross.name_of(data)) for one in self._members(folder)])
+                  [cross.metrics_path(Segment(one), prepare.data_set(_note(data))) for one in self._members(folder)])
 
     def _on_runs(self, title: str, command: Sequence[str], makes: str, folder: str) -> None:
         for run in self._members(folder):
@@ -226,6 +225,11 @@ class _Planner:
     def _members(self, folder: str) -> List[str]:
         return [group.path(name) for group in self.groups if group.folder == folder for name in group.members
                 ] or [folder]
+
+
+def _note(folder: str) -> Dict:
+    """Also of a folder of folds."""
+    return files.read_json(os.path.join(folder, prepare.NOTE))
 
 
 def _last_weights(chosen: Experiment, data: str, run: str) -> str:
