@@ -18,7 +18,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
 
-from data_prep import children, files
+from data_prep import children, files, prepare
 from data_prep.errors import UserError
 from prototxt.experiment import ROOT
 from published.figures import Figure
@@ -204,10 +204,16 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
             weights: Sequence[str], threads: int) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: CAFFEMODEL for all nets, and NET=CAFFEMODEL.
 
-    Raises UserError on a folder or file that is not there, and on a caffemodel for all nets given twice.
+    Raises UserError on a folder or file that is not there, on a prepared folder without its name, and on a caffemodel
+    for all nets given twice.
     """
     known = _named(data)
-    sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(known.pop(None, []))
+    several = known.pop(None, [])
+    for folder in several:
+        if os.path.exists(os.path.join(folder, prepare.NOTE)):
+            raise UserError("--data {}: is a prepared folder itself; give SET={}, with the name that experiments have "
+                            "for the data set".format(folder, folder))
+    sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(several)
             for name in sorted(os.listdir(_existing(folder)))}
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
     models = _named(weights)

@@ -86,9 +86,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
     iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
-    info = {"experiment": experiment._asdict(), "iterations": iterations, "data": data_folder,
-            "manifest": note["manifest"], "weights": weights and files.digest(weights), **engine._asdict(),
-            "versions": versions()}
+    info = {**described(experiment, data_folder, note, weights and files.digest(weights), engine),
+            "iterations": iterations, "versions": versions()}
     existed = os.path.exists(run.folder)
     with _locked(run):
         _begin(run, info, texts)
@@ -116,6 +115,24 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
             else:
                 segments.train(run, initial, engine, os.path.basename(run.folder))
     return run
+
+
+def described(experiment: Experiment, data_folder: str, note: Dict, weights: Optional[str], engine: Engine) -> Dict:
+    """What run.json holds, and what must stay the same for as long as a run goes on. weights: their digest."""
+    return {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"], "weights": weights,
+            **engine._asdict()}
+
+
+def require_same(run: Run, info: Dict) -> bool:
+    """Whether a run is what `info`, see `described`, says. Raises UserError where it is another one that has
+    snapshots: without, little is lost by beginning anew."""
+    known = run.info
+    different = {key: value for key, value in json.loads(json.dumps(info)).items() if known.get(key) != value}
+    if different and run.snapshots():
+        key, value = next(iter(different.items()))
+        raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
+            run.folder, key, *_difference(known.get(key), value)))
+    return not different
 
 
 def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
@@ -171,18 +188,10 @@ def _locked(run: Run):
 
 
 def _begin(run: Run, info: Dict, texts: Dict[str, str]) -> None:
-    if os.path.exists(run.path("run.json")):
-        known = run.info
-        different = {key: value for key, value in json.loads(json.dumps(info)).items() if known.get(key) != value}
-        if different and run.snapshots():
-            key, value = next(iter(different.items()))
-            raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
-                run.folder, key, *_difference(known.get(key), value)))
-        if different:
-            # Without a snapshot little is lost by beginning anew with other settings.
-            for name in os.listdir(run.folder):
-                if name != LOCK:
-                    files.remove(run.path(name))
+    if os.path.exists(run.path("run.json")) and not require_same(run, info):
+        for name in os.listdir(run.folder):
+            if name != LOCK:
+                files.remove(run.path(name))
     segments.begin(run, texts)
     files.write_json(run.path("run.json"), info)
 
