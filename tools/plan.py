@@ -77,7 +77,8 @@ class Plan(NamedTuple):
 
 def plan(request: Request) -> Plan:
     """Raises UserError on an unknown table or data set, on a change that no experiment of the tables has, on a folder
-    with runs of other settings, data or weights, and where one result would stand for two figures."""
+    with runs of other settings, data or weights, on an SVM of a part of the training images, and where one result
+    would stand for two figures."""
     known = figures.tables()
     for name in request.tables:
         if name not in known:
@@ -130,6 +131,8 @@ class _Planner:
         folder = self._trained(figure.experiment)
         if figure.measure == "svm":
             self._on_runs("features --svm of " + figure.experiment, ["features", "--svm", "--run"], "svm.json", folder)
+            for run in self._members(folder):
+                _require_all_images(os.path.join(run, "svm.json"))
         elif figure.measure == "respond_ratio":
             self._on_runs("respond-ratio of " + figure.experiment, ["respond-ratio"], respond_ratio.FILE, folder)
         elif figure.trained_on:
@@ -176,6 +179,7 @@ class _Planner:
         self._add("features/{}/{}".format(figure.data, feature), "features --svm: {} of {}".format(
             feature, figure.data), ["features", "--svm", "--data", folder, "--features", feature], [],
             [features.data_prefix(folder, feature) + ".json"])
+        _require_all_images(features.data_prefix(folder, feature) + ".json")
         return folder
 
     def _trained(self, name: str) -> str:
@@ -254,6 +258,12 @@ class _Planner:
 def _note(folder: str) -> Dict:
     """Also of a folder of folds."""
     return files.read_json(os.path.join(folder, prepare.NOTE))
+
+
+def _require_all_images(path: str) -> None:
+    limit = os.path.exists(path) and files.read_json(path).get("limit")
+    if limit:
+        raise UserError("{}: is of the first {} training images; remove it to have it of all".format(path, limit))
 
 
 def _last_weights(chosen: Experiment, data: str, run: str) -> str:

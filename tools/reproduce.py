@@ -49,6 +49,8 @@ def run(made: Plan, request: Request, cores: int) -> List[Job]:
     on without them. Raises UserError where another call is at work in the folder."""
     with _locked(request.out):
         path = plan.write(made, request.out)
+        for job in plan.unfinished(made):
+            files.remove(job.log)  # an earlier call's
         command = ["snakemake", "--snakefile", SNAKEFILE, "--directory", request.out, "--config", "plan=" + path,
                    "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--nolock"]
         with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
@@ -104,20 +106,23 @@ def failure(job: Job) -> str:
 
 def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
     """Lines on the jobs that are missing, and what they take."""
-    estimator, total = Estimator(request.threads), Estimate(0, 0)
+    estimator, total, ends = Estimator(request.threads), Estimate(0, 0), {}
     for job in made.jobs:
         if job.done:
             yield "done     {}".format(job.title)
         elif job.work:
             one = estimator.training(*job.work)
             total = Estimate(total.seconds + one.seconds, total.bytes + one.bytes)
+            begin = max((ends.get(path, 0) for path in job.needs), default=0)
+            ends.update(dict.fromkeys(job.makes, begin + one.seconds))
             yield "missing  {}: about {}, {}".format(job.title, _duration(one.seconds), _size(one.bytes))
         else:
             yield "missing  {}".format(job.title)
     missing = len(list(plan.unfinished(made)))
+    # One training has its threads alone, and waits for what it begins with.
+    seconds = max([total.seconds / max(1, cores // request.threads), *ends.values()])
     yield "{} of {} jobs are missing: about {} of training on {} core{}, {} of snapshots".format(
-        missing, len(made.jobs), _duration(total.seconds / max(1, cores // request.threads)), cores,
-        "s" if cores > 1 else "", _size(total.bytes))
+        missing, len(made.jobs), _duration(seconds), cores, "s" if cores > 1 else "", _size(total.bytes))
 
 
 def _duration(seconds: float) -> str:

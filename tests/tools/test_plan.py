@@ -144,6 +144,17 @@ def test_features_and_response_ratios(tmp_path):
     assert made.unstaged == []
 
 
+def test_an_svm_of_a_part_of_the_images_is_no_result(tmp_path):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    for path in (data + "/svm/sift.json", str(tmp_path / "out/runs/xie2019a/fer2013-gsf/svm.json")):
+        files.write_json(path, {"limit": None})
+        planned(tmp_path, "xie2019a-table2")
+        files.write_json(path, {"limit": 3000})
+        with pytest.raises(UserError, match=path + ": is of the first 3000 training images; remove it"):
+            planned(tmp_path, "xie2019a-table2")
+        files.remove(path)
+
+
 def test_a_pruned_run_begins_with_the_one_without(tmp_path):
     prepared(tmp_path / "data", "fer2013-xie2019a")
     made = planned(tmp_path, "xie2019b-table5")

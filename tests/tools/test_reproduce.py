@@ -15,6 +15,7 @@ from data_prep.errors import UserError
 from prototxt.experiment import ROOT
 from published import figures
 from tools import measured, plan, reproduce
+from tools.estimate import Estimate
 from tools.plan import Cell
 
 METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5, "sensitivity": 0.75,
@@ -182,6 +183,25 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
     assert lines[0].startswith("missing  train xie2019b/fer2013-softmax: about ") and len(lines) == 5
     assert lines[-1].startswith("4 of 4 jobs are missing: about ") and " MB of snapshots" in lines[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cores, time", ((1, "0:50"), (2, "0:30"), (8, "0:30")))
+def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cores, time):
+    class Timed:
+        def __init__(self, threads):
+            pass
+
+        def training(self, minutes, folder):
+            return Estimate(60 * minutes, 0)
+
+    monkeypatch.setattr(reproduce, "Estimator", Timed)
+
+    def job(name, minutes, *needs):
+        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1, (minutes, ""))
+    first = job("first", 20)
+    made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [])
+    last = list(reproduce.preview(made, plan.Request((), {}, ""), cores))[-1]
+    assert last.startswith("3 of 3 jobs are missing: about {} h of training on ".format(time))
 
 
 def test_two_calls_in_one_folder(tmp_path, data):
