@@ -8,6 +8,7 @@ import contextlib
 import csv
 import datetime
 import fcntl
+import functools
 import io
 import os
 import signal
@@ -31,6 +32,8 @@ LOG = "snakemake.log"
 LOCK = ".reproduce.lock"
 SNAKEFILE = os.path.join(ROOT, "Snakefile")
 POLL_SECONDS = 0.5
+# Before Snakemake's command line: its jobs end with it, also where this process is killed.
+GUARD = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
 
 
 class Line(NamedTuple):
@@ -54,8 +57,8 @@ def run(made: Plan, request: Request, cores: int) -> List[Job]:
         command = ["snakemake", "--snakefile", SNAKEFILE, "--directory", request.out, "--config", "plan=" + path,
                    "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--nolock"]
         with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                                       preexec_fn=children.die_with_parent)
+            process = subprocess.Popen(GUARD + command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                                       preexec_fn=functools.partial(children.die_with_parent, signal.SIGTERM))
             try:
                 _follow(process, made.jobs)
             finally:

@@ -17,6 +17,8 @@ from published import figures
 from tools import measured, plan, reproduce
 from tools.estimate import Estimate
 from tools.plan import Cell
+from tools.run import Run
+from tools.watch import is_working
 
 METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5, "sensitivity": 0.75,
            "specificity": 0.25, "classes": ["angry", "disgust", "contempt"],
@@ -157,6 +159,22 @@ def test_killed_twice_ends_in_the_same_tables(tmp_path, data):
     before = os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns
     assert fer(*asked(data, out)).returncode == 0
     assert os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_no_training_outlives_a_killed_call(tmp_path, data):
+    process = subprocess.Popen(command(*asked(data, tmp_path, "--set", "solver.max_iter=100000")), cwd=ROOT,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    runs = [Run(str(tmp_path / name)) for name in (SOFTMAX, L2)]
+    while not any(run.snapshots() for run in runs) and process.poll() is None:
+        time.sleep(0.1)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while any(map(is_working, runs)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(is_working, runs))
 
 
 @pytest.mark.slow
