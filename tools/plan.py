@@ -156,6 +156,9 @@ class _Planner:
         """key: also the log's name."""
         log = os.path.join(self._request.out, "logs", key + ".log")
         job = Job(title, [LAUNCHER, *command], list(needs), list(makes), log, self._request.threads, work)
+        for path in job.needs + job.makes:
+            if "{" in path:
+                raise UserError("{}: a path with braces, which Snakemake reads as wildcards".format(path))
         # One folder may stand in for several data sets.
         known = next((one for one in self.jobs.values() if one.makes == job.makes), None)
         if known and known.command != job.command:

@@ -228,6 +228,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
     (dict(only=["fer2013"]), "xie2019b-table4 has no figure on fer2013; it has some on fer2013-xie2019a"),
     (dict(data=["nowhere"]), "nowhere: no such file or folder"),
+    (dict(out="{x}"), "iter_20000.caffemodel: a path with braces, which Snakemake reads as wildcards"),
     (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
     (dict(weights=[__file__, __file__]), "--weights: one caffemodel for all nets")))
 def test_refuses(tmp_path, settings, message):
