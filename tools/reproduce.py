@@ -114,7 +114,11 @@ def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
         if job.done:
             yield "done     {}".format(job.title)
         elif job.work:
-            one = estimator.training(*job.work)
+            try:
+                one = estimator.training(*job.work)
+            except UserError as error:
+                yield "missing  {}: will fail: {}".format(job.title, error)
+                continue
             total = Estimate(total.seconds + one.seconds, total.bytes + one.bytes)
             begin = max((ends.get(path, 0) for path in job.needs), default=0)
             ends.update(dict.fromkeys(job.makes, begin + one.seconds))

@@ -135,8 +135,8 @@ def require_same(run: Run, info: Dict) -> bool:
     return not different
 
 
-def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
-    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
+def require_fitting(experiment: Experiment, data: parts.Data, note: Dict) -> None:
+    """Raises UserError where prepared data have not what an experiment needs."""
     shape = backbones.named(experiment.net).shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
@@ -152,6 +152,11 @@ def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run)
     if "val" not in note["records"] and experiment.paper not in nets.UNTESTED:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data.root))
+
+
+def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
+    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
+    require_fitting(experiment, data, note)
     for split in set(note["records"]) & {"train", "val"}:
         for name in os.listdir(os.path.join(data.root, split)):
             if os.path.isdir(os.path.join(data.root, split, name)):

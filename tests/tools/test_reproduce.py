@@ -203,6 +203,18 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_says_what_will_fail(tmp_path, data):
+    """Images of another size than the net's, and features that are not there: the data have Gabor features alone."""
+    done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "missing  train xie2019a/fer2013-softmax: will fail: {}: the images are 1x48x48, but the net ".format(
+        data) in done.stdout
+    done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run",
+               "--set", "net=toy")
+    assert "missing  train xie2019a/fer2013-gabor: about " in done.stdout
+    assert "missing  train xie2019a/fer2013-gsf: will fail: {}: has no gsf features, ".format(data) in done.stdout
+
+
 @pytest.mark.parametrize("cores, time", ((1, "0:50"), (2, "0:30"), (8, "0:30")))
 def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cores, time):
     class Timed:
