@@ -197,7 +197,8 @@ def notes(made: Plan) -> List[str]:
     return (["{} is not there; to make it: {}".format(*item) for item in made.missing.items()]
             + ["{} stands in for {}, so nothing is compared".format(other, name)
                for name, other in made.stand_ins.items()]
-            + ["without the weights of {}, whose data are not there".format(stage) for stage in made.unstaged])
+            + ["without the weights of {}: its data are not there, or have folds".format(stage)
+               for stage in made.unstaged])
 
 
 def write_tables(made: Plan, request: Request) -> str:
