@@ -18,7 +18,7 @@ rule all:
 for job in JOBS:
     rule:
         message: job["title"].replace("{", "{{").replace("}", "}}")
-        input: job["needs"]
+        input: [ancient(path) for path in job["needs"]]
         output: job["makes"]
         log: job["log"]
         threads: job["threads"]

@@ -16,9 +16,9 @@ PIPE_BYTES = 1 << 20
 number = 0
 
 
-def die_with_parent() -> None:
-    """To be called in the child: the kernel kills it when the parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(by: int = signal.SIGKILL) -> None:
+    """To be called in the child: the kernel sends it that signal when the parent dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))
 
 
 def in_order(processes: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> Iterator:

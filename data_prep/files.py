@@ -1,5 +1,6 @@
 """Files and folders that are either whole or not there."""
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ from data_prep.errors import UserError
 def replacing(path: str):
     """Gives a partial name beside `path`, which takes its place when the block ends well.
 
-    Works for a file or a folder that the block makes. What an interrupted earlier call left is removed.
+    Works for a file or a folder that the block makes. What an interrupted earlier call left is removed. The error of
+    a full disk, which names no file, names this one.
     """
     partial = path + ".partial"
     remove(partial)
@@ -22,8 +24,10 @@ def replacing(path: str):
         if os.path.isdir(path):
             remove(path)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         remove(partial)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = path
         raise
 
 

@@ -10,6 +10,7 @@ from data_prep import files, prepare
 from prototxt import build, nets, parts
 from prototxt.experiment import Experiment
 from tools import forward, self_paced
+from tools.run import require_fitting
 from tools.segments import Engine
 
 TIMED_IMAGES = 4
@@ -39,9 +40,11 @@ class Estimator:
         self._costs: Dict[str, Cost] = {}
 
     def training(self, experiment: Experiment, folder: str) -> Estimate:
-        """Of training an experiment on a prepared folder; the losses' own time is not in it."""
+        """Of training an experiment on a prepared folder; the losses' own time is not in it. Raises UserError where
+        the data do not fit."""
         note = prepare.read_note(folder)
         data = parts.prepared(folder, note)
+        require_fitting(experiment, data, note)
         cost = self._cost(experiment, data)
         steps = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
         if experiment.weighting and experiment.head["structure"] == "single":

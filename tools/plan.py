@@ -4,8 +4,9 @@
     OUT/logs/<paper>/<experiment>/train.log  what a job says
     OUT/plan.json                            the jobs, for the Snakefile
 """
+import functools
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from data_prep import files, prepare
 from data_prep.errors import UserError
@@ -14,9 +15,10 @@ from prototxt import experiment as experiments
 from prototxt.experiment import ROOT, Experiment
 from published import figures
 from published.figures import Figure
-from tools import cross, evaluate, features, groups, respond_ratio, self_paced
+from tools import cross, evaluate, features, groups, respond_ratio, self_paced, stages
 from tools.groups import Group
-from tools.segments import Segment
+from tools.run import Run, described, require_same
+from tools.segments import Engine, Segment
 
 FILE = "plan.json"
 LAUNCHER = os.path.join(ROOT, "fer")
@@ -74,7 +76,9 @@ class Plan(NamedTuple):
 
 
 def plan(request: Request) -> Plan:
-    """Raises UserError on an unknown table or data set, and on a change that no experiment of the tables has."""
+    """Raises UserError on an unknown table or data set, on a change that no experiment of the tables has, on a folder
+    with runs of other settings, data or weights, on an SVM of a part of the training images, and where one result
+    would stand for two figures."""
     known = figures.tables()
     for name in request.tables:
         if name not in known:
@@ -107,10 +111,16 @@ class _Planner:
         self._request = request
         self.jobs: Dict[str, Job] = {}
         self.groups: List[Group] = []
-        self.missing: Dict[str, str] = {}
+        # Data set -> features that they must have.
+        self._missing: Dict[str, Set[str]] = {}
         self.stand_ins: Dict[str, str] = {}
         self.unstaged: List[str] = []
         self.applied: List[str] = []
+        self._digest = functools.lru_cache(maxsize=None)(files.digest)
+
+    @property
+    def missing(self) -> Dict[str, str]:
+        return {name: _how_to_make(name, needed) for name, needed in self._missing.items()}
 
     def cell(self, figure: Figure) -> Cell:
         used = [name for name in (figure.data, figure.trained_on) if name]
@@ -121,6 +131,8 @@ class _Planner:
         folder = self._trained(figure.experiment)
         if figure.measure == "svm":
             self._on_runs("features --svm of " + figure.experiment, ["features", "--svm", "--run"], "svm.json", folder)
+            for run in self._members(folder):
+                _require_all_images(os.path.join(run, "svm.json"))
         elif figure.measure == "respond_ratio":
             self._on_runs("respond-ratio of " + figure.experiment, ["respond-ratio"], respond_ratio.FILE, folder)
         elif figure.trained_on:
@@ -132,7 +144,7 @@ class _Planner:
     def _there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
         if not os.path.exists(os.path.join(folder, prepare.NOTE)):
-            self.missing.setdefault(name, _how_to_make(name, figure))
+            self._missing.setdefault(name, set()).update(_features(figure) if name == _data(figure) else ())
             return False
         note = _note(folder)
         if not prepare.is_of(note, name):
@@ -143,8 +155,17 @@ class _Planner:
              work: Optional[Tuple[Experiment, str]] = None) -> None:
         """key: also the log's name."""
         log = os.path.join(self._request.out, "logs", key + ".log")
-        self.jobs.setdefault(key, Job(title, [LAUNCHER, *command], list(needs), list(makes), log,
-                                      self._request.threads, work))
+        job = Job(title, [LAUNCHER, *command], list(needs), list(makes), log, self._request.threads, work)
+        for path in job.needs + job.makes:
+            if "{" in path:
+                raise UserError("{}: a path with braces, which Snakemake reads as wildcards".format(path))
+        # One folder may stand in for several data sets.
+        known = next((one for one in self.jobs.values() if one.makes == job.makes), None)
+        if known and known.command != job.command:
+            raise UserError("{} and {} would both write {}; let other data stand in for one of them, or give --only"
+                            .format(known.title, title, makes[0]))
+        if not known:
+            self.jobs[key] = job
 
     def _chosen(self, name: str) -> Experiment:
         changes = experiments.applicable(name, self._request.changes)
@@ -161,6 +182,7 @@ class _Planner:
         self._add("features/{}/{}".format(figure.data, feature), "features --svm: {} of {}".format(
             feature, figure.data), ["features", "--svm", "--data", folder, "--features", feature], [],
             [features.data_prefix(folder, feature) + ".json"])
+        _require_all_images(features.data_prefix(folder, feature) + ".json")
         return folder
 
     def _trained(self, name: str) -> str:
@@ -169,21 +191,30 @@ class _Planner:
         data = self._request.data[chosen.data]
         begins_with = self._stage_before(chosen)
         weights = begins_with or self._request.weights.get(chosen.net)
+        needs = self._weights(begins_with) if begins_with else [weights] if weights else []
         folds = _note(data).get("folds") or []
         if folds and Group(folder, "folds", folds) not in self.groups:
             self.groups.append(Group(folder, "folds", folds))
         for fold in folds or [""]:
             source, run = os.path.join(data, fold).rstrip("/"), os.path.join(folder, fold).rstrip("/")
+            self._require_same(chosen, source, Run(run), weights, needs)
             command = ["train", name, "--data", source, "--out", run, "--threads", str(self._request.threads),
                        "--processes", "1"]
             for change in experiments.applicable(name, self._request.changes):
                 command += ["--set", change]
             if weights:
                 command += ["--weights", weights]
-            needs = self._weights(begins_with) if begins_with else [weights] if weights else []
             self._add(os.path.join(name, fold, "train"), "train {} {}".format(name, fold).strip(), command, needs,
                       [_last_weights(chosen, source, run)], (chosen, source))
         return folder
+
+    def _require_same(self, chosen: Experiment, source: str, run: Run, weights: Optional[str], needs: Sequence[str]
+                      ) -> None:
+        if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
+            if weights and os.path.isdir(weights):
+                weights = stages.handed_on(Run(weights))
+            require_same(run, described(chosen, source, prepare.read_note(source), weights and self._digest(weights),
+                                        Engine(self._request.threads)))
 
     def _stage_before(self, chosen: Experiment) -> Optional[str]:
         """Folder of the run that an experiment begins with; stages whose data are missing, or have folds, are left
@@ -232,6 +263,12 @@ def _note(folder: str) -> Dict:
     return files.read_json(os.path.join(folder, prepare.NOTE))
 
 
+def _require_all_images(path: str) -> None:
+    limit = os.path.exists(path) and files.read_json(path).get("limit")
+    if limit:
+        raise UserError("{}: is of the first {} training images; remove it to have it of all".format(path, limit))
+
+
 def _last_weights(chosen: Experiment, data: str, run: str) -> str:
     iterations = chosen.iterations
     if chosen.pacing:
@@ -240,14 +277,19 @@ def _last_weights(chosen: Experiment, data: str, run: str) -> str:
     return Segment(run).weights_of(iterations)
 
 
-def _how_to_make(name: str, figure: Figure) -> str:
+def _features(figure: Figure) -> Set[str]:
+    """Handcrafted ones, which its data must have."""
+    return set(experiments.load(figure.experiment).losses if figure.experiment else [figure.column.lower()]) & set(
+        xie.FEATURES)
+
+
+def _how_to_make(name: str, needed: Set[str]) -> str:
     dataset, _, protocol = name.partition("-")
     command = "./fer prepare {} SOURCE".format(dataset)
     if protocol:
         command += " --protocol " + protocol
-    losses = experiments.load(figure.experiment).losses if figure.experiment else xie.FEATURES
-    needed = [feature for feature in xie.FEATURES if feature in losses]
-    return "{} --features{} --out DATA/{}".format(command, "".join(" " + one for one in needed), name)
+    return "{} --features{} --out DATA/{}".format(
+        command, "".join(" " + one for one in xie.FEATURES if one in needed), name)
 
 
 def write(made: Plan, out: str) -> str:

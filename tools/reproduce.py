@@ -8,6 +8,7 @@ import contextlib
 import csv
 import datetime
 import fcntl
+import functools
 import io
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
 
-from data_prep import children, files
+from data_prep import children, files, prepare
 from data_prep.errors import UserError
 from prototxt.experiment import ROOT
 from published.figures import Figure
@@ -31,6 +32,8 @@ LOG = "snakemake.log"
 LOCK = ".reproduce.lock"
 SNAKEFILE = os.path.join(ROOT, "Snakefile")
 POLL_SECONDS = 0.5
+# Before Snakemake's command line: its jobs end with it, also where this process is killed.
+GUARD = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
 
 
 class Line(NamedTuple):
@@ -49,11 +52,13 @@ def run(made: Plan, request: Request, cores: int) -> List[Job]:
     on without them. Raises UserError where another call is at work in the folder."""
     with _locked(request.out):
         path = plan.write(made, request.out)
+        for job in plan.unfinished(made):
+            files.remove(job.log)  # an earlier call's
         command = ["snakemake", "--snakefile", SNAKEFILE, "--directory", request.out, "--config", "plan=" + path,
                    "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--nolock"]
         with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                                       preexec_fn=children.die_with_parent)
+            process = subprocess.Popen(GUARD + command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                                       preexec_fn=functools.partial(children.die_with_parent, signal.SIGTERM))
             try:
                 _follow(process, made.jobs)
             finally:
@@ -104,20 +109,27 @@ def failure(job: Job) -> str:
 
 def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
     """Lines on the jobs that are missing, and what they take."""
-    estimator, total = Estimator(request.threads), Estimate(0, 0)
+    estimator, total, ends = Estimator(request.threads), Estimate(0, 0), {}
     for job in made.jobs:
         if job.done:
             yield "done     {}".format(job.title)
         elif job.work:
-            one = estimator.training(*job.work)
+            try:
+                one = estimator.training(*job.work)
+            except UserError as error:
+                yield "missing  {}: will fail: {}".format(job.title, error)
+                continue
             total = Estimate(total.seconds + one.seconds, total.bytes + one.bytes)
+            begin = max((ends.get(path, 0) for path in job.needs), default=0)
+            ends.update(dict.fromkeys(job.makes, begin + one.seconds))
             yield "missing  {}: about {}, {}".format(job.title, _duration(one.seconds), _size(one.bytes))
         else:
             yield "missing  {}".format(job.title)
     missing = len(list(plan.unfinished(made)))
+    # One training has its threads alone, and waits for what it begins with.
+    seconds = max([total.seconds / max(1, cores // request.threads), *ends.values()])
     yield "{} of {} jobs are missing: about {} of training on {} core{}, {} of snapshots".format(
-        missing, len(made.jobs), _duration(total.seconds / max(1, cores // request.threads)), cores,
-        "s" if cores > 1 else "", _size(total.bytes))
+        missing, len(made.jobs), _duration(seconds), cores, "s" if cores > 1 else "", _size(total.bytes))
 
 
 def _duration(seconds: float) -> str:
@@ -185,7 +197,8 @@ def notes(made: Plan) -> List[str]:
     return (["{} is not there; to make it: {}".format(*item) for item in made.missing.items()]
             + ["{} stands in for {}, so nothing is compared".format(other, name)
                for name, other in made.stand_ins.items()]
-            + ["without the weights of {}, whose data are not there".format(stage) for stage in made.unstaged])
+            + ["without the weights of {}: its data are not there, or have folds".format(stage)
+               for stage in made.unstaged])
 
 
 def write_tables(made: Plan, request: Request) -> str:
@@ -204,10 +217,16 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
             weights: Sequence[str], threads: int) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: CAFFEMODEL for all nets, and NET=CAFFEMODEL.
 
-    Raises UserError on a folder or file that is not there, and on a caffemodel for all nets given twice.
+    Raises UserError on a folder or file that is not there, on a prepared folder without its name, and on a caffemodel
+    for all nets given twice.
     """
     known = _named(data)
-    sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(known.pop(None, []))
+    several = known.pop(None, [])
+    for folder in several:
+        if os.path.exists(os.path.join(folder, prepare.NOTE)):
+            raise UserError("--data {}: is a prepared folder itself; give SET={}, with the name that experiments have "
+                            "for the data set".format(folder, folder))
+    sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(several)
             for name in sorted(os.listdir(_existing(folder)))}
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
     models = _named(weights)

@@ -86,9 +86,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
     iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
-    info = {"experiment": experiment._asdict(), "iterations": iterations, "data": data_folder,
-            "manifest": note["manifest"], "weights": weights and files.digest(weights), **engine._asdict(),
-            "versions": versions()}
+    info = {**described(experiment, data_folder, note, weights and files.digest(weights), engine),
+            "iterations": iterations, "versions": versions()}
     existed = os.path.exists(run.folder)
     with _locked(run):
         _begin(run, info, texts)
@@ -118,8 +117,26 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     return run
 
 
-def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
-    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
+def described(experiment: Experiment, data_folder: str, note: Dict, weights: Optional[str], engine: Engine) -> Dict:
+    """What run.json holds, and what must stay the same for as long as a run goes on. weights: their digest."""
+    return {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"], "weights": weights,
+            **engine._asdict()}
+
+
+def require_same(run: Run, info: Dict) -> bool:
+    """Whether a run is what `info`, see `described`, says. Raises UserError where it is another one that has
+    snapshots: without, little is lost by beginning anew."""
+    known = run.info
+    different = {key: value for key, value in json.loads(json.dumps(info)).items() if known.get(key) != value}
+    if different and run.snapshots():
+        key, value = next(iter(different.items()))
+        raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
+            run.folder, key, *_difference(known.get(key), value)))
+    return not different
+
+
+def require_fitting(experiment: Experiment, data: parts.Data, note: Dict) -> None:
+    """Raises UserError where prepared data have not what an experiment needs."""
     shape = backbones.named(experiment.net).shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
@@ -135,6 +152,11 @@ def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run)
     if "val" not in note["records"] and experiment.paper not in nets.UNTESTED:
         raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
                         "part".format(data.root))
+
+
+def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
+    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
+    require_fitting(experiment, data, note)
     for split in set(note["records"]) & {"train", "val"}:
         for name in os.listdir(os.path.join(data.root, split)):
             if os.path.isdir(os.path.join(data.root, split, name)):
@@ -171,18 +193,10 @@ def _locked(run: Run):
 
 
 def _begin(run: Run, info: Dict, texts: Dict[str, str]) -> None:
-    if os.path.exists(run.path("run.json")):
-        known = run.info
-        different = {key: value for key, value in json.loads(json.dumps(info)).items() if known.get(key) != value}
-        if different and run.snapshots():
-            key, value = next(iter(different.items()))
-            raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
-                run.folder, key, *_difference(known.get(key), value)))
-        if different:
-            # Without a snapshot little is lost by beginning anew with other settings.
-            for name in os.listdir(run.folder):
-                if name != LOCK:
-                    files.remove(run.path(name))
+    if os.path.exists(run.path("run.json")) and not require_same(run, info):
+        for name in os.listdir(run.folder):
+            if name != LOCK:
+                files.remove(run.path(name))
     segments.begin(run, texts)
     files.write_json(run.path("run.json"), info)
 

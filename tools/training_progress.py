@@ -62,7 +62,7 @@ class TrainingProgress:
             "validation accuracy {:.2f} %".format(100 * self._accuracy)]
 
     def _speed(self) -> List[str]:
-        iteration, since = self._first
+        iteration, since = self._first or (self._iteration, self._clock())
         seconds = self._clock() - since
         if iteration == self._iteration or not seconds:
             return []

@@ -251,7 +251,8 @@ def watch(one: Union[Run, Group], every: float, once: bool = False, stream: Text
             lines = [summary(one.folder, states)] + [line("  " + os.path.relpath(each.run.folder, one.folder), state)
                                                      for each, state in zip(watches, states)]
         if stream.isatty():
-            width, height = shutil.get_terminal_size()
+            # Terminals that do not know their size say 0.
+            width, height = (given or usual for given, usual in zip(shutil.get_terminal_size(), (80, 24)))
             if shown:
                 stream.write("\x1b[{}A\x1b[J".format(len(shown)))
             # Not a column or a row more than there are: the terminal would move what is to be replaced.

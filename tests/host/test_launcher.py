@@ -248,6 +248,12 @@ class Shadowed(unittest.TestCase):
         self.assertEqual(fer.shadowed([file], self.place), [file], "the second time too")
         self.assertEqual(fer.shadowed([os.path.dirname(file)], self.place), [os.path.dirname(file)], "its folder too")
 
+    def test_a_path_behind_a_name(self):
+        file = os.path.realpath(shutil.which("env"))
+        self.assertEqual(fer.shadowed(["fer2013-xie2019a=" + file], self.place), [file])
+        self.assertEqual(fer.shadowed(["A=/no such folder/x", "solver.max_iter=3", "A=/usr/bin:/bin env"], self.place),
+                         [])
+
     def test_a_relative_path_out_of_the_callers_folder(self):
         file = os.path.realpath(shutil.which("env"))
         self.addCleanup(os.chdir, os.getcwd())

@@ -6,7 +6,10 @@ import pytest
 
 from data_prep import files
 from data_prep.errors import UserError
+from prototxt import experiment
 from tools import plan, reproduce
+from tools.run import Run, described
+from tools.segments import Engine
 
 TOY = ["net=toy", "solver.max_iter=20", "solver.snapshot=20"]
 
@@ -16,7 +19,7 @@ def prepared(folder, data, classes=7, folds=()):
     dataset, _, protocol = data.partition("-")
     note = {"asked": {"dataset": dataset, "protocol": protocol}, "folds": list(folds), "classes": ["c"] * classes,
             "records": {"train": 70, "val": 14, "test": 14}, "shape": [1, 48, 48],
-            "class_counts": {"train": [10] * classes}}
+            "class_counts": {"train": [10] * classes}, "manifest": "of the first images"}
     files.write_json(str(folder / data / "prepare.json"), note)
     for fold in folds:
         files.write_json(str(folder / data / fold / "prepare.json"), dict(note, folds=[]))
@@ -46,6 +49,14 @@ def test_without_data_all_is_named_and_nothing_done(tmp_path):
     assert set(made.missing) == {"fer2013-xie2019a", "ckplus-xie2019a", "oulu_casia-xie2019a", "mmi-xie2019a"}
     assert made.missing["ckplus-xie2019a"] == (
         "./fer prepare ckplus SOURCE --protocol xie2019a --features gsf sift --out DATA/ckplus-xie2019a")
+
+
+def test_the_features_of_all_figures_of_a_data_set_are_named(tmp_path):
+    # The first row of Table III is softmax alone.
+    for table, wanted in (("xie2019a-table3", " gsf"), ("xie2019a-table4", " gabor gsf"),
+                          ("xie2019a-table2", " gabor gsf sift"), ("xie2019b-table4", "")):
+        assert planned(tmp_path, table, changes=()).missing["fer2013-xie2019a"] == (
+            "./fer prepare fer2013 SOURCE --protocol xie2019a --features{} --out DATA/fer2013-xie2019a".format(wanted))
 
 
 def test_one_set_of_images(tmp_path):
@@ -133,6 +144,17 @@ def test_features_and_response_ratios(tmp_path):
     assert made.unstaged == []
 
 
+def test_an_svm_of_a_part_of_the_images_is_no_result(tmp_path):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    for path in (data + "/svm/sift.json", str(tmp_path / "out/runs/xie2019a/fer2013-gsf/svm.json")):
+        files.write_json(path, {"limit": None})
+        planned(tmp_path, "xie2019a-table2")
+        files.write_json(path, {"limit": 3000})
+        with pytest.raises(UserError, match=path + ": is of the first 3000 training images; remove it"):
+            planned(tmp_path, "xie2019a-table2")
+        files.remove(path)
+
+
 def test_a_pruned_run_begins_with_the_one_without(tmp_path):
     prepared(tmp_path / "data", "fer2013-xie2019a")
     made = planned(tmp_path, "xie2019b-table5")
@@ -156,6 +178,49 @@ def test_a_stand_in_is_named(tmp_path):
     assert len(made.jobs) == 4
 
 
+def test_one_folder_stands_in_for_several_data_sets(tmp_path):
+    other = prepared(tmp_path, "synthetic-plain")
+
+    def made(*names):
+        return plan.plan(reproduce.request(["xie2019b-table12"], ["{}={}".format(name, other) for name in names],
+                                           str(tmp_path / "out"), TOY, [], [], 1))
+    jobs = made("fer2013-xie2019a", "oulu_casia-xie2019b_whole", "mmi-xie2019b_whole").jobs
+    makes = [path for job in jobs for path in job.makes]
+    # Three trainings, each tested once on what stands in for both others.
+    assert len(jobs) == 6 and len(set(makes)) == len(makes)
+    with pytest.raises(UserError, match="evaluate xie2019b/ckplus_whole-center-l2 on fer2013-xie2019a and evaluate "
+                                        "xie2019b/ckplus_whole-center-l2 on mmi-xie2019b_whole would both write "):
+        made("fer2013-xie2019a", "ckplus-xie2019b_whole", "mmi-xie2019b_whole")
+
+
+@pytest.mark.parametrize("changed, message", (
+    ({}, None),
+    (dict(changes=TOY + ["solver.base_lr=0.5"]),
+     "whose experiment was {'solver': {'base_lr': 0.01}}, not {'solver': {'base_lr': 0.5}}; give another --out"),
+    (dict(threads=2), "whose threads was 1, not 2; give another --out"),
+    (dict(weights=[__file__]), "whose weights was None, not "),
+    (dict(manifest="of others"), "whose manifest was of others, not of the first images; give another --out")))
+def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed, message):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    chosen = experiment.load("xie2019b/fer2013-softmax", TOY)
+    begun = Run(str(tmp_path / "out/runs/xie2019b/fer2013-softmax"))
+    info = described(chosen, data, {"manifest": changed.get("manifest", "of the first images")}, None, Engine(1))
+    files.write_json(begun.path("run.json"), info)
+
+    def made():
+        return plan.plan(reproduce.request(
+            ["xie2019b-table4"], [str(tmp_path / "data")], str(tmp_path / "out"), changed.get("changes", TOY), [],
+            changed.get("weights", []), changed.get("threads", 1)))
+    assert len(made().jobs) == 4  # without a snapshot it begins anew
+    files.write_text(begun.weights_of(20), "")
+    if message is None:
+        assert made().jobs[0].done
+        return
+    with pytest.raises(UserError) as error:
+        made()
+    assert "{}: belongs to another run, {}".format(begun.folder, message) in str(error.value)
+
+
 @pytest.mark.parametrize("settings, message", (
     (dict(tables=["xie2019a-table1"]), "there is no table 'xie2019a-table1'; there are: xie2019a-table2, "),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
@@ -163,6 +228,7 @@ def test_a_stand_in_is_named(tmp_path):
     (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
     (dict(only=["fer2013"]), "xie2019b-table4 has no figure on fer2013; it has some on fer2013-xie2019a"),
     (dict(data=["nowhere"]), "nowhere: no such file or folder"),
+    (dict(out="{x}"), "iter_20000.caffemodel: a path with braces, which Snakemake reads as wildcards"),
     (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
     (dict(weights=[__file__, __file__]), "--weights: one caffemodel for all nets")))
 def test_refuses(tmp_path, settings, message):
@@ -173,3 +239,9 @@ def test_refuses(tmp_path, settings, message):
         plan.plan(reproduce.request(**given))
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prepared_folder_without_its_name(tmp_path):
+    data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    with pytest.raises(UserError, match="--data {0}: is a prepared folder itself; give SET={0}, with".format(data)):
+        reproduce.request(["xie2019b-table4"], [data], str(tmp_path / "out"), [], [], [], 1)

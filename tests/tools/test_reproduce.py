@@ -15,7 +15,10 @@ from data_prep.errors import UserError
 from prototxt.experiment import ROOT
 from published import figures
 from tools import measured, plan, reproduce
+from tools.estimate import Estimate
 from tools.plan import Cell
+from tools.run import Run
+from tools.watch import is_working
 
 METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5, "sensitivity": 0.75,
            "specificity": 0.25, "classes": ["angry", "disgust", "contempt"],
@@ -151,10 +154,27 @@ def test_killed_twice_ends_in_the_same_tables(tmp_path, data):
     assert again.returncode == 0, again.stderr
     assert left(out) == left(tmp_path / "whole")
     assert again.stdout == whole.stdout
-    # Nothing is done a third time.
+    # Nothing is done a third time, newer weights or not.
+    os.utime(str(out / SOFTMAX / "snapshots" / "iter_24.caffemodel"))
     before = os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns
     assert fer(*asked(data, out)).returncode == 0
     assert os.stat(str(out / SOFTMAX / "metrics.json")).st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_no_training_outlives_a_killed_call(tmp_path, data):
+    process = subprocess.Popen(command(*asked(data, tmp_path, "--set", "solver.max_iter=100000")), cwd=ROOT,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    runs = [Run(str(tmp_path / name)) for name in (SOFTMAX, L2)]
+    while not any(run.snapshots() for run in runs) and process.poll() is None:
+        time.sleep(0.1)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while any(map(is_working, runs)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(is_working, runs))
 
 
 @pytest.mark.slow
@@ -181,6 +201,37 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
     assert lines[0].startswith("missing  train xie2019b/fer2013-softmax: about ") and len(lines) == 5
     assert lines[-1].startswith("4 of 4 jobs are missing: about ") and " MB of snapshots" in lines[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_says_what_will_fail(tmp_path, data):
+    """Images of another size than the net's, and features that are not there: the data have Gabor features alone."""
+    done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "missing  train xie2019a/fer2013-softmax: will fail: {}: the images are 1x48x48, but the net ".format(
+        data) in done.stdout
+    done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run",
+               "--set", "net=toy")
+    assert "missing  train xie2019a/fer2013-gabor: about " in done.stdout
+    assert "missing  train xie2019a/fer2013-gsf: will fail: {}: has no gsf features, ".format(data) in done.stdout
+
+
+@pytest.mark.parametrize("cores, time", ((1, "0:50"), (2, "0:30"), (8, "0:30")))
+def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cores, time):
+    class Timed:
+        def __init__(self, threads):
+            pass
+
+        def training(self, minutes, folder):
+            return Estimate(60 * minutes, 0)
+
+    monkeypatch.setattr(reproduce, "Estimator", Timed)
+
+    def job(name, minutes, *needs):
+        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1, (minutes, ""))
+    first = job("first", 20)
+    made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [])
+    last = list(reproduce.preview(made, plan.Request((), {}, ""), cores))[-1]
+    assert last.startswith("3 of 3 jobs are missing: about {} h of training on ".format(time))
 
 
 def test_two_calls_in_one_folder(tmp_path, data):

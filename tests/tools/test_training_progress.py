@@ -68,6 +68,16 @@ def test_the_rate_leaves_the_start_out(capsys):
         "a run: iteration 640/1000, loss 1.25, validation accuracy 50.00 %, 2 it/s, 0:03:00 left"]
 
 
+def test_a_failure_before_the_first_loss_is_what_is_raised(capsys):
+    clock = Clock()
+    with pytest.raises(ValueError, match="the loss is nan"):
+        with TrainingProgress("a run", 1000, clock=clock) as shown:
+            clock.now += 600
+            shown.accuracy(.125)
+            raise ValueError("the loss is nan")
+    assert capsys.readouterr().err == "a run: iteration 0/1000, validation accuracy 12.50 %\n"
+
+
 def test_the_bar_has_loss_and_accuracy(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

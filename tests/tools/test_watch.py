@@ -229,6 +229,13 @@ def test_on_a_terminal_the_lines_stay_in_one_place(half, monkeypatch):
     assert "stopped" in before and "trained" in after
 
 
+def test_a_terminal_that_does_not_know_its_size(half, monkeypatch):
+    monkeypatch.setattr(watch.shutil, "get_terminal_size", lambda: os.terminal_size((0, 0)))
+    out = Terminal()
+    watch.watch(half, 2, once=True, stream=out)
+    assert "stopped" in out.getvalue() and max(map(len, out.getvalue().splitlines())) < 80
+
+
 def test_ctrl_c_ends_it_well(half, monkeypatch, capsys):
     def sleep(seconds):
         raise KeyboardInterrupt
