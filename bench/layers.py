@@ -1,61 +1,90 @@
-"""Where an iteration goes: `caffe time` on the training net of an experiment, its layers summed by what they are.
+"""Where an iteration goes: `caffe time` on the training nets of four experiments, their layers summed by type.
 
-    ./fer python -m bench.layers xie2019a/fer2013-toy-alfw --data data/fer2013 [--iterations 20]
+Small batches: what a layer of ours does once an iteration weighs more there than in a training.
 """
-import argparse
 import collections
 import os
 import re
 import subprocess
-import tempfile
-from typing import Dict
+from typing import Dict, List, NamedTuple, Sequence
 
-from data_prep import prepare
+from bench import drawn
+from data_prep import files, prepare
 from prototxt import build, experiment, parts
 from prototxt.experiment import ROOT
 
 TIME = re.compile(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms")
+SUBJECTS = 6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--set", action="append", default=[])
-    options = parser.parse_args()
-    chosen = experiment.load(options.experiment, options.set).weighted()
-    data = parts.prepared(options.data, prepare.read_note(options.data))
-    found = measure(chosen, data, options.iterations)
-    total = sum(found.values())
-    print("{}, batch {}: {:.1f} ms an iteration".format(chosen.name, chosen.solver["batch_size"], total))
-    for kind, milliseconds in sorted(found.items(), key=lambda item: -item[1]):
-        print("{:<40}{:>10.2f} ms{:>8.2f}%".format(kind, milliseconds, 100 * milliseconds / total))
+class Net(NamedTuple):
+    """experiment: name; crops, features: of its data; batch: images that softmax sees; iterations: timed ones."""
+
+    experiment: str
+    crops: str
+    features: Sequence[str]
+    batch: int
+    iterations: int
 
 
-def measure(chosen: experiment.Experiment, data: parts.Data, iterations: int) -> Dict[str, float]:
-    """Layer type, or class of a Python layer -> milliseconds an iteration, forward and backward."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as folder:
-        texts = build.definitions(chosen, data._replace(root=os.path.abspath(data.root)), folder, folder)
-        path = os.path.join(os.path.abspath(folder), "train_val.prototxt")
-        with open(path, "w") as stream:
-            stream.write(texts["train_val.prototxt"])
-        process = subprocess.run(["caffe", "time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
-                                 stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
-                                 env=dict(os.environ, PYTHONPATH=ROOT, GLOG_logtostderr="1", GLOG_minloglevel="0"))
+NETS = {"toy": Net("xie2019a/fer2013-toy-alfw", "whole", ("gsf", "sift"), 64, 20),
+        "toy, GABOR": Net("xie2019a/fer2013-toy-center-gabor", "whole", ("gabor",), 64, 20),
+        "face ResNet": Net("xie2019a/fer2013-alfw", "xie2019a", ("gsf", "sift"), 16, 3),
+        "inception": Net("liu2017/ckplus-2b-nm", "liu2017", (), 12, 5),
+        "ResNet-18": Net("farzaneh2021/raf_db-dacl", "farzaneh2021", (), 16, 3)}
+
+
+def measure(options) -> List[Dict]:
+    rows = []
+    for name, net in NETS.items():
+        data = drawn.prepared(options.data, SUBJECTS, net.crops, net.features, options.cores)
+        rows += of_net(name, net, data, options.scratch, 1 if options.quick else net.iterations)
+    return rows
+
+
+def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int) -> List[Dict]:
+    """A row a type of layer, the longest first, after the sums: data, our losses and all."""
+    changes = ["solver.batch_size={}".format(net.batch)]
+    chosen = experiment.load(net.experiment, changes)
+    data = parts.prepared(os.path.abspath(data_folder), prepare.read_note(data_folder))
+    times = of_experiment(chosen, data, scratch, iterations)
+    total = sum(times.values())
+    kinds: Dict[str, float] = collections.Counter()
+    sums = dict.fromkeys(("all", "data", "our layers"), 0.0)
+    for layer, milliseconds in times.items():
+        kinds[layer.kind] += milliseconds
+        sums["all"] += milliseconds
+        if layer.ours:
+            sums["our layers" if layer.bottoms else "data"] += milliseconds
+    lines = list(sums.items()) + [(kind, milliseconds) for kind, milliseconds in kinds.most_common()]
+    return [{"net": name, "batch": net.batch, "layers": kind, "ms": milliseconds, "%": 100 * milliseconds / total}
+            for kind, milliseconds in lines]
+
+
+class Layer(NamedTuple):
+    """kind: type, or class of a Python layer; ours: whether it is one; bottoms: how many."""
+
+    name: str
+    kind: str
+    ours: bool
+    bottoms: int
+
+
+def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str, iterations: int
+                  ) -> Dict[Layer, float]:
+    """Milliseconds an iteration, forward and backward, of each layer of a training net."""
+    text = build.definitions(chosen.weighted(), data, scratch, scratch)["train_val.prototxt"]
+    path = os.path.join(os.path.abspath(scratch), "train_val.prototxt")
+    files.write_text(path, text)
+    process = subprocess.run(["caffe", "time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
+                             stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
+                             env=dict(os.environ, PYTHONPATH=ROOT, GLOG_logtostderr="1", GLOG_minloglevel="0"))
     if process.returncode:
-        raise SystemExit(process.stderr[-2000:])
-    kinds = _kinds(texts["train_val.prototxt"])
-    times: Dict[str, float] = collections.Counter()
+        raise RuntimeError("caffe time: " + process.stderr[-2000:])
+    layers = {layer.name: Layer(layer.name, layer.python_param.layer or layer.type, layer.type == "Python",
+                                len(layer.bottom)) for layer in build.parse(text, parts.NetParameter()).layer}
+    times: Dict[Layer, float] = collections.Counter()
     for name, _, milliseconds in TIME.findall(process.stderr):
-        times[kinds.get(name, "Split")] += float(milliseconds)
-    return dict(times)
-
-
-def _kinds(text: str) -> Dict[str, str]:
-    net = build.parse(text, parts.NetParameter())
-    return {layer.name: layer.python_param.layer or layer.type for layer in net.layer}
-
-
-if __name__ == "__main__":
-    main()
+        # Caffe puts these in itself.
+        times[layers.get(name, Layer(name, "Split", False, 1))] += float(milliseconds)
+    return times

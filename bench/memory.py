@@ -1,33 +1,33 @@
 """Peak anonymous memory (RssAnon) of a whole preparation, all its processes together, for several numbers of images.
 
-    ./fer python -m bench.memory [--images 500 2000]
-
 Ten crops and all features of made-up FER2013 rows. LMDB's mapped pages are files' and are not counted.
 """
-import argparse
 import csv
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from typing import List
+from typing import Dict, List
 
 import numpy as np
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[500, 2000])
-    options = parser.parse_args()
-    for count in options.images:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as folder:
-            began = time.time()
-            peak = of_preparation(folder, count)
-            print("{:>8} images: {:.0f} MB at the peak, {:.0f} s".format(count, peak / 1e6, time.time() - began))
+from data_prep import files
 
 
-def of_preparation(folder: str, count: int) -> int:
+def measure(options) -> List[Dict]:
+    rows = []
+    for count in (100, 300) if options.quick else (500, 5000):
+        folder = os.path.join(options.scratch, str(count))
+        os.makedirs(folder)
+        began = time.time()
+        megabytes = of_preparation(folder, count, options.cores) / 1e6
+        rows.append({"images": count, "MB at the peak": megabytes, "times the first": megabytes / (
+            rows[0]["MB at the peak"] if rows else megabytes), "seconds": time.time() - began})
+        files.remove(folder)
+    return rows
+
+
+def of_preparation(folder: str, count: int, processes: int = 2) -> int:
     """Bytes at the peak of a preparation of `count` images."""
     source = os.path.join(folder, "fer2013.csv")
     random = np.random.RandomState(0)
@@ -38,7 +38,8 @@ def of_preparation(folder: str, count: int) -> int:
             usage = ("Training",) * 8 + ("PublicTest", "PrivateTest")
             out.writerow([number % 7, " ".join(map(str, random.randint(0, 256, 48 * 48))), usage[number % 10]])
     return peak([sys.executable, "-m", "tools.cli", "prepare", "fer2013", source, "--protocol", "xie2019a",
-                 "--features", "gabor", "gsf", "sift", "--processes", "2", "--out", os.path.join(folder, "out")])
+                 "--features", "gabor", "gsf", "sift", "--processes", str(processes),
+                 "--out", os.path.join(folder, "out")])
 
 
 def peak(command: List[str]) -> int:
@@ -77,6 +78,3 @@ def anonymous(pid: int) -> int:
     except OSError:
         return 0
 
-
-if __name__ == "__main__":
-    main()

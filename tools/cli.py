@@ -11,6 +11,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import lmdb  # noqa: E402
 
+from bench import registry  # noqa: E402
 from data_prep import crops, datasets, features, files, images, manifest, prepare  # noqa: E402
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
@@ -165,6 +166,17 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--dry-run", action="store_true", help="show the jobs, and about what time and disk they take")
     how.add_argument("--plan", action="store_true", help="write plan.json for Snakemake on a cluster, and no more")
     how.add_argument("--show", action="store_true", help="print the tables as far as they are")
+
+    sub = add("bench", _bench, "Measure speed and memory on drawn faces, each against something else in the same run; "
+              "prints tables and writes OUT/NAME.json.", "bench layers evaluation --quick")
+    sub.add_argument("names", metavar="NAME", nargs="*", help="(default: all) " + "; ".join(
+        "{}: {}".format(*one) for one in registry.BENCHMARKS.items()).replace("%", "%%"))
+    sub.add_argument("--data", default=os.path.join(experiment.ROOT, "data", "bench"),
+                     help="where drawn faces are kept for the next time (default: data/bench in the project)")
+    sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "bench"),
+                     help="folder of results (default: runs/bench in the project)")
+    sub.add_argument("--quick", action="store_true", help="fewer repeats of less: to see that all works")
+    sub.add_argument("--cores", type=at_least(1), default=_cores(), help="processes or threads (default: all)")
 
     sub = add("demo", _demo, "The main job on drawn faces: prepare, train twice, evaluate, report.", "demo")
     sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "demo"),
@@ -353,6 +365,19 @@ def _reproduce(options) -> int:
     for job in failed:
         print("fer: " + reproduce.failure(job), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _bench(options) -> int:
+    unknown = sorted(set(options.names) - set(registry.BENCHMARKS))
+    if unknown:
+        raise UserError("there is no benchmark {}; there are: {}".format(
+            ", ".join(unknown), ", ".join(registry.BENCHMARKS)))
+    for name in options.names or registry.BENCHMARKS:
+        found = registry.measure(name, registry.Options(
+            os.path.abspath(options.data), os.path.abspath(options.out), options.quick, options.cores))
+        print(registry.headline(found))
+        print(registry.table(found["rows"]) + "\n", flush=True)
+    return 0
 
 
 def _demo(options) -> int:

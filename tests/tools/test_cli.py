@@ -9,7 +9,7 @@ from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import cli
 
-COMMANDS = ("prepare", "features", "train", "watch", "evaluate", "predict", "report", "demo")
+COMMANDS = ("prepare", "features", "train", "watch", "evaluate", "predict", "report", "bench", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -40,6 +40,7 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),
     (["evaluate", "o"], "o: no run here"), (["watch", "o"], "o: no run here"),
     (["watch", "o", "--once"], "o: no run here"),
+    (["bench", "warp"], "there is no benchmark warp; there are: layers, crops"),
     (["predict", "o", "x.png"], "o: no run here"), (["report", "o"], "o: no run here")])
 def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

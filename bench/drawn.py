@@ -1,0 +1,48 @@
+"""What the measurements are of: drawn faces, kept in a folder and drawn or prepared once."""
+import os
+from typing import Sequence
+
+import cv2
+
+from data_prep import children, files, prepare
+from data_prep.datasets import synthetic
+
+FRAMES = 5
+
+
+def faces(cache: str, subjects: int, processes: int) -> str:
+    """Folder with faces/<part>/<class>/S001.png ... of so many subjects, seven each, and subjects.csv: who is who."""
+    folder = os.path.join(cache, "faces-{}".format(subjects))
+    if not os.path.exists(folder):
+        partial = folder + ".partial"
+        files.remove(partial)
+        jobs = [(partial, subject, subjects) for subject in range(subjects)]
+        lines = [line for lines in children.in_order(processes, lambda: None, (), _draw, jobs) for line in lines]
+        files.write_text(os.path.join(partial, "subjects.csv"), "path,subject\n" + "".join(lines))
+        os.rename(partial, folder)
+    return folder
+
+
+def _draw(job) -> Sequence[str]:
+    folder, subject, subjects = job
+    name, part, lines = "S{:03d}".format(subject + 1), synthetic.split_of(subject, subjects), []
+    for expression, class_name in enumerate(synthetic.CLASSES):
+        path = os.path.join(part, class_name, name + ".png")
+        os.makedirs(os.path.join(folder, "faces", os.path.dirname(path)), exist_ok=True)
+        image, _ = synthetic.draw_face(subject, expression, FRAMES - 1, FRAMES)
+        cv2.imwrite(os.path.join(folder, "faces", path), image, synthetic.PNG)
+        lines.append("{},{}\n".format(path, name))
+    return lines
+
+
+def settings(drawn: str, crops: str, features: Sequence[str]) -> prepare.Settings:
+    """Of a preparation of `faces`."""
+    return prepare.Settings("folder", os.path.join(drawn, "faces"), crops=crops, features=list(features),
+                            subjects=os.path.join(drawn, "subjects.csv"))
+
+
+def prepared(cache: str, subjects: int, crops: str, features: Sequence[str], processes: int) -> str:
+    """A prepared folder of `faces`, with these crops and features."""
+    out = os.path.join(cache, "-".join([crops, *features, str(subjects)]))
+    prepare.prepare(settings(faces(cache, subjects, processes), crops, features), out, processes)
+    return out
