@@ -131,15 +131,14 @@ class _Restart:
         """Feature -> "accuracy" and "sparseness" on the validation part, measured once."""
         path = segment.path(MEASURED)
         if not os.path.exists(path):
-            forward.use(engine)
-            files.write_json(path, self._measured(segment, features))
+            files.write_json(path, self._measured(segment, features, engine))
         return files.read_json(path)
 
-    def _measured(self, segment: Segment, features: Sequence[str]) -> Dict[str, Dict[str, float]]:
+    def _measured(self, segment: Segment, features: Sequence[str], engine: Engine) -> Dict[str, Dict[str, float]]:
         blobs = {feature: xie.readings(self.experiment)[feature] for feature in features}
         found = forward.of_part(self.experiment, self.validation, segment.path("deploy.prototxt"),
                                 segment.weights_of(self.experiment.weighting["restart_iterations"]),
-                                sorted({name for names in blobs.values() for name in names}))
+                                sorted({name for names in blobs.values() for name in names}), engine)
         measured = {}
         for feature, (block, prob) in blobs.items():
             voted = decisions.vote(self.validation.units, self.validation.labels, self.validation.rows, found[prob])

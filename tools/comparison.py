@@ -129,5 +129,5 @@ class FaceMaps(NamedTuple):
 def face_maps(run: Run, images: Sequence[np.ndarray]) -> FaceMaps:
     deploy = run.path("deploy.prototxt")
     names = deep_features.blobs(deploy)
-    found = forward.outputs(deploy, run.caffemodel(), iter(images), len(images), [names.first, names.z])
+    found = forward.outputs(deploy, run.caffemodel(), images, [names.first, names.z])
     return FaceMaps(found[names.first], found[names.z], deep_features.grid(deploy, names.z))

@@ -79,9 +79,10 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     _check_shape(run, folder, note)
     matching = match(prepare.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
-    forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
+    engine = Engine(len(os.sched_getaffinity(0)), info["gpu"])
     found = [decision for part in splits for decision in evaluate.decide(
-        run.experiment, forward.read(folder, note, part), run.path("deploy.prototxt"), run.caffemodel(), "prob")]
+        run.experiment, forward.read(folder, note, part), run.path("deploy.prototxt"), run.caffemodel(), "prob",
+        engine)]
     decided = restrict(found, matching)
     if not decided:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))

@@ -21,9 +21,9 @@ def evaluate(run: Run, split: str) -> Dict:
     note = require_same_data(run)
     faces = manifest.read(os.path.join(info["data"], "manifest.csv"))
     part = forward.read(info["data"], note, split)
-    forward.use(Engine(len(os.sched_getaffinity(0)), info["gpu"]))
+    engine = Engine(len(os.sched_getaffinity(0)), info["gpu"])
     experiment = run.experiment
-    decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob")
+    decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
                    dataset=experiment.data if prepare.is_of(note, experiment.data) else prepare.data_set(note),
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
@@ -31,7 +31,7 @@ def evaluate(run: Run, split: str) -> Dict:
                    published=None if datasets.protocol(experiment.data).folds else published(experiment, note, split),
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
-        metrics["alone"] = {feature: _right(decide(experiment, part, *reading)) for feature, reading in
+        metrics["alone"] = {feature: _right(decide(experiment, part, *reading, engine)) for feature, reading in
                             adaptive_weights.readings(run, experiment).items()}
     decisions.write(run.path("decisions-{}.csv".format(split)), decided)
     files.write_json(metrics_path(run, split), metrics)
@@ -47,9 +47,10 @@ def published(experiment: Experiment, note: Dict, split: str, tested: Optional[s
     return figure and {"value": figure.value, "correct": figure.correct, "total": figure.total}
 
 
-def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str) -> List[Decision]:
+def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str,
+           engine: Engine = forward.ONE) -> List[Decision]:
     """By a vote over a blob's class probabilities, as the experiment has it."""
-    found = forward.of_part(experiment, part, deploy, caffemodel, [blob])
+    found = forward.of_part(experiment, part, deploy, caffemodel, [blob], engine)
     return decisions.vote(part.units, part.labels, part.rows, found[blob], experiment.decision)
 
 

@@ -16,6 +16,7 @@ from data_prep.features import NAMES
 from published import figures as printed_figures
 from tools import deep_features, forward
 from tools.run import Run, require_same_data
+from tools.segments import Engine
 
 # Rows of Table II.
 HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"
@@ -141,8 +142,9 @@ def _read_deep(run: Run, split: str, limit: Optional[int]) -> Tuple[Part, np.nda
     chosen = _first_crops(data, split, limit)
     images = lmdb_io.Reader(os.path.join(data, split, "images"))
     inputs = deep_features.blobs(deploy).x
-    found = forward.outputs(deploy, run.caffemodel(), (lmdb_io.decode(images[record.key])[0] for record in chosen),
-                            len(chosen), inputs + ("prob",), forward.transform(run.experiment))
+    found = forward.outputs(deploy, run.caffemodel(), forward.Images(images, [record.key for record in chosen]),
+                            inputs + ("prob",), forward.transform(run.experiment),
+                            engine=Engine(len(os.sched_getaffinity(0)), run.info["gpu"]))
     vectors = deep_features.normalised([found[name] for name in inputs])
     return _part(data, chosen, vectors), found["prob"].argmax(axis=1)
 

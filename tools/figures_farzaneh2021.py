@@ -4,7 +4,7 @@ from typing import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import files, lmdb_io, prepare
+from data_prep import files, prepare
 from prototxt import build, farzaneh2021, parts
 from tools import forward
 from tools.run import Run
@@ -16,9 +16,9 @@ def attention_weights(run: Run, split: str, records: Sequence[int]) -> np.ndarra
     images = forward.read(run.info["data"], note, split).images
     net = run.path("attention.prototxt")
     files.write_text(net, build.text(farzaneh2021.attention(run.experiment, parts.prepared(run.info["data"], note))))
-    return forward.outputs(net, run.caffemodel(), (lmdb_io.decode(images[record])[0] for record in records),
-                           len(records), ["attention"], forward.transform(run.experiment))["attention"].reshape(
-                               len(records), -1)
+    weights = forward.outputs(net, run.caffemodel(), forward.Images(images, records), ["attention"],
+                              forward.transform(run.experiment))["attention"]
+    return weights.reshape(len(records), -1)
 
 
 def attention(weights: np.ndarray, names: Sequence[str]) -> Figure:

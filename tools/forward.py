@@ -1,18 +1,21 @@
 """Forward passes of trained nets over a part of a prepared folder."""
 import ctypes
+import multiprocessing
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import caffe
 import numpy as np
 
-from data_prep import lmdb_io, manifest, progress, records
+from data_prep import children, lmdb_io, manifest, progress, records
 from prototxt.backbones import BACKBONES
 from prototxt.experiment import Experiment
 from prototxt.parts import PLAIN, Transform
 from tools.segments import Engine
 
-BATCH = 100
+# Larger ones need more memory, and of the face ResNet more time: its maps leave the cache.
+BATCH = 32
+ONE = Engine(1)
 
 
 class Part(NamedTuple):
@@ -36,9 +39,18 @@ def read(data: str, note: Dict, split: str) -> Part:
     return Part(units, [faces[row].label for row in rows], rows, **readers)
 
 
-def decoded(images: lmdb_io.Reader) -> Iterator[np.ndarray]:
-    for index in range(len(images)):
-        yield lmdb_io.decode(images[index])[0]
+class Images:
+    """Images (channels, height, width) of an LMDB, in its order or by the numbers of records; each is read when it is
+    asked for."""
+
+    def __init__(self, images: lmdb_io.Reader, records: Optional[Sequence[int]] = None):
+        self._images, self._records = images, range(len(images)) if records is None else records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return lmdb_io.decode(self._images[self._records[index]])[0]
 
 
 def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
@@ -54,11 +66,11 @@ def use(engine: Engine) -> None:
         caffe.set_device(int(engine.gpu.split(",")[0]))
 
 
-def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str]
-            ) -> Dict[str, np.ndarray]:
+def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str],
+            engine: Engine = ONE) -> Dict[str, np.ndarray]:
     """`outputs` of all records of a part."""
-    return outputs(deploy, caffemodel, decoded(part.images), len(part.images), blobs,
-                   transform(experiment), part.references and decoded(part.references))
+    return outputs(deploy, caffemodel, Images(part.images), blobs, transform(experiment),
+                   part.references and Images(part.references), engine)
 
 
 def transform(experiment: Experiment) -> Transform:
@@ -66,31 +78,44 @@ def transform(experiment: Experiment) -> Transform:
     return BACKBONES[experiment.net].transform
 
 
-def outputs(deploy: str, caffemodel: str, images: Iterator[np.ndarray], count: int, blobs: Sequence[str],
-            prepared: Transform = PLAIN, references: Optional[Iterator[np.ndarray]] = None
+def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: Sequence[str],
+            prepared: Transform = PLAIN, references: Optional[Sequence[np.ndarray]] = None, engine: Engine = ONE
             ) -> Dict[str, np.ndarray]:
-    """Blob -> its values, float32 (count, ...), for images (channels, height, width), uint8 or, normalised, float32.
+    """Blob -> its values, float32 (images, ...), for images (channels, height, width), uint8 or, normalised, float32.
 
-    prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`.
+    prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`. The processor's
+    threads are processes with one BLAS thread each, since much of a forward pass has one thread in Caffe. The values
+    are the same for any number of them.
     """
+    use(engine._replace(threads=1))
+    # Before the processes fork, which share the weights; those of trials may not have children.
     net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
-    found = {}
-    with progress.bar("evaluating", count) as bar:
-        for start in range(0, count, BATCH):
-            size = min(BATCH, count - start)
-            for blob, values in batch(net, images, size, blobs, prepared, references).items():
-                found.setdefault(blob, np.empty((count,) + values.shape[1:], np.float32))[start:start + size] = values
-            bar.update(size)
+    forks = engine.gpu is None and not multiprocessing.current_process().daemon
+    starts = range(0, len(images), BATCH)
+
+    def work(start: int) -> Dict[str, np.ndarray]:
+        rows = range(start, min(start + BATCH, len(images)))
+        return batch(net, [images[row] for row in rows], blobs, prepared,
+                     None if references is None else [references[row] for row in rows])
+    processes = min(engine.threads, len(starts)) if forks else 1
+    done = children.in_order(processes, lambda: None, (), work, starts) if processes > 1 else map(work, starts)
+    found: Dict[str, np.ndarray] = {}
+    with progress.bar("evaluating", len(images)) as bar:
+        for start, values_of in zip(starts, done):
+            for blob, values in values_of.items():
+                found.setdefault(blob, np.empty((len(images),) + values.shape[1:], np.float32))[
+                    start:start + len(values)] = values
+            bar.update(min(BATCH, len(images) - start))
     return found
 
 
-def batch(net: caffe.Net, images: Iterator[np.ndarray], size: int, blobs: Sequence[str], prepared: Transform = PLAIN,
-          references: Optional[Iterator[np.ndarray]] = None) -> Dict[str, np.ndarray]:
-    """`outputs` of the next `size` images in one forward pass; views into the net, good until the next one."""
+def batch(net: caffe.Net, images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
+          references: Optional[Sequence[np.ndarray]] = None) -> Dict[str, np.ndarray]:
+    """`outputs` of some images in one forward pass; views into the net, good until the next one."""
     inputs = {"data": images, "reference": references}
     for name in net.inputs:
-        net.blobs[name].reshape(size, *net.blobs[name].shape[1:])
-        for row in range(size):
-            net.blobs[name].data[row] = net_input(next(inputs[name]), prepared)
+        net.blobs[name].reshape(len(images), *net.blobs[name].shape[1:])
+        for row, image in enumerate(inputs[name]):
+            net.blobs[name].data[row] = net_input(image, prepared)
     net.forward()
     return {blob: net.blobs[blob].data for blob in blobs}

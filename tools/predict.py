@@ -185,8 +185,8 @@ class Predictor:
     def _probabilities(self, crops_of_face: Sequence[np.ndarray]) -> Tuple[float, ...]:
         votes = []
         for experiment, net in zip(self._experiments, self._nets):
-            values = forward.batch(net, iter(crops_of_face), len(crops_of_face), ["prob"],
-                                   forward.transform(experiment), iter(self._reference))["prob"]
+            values = forward.batch(net, crops_of_face, ["prob"], forward.transform(experiment),
+                                   self._reference)["prob"]
             votes.append(decisions.RULES[experiment.decision](values.astype(np.float64), axis=0))
         return tuple(np.mean(votes, axis=0).tolist())
 

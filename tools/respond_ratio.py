@@ -97,8 +97,8 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
     fc1 = next(name for name in net.params if net.params[name][0].data.shape[1:] == (net.blobs[blob].count,))
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     part = forward.read(data, note, split)
-    forward.use(Engine(info["threads"], info["gpu"]))
-    found = forward.of_part(run.experiment, part, deploy, run.caffemodel(), [blob, net.top_names[fc1][0]])
+    found = forward.of_part(run.experiment, part, deploy, run.caffemodel(), [blob, net.top_names[fc1][0]],
+                            Engine(len(os.sched_getaffinity(0)), info["gpu"]))
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in found.values())
     windows = _windows(data, note, split)
     channels = net.blobs[blob].shape[1]

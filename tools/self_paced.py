@@ -125,9 +125,9 @@ def _select(run: Segment, segment: Segment, experiment: Experiment, training: Pa
     """By the losses under the weights that the pace begins with, of the samples as they are, in the TEST phase."""
     if os.path.exists(segment.path(SELECTION)):
         return
-    forward.use(engine)
     labels = np.array(training.labels)
-    scores = forward.of_part(experiment, training, run.path("deploy.prototxt"), segment.path(INITIAL), ["fc"])["fc"]
+    scores = forward.of_part(experiment, training, run.path("deploy.prototxt"), segment.path(INITIAL), ["fc"],
+                             engine)["fc"]
     losses = cross_entropy(scores, labels)
     try:
         selected = select(losses, labels, percentage)

@@ -1,4 +1,5 @@
 """How sparse the features of a trained net are."""
+import os
 from typing import Dict
 
 import numpy as np
@@ -24,8 +25,8 @@ def of_run(run: Run, split: str) -> Dict[str, float]:
     (sqrt(D) |x|_2): 1/sqrt(D) where one component is left, 1 where all are alike) and `norm`, the mean of |x|_2."""
     info = run.info
     part = forward.read(info["data"], prepare.read_note(info["data"]), split)
-    forward.use(Engine(info["threads"], info["gpu"]))
     blob = xie.fc2_input(run.experiment)
-    x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob])[blob]
+    x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob],
+                        Engine(len(os.sched_getaffinity(0)), info["gpu"]))[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}

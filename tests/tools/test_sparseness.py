@@ -22,7 +22,7 @@ def test_of_a_run(tmp_path, data):
     found = sparseness.of_run(trained, "test")
     assert found["norm"] == pytest.approx(3, rel=1e-4)
     part = forward.read(data, {"unit": "image"}, "test")
-    x = forward.outputs(trained.path("deploy.prototxt"), trained.caffemodel(), forward.decoded(part.images), 12,
+    x = forward.outputs(trained.path("deploy.prototxt"), trained.caffemodel(), forward.Images(part.images),
                         ["normalized"])["normalized"]
     assert x.shape == (12, 512)
     slow = [abs(value) <= 0.01 * max(map(abs, row)) for row in x for value in row]
