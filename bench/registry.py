@@ -13,7 +13,11 @@ BENCHMARKS = {
     "layers": "where an iteration goes, in four nets",
     "crops": "records written, against Caffe's convert_imageset",
     "gabor": "features, against scikit-image's filters",
+    "evaluation": "evaluating, against plain `caffe test`",
+    "side_by_side": "trainings side by side, a thread each, against one after the other with all threads",
+    "kernels": "OpenBLAS's kernels that this processor can run",
     "adaptive": "a training with adaptive loss weights, against one with fixed ones",
+    "scaling": "how time grows with the number of images",
     "memory": "peak memory of a preparation, of ten times the images",
 }
 

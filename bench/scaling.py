@@ -1,0 +1,60 @@
+"""How time grows with the number of images: for three numbers of drawn faces, the exponent of images in the time.
+
+1 is in proportion; below, what is done once counts; above, something looks at all images for each. Preparation is of
+ten crops with GSF and SIFT; training is one pass of the toy net over all images.
+"""
+import functools
+import os
+import time
+from typing import Dict, List, Sequence
+
+import numpy as np
+
+from bench import drawn
+from data_prep import files, prepare
+from prototxt import experiment
+from tools import run
+from tools.segments import Engine
+
+BATCH = 8
+WHOLE = "preparation, whole faces"
+PREPARATIONS = {WHOLE: ("whole", ()), "preparation, ten crops": ("xie2019a", ()),
+                "preparation, ten crops, GSF and SIFT": ("xie2019a", ("gsf", "sift"))}
+
+
+def measure(options) -> List[Dict]:
+    subjects = (6, 12, 24) if options.quick else (30, 60, 120)
+    times: Dict[str, List[float]] = {}
+    images = []
+    for count in subjects:
+        faces = drawn.faces(options.data, count, options.cores)
+        folder = os.path.join(options.scratch, str(count))
+
+        steps = {name: functools.partial(_prepare, faces, os.path.join(folder, name), crops, features, options.cores)
+                 for name, (crops, features) in PREPARATIONS.items()}
+        steps["training, a pass of the toy net"] = functools.partial(_train, os.path.join(folder, WHOLE), folder)
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times.setdefault(name, []).append(time.perf_counter() - began)
+        images.append(sum(files.read_json(os.path.join(folder, WHOLE, prepare.NOTE))["counts"].values()))
+        files.remove(folder)
+    return [dict({"what": name}, **{"{} images, s".format(count): seconds for count, seconds in zip(images, taken)},
+                 exponent=exponent(images, taken)) for name, taken in times.items()]
+
+
+def exponent(counts: Sequence[int], seconds: Sequence[float]) -> float:
+    """b of seconds = a * count^b, by least squares of the logarithms."""
+    return float(np.polyfit(np.log(counts), np.log(seconds), 1)[0])
+
+
+def _prepare(faces: str, out: str, crops: str, features: Sequence[str], cores: int) -> None:
+    prepare.prepare(drawn.settings(faces, crops, features), out, cores)
+
+
+def _train(data: str, folder: str) -> None:
+    passes = prepare.read_note(data)["records"]["train"] // BATCH
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", [
+        "solver.batch_size={}".format(BATCH), "solver.max_iter={}".format(passes), "solver.snapshot=0",
+        "solver.test_interval={}".format(passes + 1)])
+    run.train(chosen, data, os.path.join(folder, "run"), None, Engine(1))

@@ -1,0 +1,51 @@
+"""Independent trainings, as folds, seeds and trials of adaptive weights are: side by side with one BLAS thread each,
+against one after the other with a thread a core. What one thread more gives a single training, the first two rows say.
+"""
+import os
+import tempfile
+from typing import Dict, List, NamedTuple, Sequence
+
+from bench import drawn, timing
+from prototxt import experiment
+from tools import groups
+
+SUBJECTS = 6
+
+
+class Case(NamedTuple):
+    """experiment: name; crops, features: of its data; batch, iterations: of each training."""
+
+    experiment: str
+    crops: str
+    features: Sequence[str]
+    batch: int
+    iterations: int
+
+
+CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 64, 20),
+         "inception": Case("liu2017/fer2013-softmax", "liu2017", (), 32, 8),
+         "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 8, 3)}
+
+
+def measure(options) -> List[Dict]:
+    rows = []
+    for name in ["toy"] if options.quick else CASES:
+        case = CASES[name]
+        data = drawn.prepared(options.data, SUBJECTS, case.crops, case.features, options.cores)
+        iterations = 2 if options.quick else case.iterations
+        chosen = experiment.load(case.experiment, experiment.applicable(case.experiment, [
+            "solver.batch_size={}".format(case.batch), "solver.max_iter={}".format(iterations),
+            "solver.snapshot={}".format(iterations), "solver.test_interval={}".format(iterations + 1)]))
+        chosen = chosen._replace(halving={})
+
+        def train(threads: int, processes: int, chosen=chosen, data=data) -> int:
+            with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+                groups.train(chosen, data, os.path.join(folder, "run"), None, range(1, options.cores + 1), threads,
+                             None, processes)
+            return options.cores * chosen.solver["max_iter"]
+        took = timing.in_turn({
+            "one after the other, {} threads".format(options.cores): lambda: train(options.cores, 1),
+            "one after the other, 1 thread": lambda: train(1, 1),
+            "side by side, 1 thread each": lambda: train(1, options.cores)}, 1 if options.quick else 3)
+        rows += [dict({"net": name}, **row) for row in timing.rows(took, "iterations")]
+    return rows
