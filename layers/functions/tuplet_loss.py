@@ -111,19 +111,23 @@ def adaptive_clusters(f: np.ndarray, kept: np.ndarray, metric: Metric) -> Tuple[
     """
     sums = hinges(f, kept, joint=True)
     g = sums.center
-    af, ag, bf, bg = f @ metric.a.T, g @ metric.a.T, f @ metric.b.T, g @ metric.b.T
-    scores = (_squares(af) + _squares(ag)[:, None]) / 2 + np.matmul(bf, bg[:, :, None])[:, :, 0] + (
-        f @ metric.linear + (g @ metric.linear)[:, None]) + metric.constant
+    # One product of matrices, not one a tuplet. Of L_B only what stands beside g is multiplied out: it has a row a
+    # tuplet, not a row an example.
+    flat = f.reshape(-1, f.shape[2])
+    af, ag, bg = flat @ metric.a.T, g @ metric.a.T, g @ metric.b.T
+    bbg = bg @ metric.b
+    scores = (_squares(af).reshape(kept.shape[0], -1) + _squares(ag)[:, None]) / 2 + (
+        np.matmul(f, (bbg + metric.linear)[:, :, None])[:, :, 0] + (g @ metric.linear)[:, None]) + metric.constant
     loss, slopes = hinge_loss(scores, sums, 1)
     slope = slopes.sum(axis=1, keepdims=True)
     # Sums over the examples of a tuplet, weighted by their slopes.
     weighted_f = np.matmul(slopes[:, None], f)[:, 0]
-    weighted_bf = np.matmul(slopes[:, None], bf)[:, 0]
-    for_f = slopes[:, :, None] * (af @ metric.a + (bg @ metric.b)[:, None] + metric.linear)
+    weighted_bf = weighted_f @ metric.b.T
+    sloped_af = slopes.reshape(-1, 1) * af
+    for_f = (sloped_af @ metric.a).reshape(f.shape) + slopes[:, :, None] * (bbg + metric.linear)[:, None]
     for_g = slope * (ag @ metric.a + metric.linear) + weighted_bf @ metric.b
-    flat = f.reshape(-1, f.shape[2])
     gradients = Metric(
-        (slopes[:, :, None] * af).reshape(len(flat), -1).T @ flat + (slope * ag).T @ g,
+        sloped_af.T @ flat + (slope * ag).T @ g,
         weighted_bf.T @ g + bg.T @ weighted_f,
         (weighted_f + slope * g).sum(axis=0),
         np.array([slopes.sum()], f.dtype))
