@@ -219,7 +219,17 @@ class Variables(unittest.TestCase):
             with tempfile.NamedTemporaryFile("w") as f:
                 f.write("processor\t: 0\nvendor_id\t: %s\nflags\t\t: %s\n\nprocessor : 1\n" % (vendor, flags))
                 f.flush()
-                self.assertEqual(fer.blas_kernel(f.name), kernel, (vendor, flags))
+                self.assertEqual(fer.blas_kernel(f.name)[0], kernel, (vendor, flags))
+
+    def test_setup_says_why_it_is_this_kernel(self):
+        with mock.patch.object(fer, "blas_kernel", return_value=("Zen", "the processor is such")):
+            self.assertEqual(fer.kernel_line({}), "kernel      Zen: the processor is such; `./fer bench kernels` "
+                                                  "measures all that run here")
+            self.assertEqual(fer.kernel_line({"OPENBLAS_CORETYPE": "Zen"}), fer.kernel_line({}))
+            self.assertIn("Nehalem: OPENBLAS_CORETYPE is set to it; without, Zen: the processor is such;",
+                          fer.kernel_line({"OPENBLAS_CORETYPE": "Nehalem"}))
+        with mock.patch.object(fer, "blas_kernel", return_value=(None, "there is nothing")):
+            self.assertIn("none set: there is nothing;", fer.kernel_line({}))
 
     def test_a_colon_in_the_path(self):
         with mock.patch.object(fer, "ROOT", "/a:b"), self.assertRaisesRegex(host.Failure, "colon"):
