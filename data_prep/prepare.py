@@ -15,17 +15,19 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import crops, datasets, files, folds, manifest, records, subjects
+from data_prep import crops, datasets, descriptions, files, folds, manifest, records, subjects
 from data_prep.datasets import Protocol
 from data_prep.errors import UserError
 from data_prep.features import DEFAULT as DEFAULT_GEOMETRY
+from data_prep.features import PROJECTED
 from data_prep.manifest import Dataset, Face
 from data_prep.survey import survey
 
 NOTE = "prepare.json"
-# In a partial folder: what it will be, and the survey so far.
+# In a partial folder: what it will be, the survey so far, and what is described already.
 ASKED = "asked.json"
 SURVEY = "survey.csv"
+DESCRIPTIONS = "descriptions"
 NO_FACE = "no_face.csv"
 
 
@@ -204,7 +206,10 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
     if protocol.folds:
         parts = {"fold{:02d}".format(fold): _with_copies(folds.split(faces, fold, protocol.folds, protocol.pairs))
                  for fold in settings.folds or range(1, protocol.folds + 1)}
-    files.require_space(folder, sum(
+    kept = descriptions.size(plan.features, len(faces), len(records.windows_of(plan)))
+    if kept <= descriptions.MOST_BYTES and (len(parts) > 1 or set(plan.features) & set(PROJECTED)):
+        plan = plan._replace(kept=os.path.join(folder, DESCRIPTIONS))
+    files.require_space(folder, bool(plan.kept) * kept + sum(
         size for part in parts.values() for split in manifest.SPLITS
         for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values()))
     notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
@@ -216,8 +221,8 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
         note = dict(note, folds=sorted(parts), copies=0, records={}, published_counts=protocol.counts,
                     **_counts(dataset, fold_of))
     files.write_json(os.path.join(folder, NOTE), note)
-    for name in (ASKED, SURVEY):
-        os.unlink(os.path.join(folder, name))
+    for name in (DESCRIPTIONS, ASKED, SURVEY):
+        files.remove(os.path.join(folder, name))
     return note
 
 

@@ -1,11 +1,12 @@
 """The LMDBs of a prepared folder: for each split, images and handcrafted features in step."""
 import csv
+import functools
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from data_prep import alignment, children, crops, features, files, lmdb_io, progress
+from data_prep import alignment, children, crops, descriptions, features, files, lmdb_io, progress
 from data_prep.crops import CropSet
 from data_prep.errors import UserError
 from data_prep.images import square, with_channels
@@ -20,7 +21,7 @@ class Plan(NamedTuple):
     """What a folder's LMDBs hold. registration: see datasets.Protocol; references: whether each record has its
     sequence's neutral frame in a second image LMDB; features: names; geometry: of the features; features_of:
     "crop", or "face" for those of the first window in all records of an image; encoding: "raw" or "png" of the
-    images; seed: of the training order."""
+    images; seed: of the training order; kept: folder of `descriptions`, "" for none."""
 
     crops: CropSet
     registration: str
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     encoding: str
     seed: int
     classes: int
+    kept: str = ""
 
 
 class Record(NamedTuple):
@@ -116,7 +118,7 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
         fitters = {name: features.fitter(name, plan.classes) for name in missing}
         rows = [row for row, face in enumerate(faces) if face.split == "train"]
         chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        arguments = plan._replace(features=missing), dataset, faces, "train", {}
+        arguments = plan if plan.kept else plan._replace(features=missing), dataset, faces, "train", {}
         with progress.bar("projections: " + ", ".join(missing), len(rows)) as bar:
             for labels, described in children.in_order(processes, _start, arguments, _describe, chunks):
                 for name, fitter in fitters.items():
@@ -189,7 +191,7 @@ def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
         face = _Worker.faces[row]
         region = _region(face)
         windows = plan.crops.windows(_Worker.split, face.role)
-        vectors = _features(region, windows)
+        vectors = _features(row, region, windows)
         reference = _region(_Worker.neutral[face.sequence]) if plan.references else None
         for record in group:
             window = windows[record.crop]
@@ -211,13 +213,13 @@ def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:
     return lmdb_io.encode_image(pixels(_Worker.plan.crops, region, window), label, _Worker.plan.encoding)
 
 
-def _features(region: np.ndarray, windows: List[crops.Window]) -> Dict[str, np.ndarray]:
+def _features(row: int, region: np.ndarray, windows: List[crops.Window]) -> Dict[str, np.ndarray]:
     """Name -> float32 (windows, D)."""
     plan = _Worker.plan
     if not plan.features:
         return {}
     described = windows if plan.features_of == "crop" else windows[:1]
-    raw = _Worker.extractor.describe(with_channels(region, 1), described)
+    raw = _described(row, lambda: region, described)
     vectors = {name: _Worker.projections[name](values) if name in _Worker.projections else values
                for name, values in raw.items()}
     if plan.features_of == "face":
@@ -231,8 +233,29 @@ def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
     for row in rows:
         face = _Worker.faces[row]
         window = plan.crops.windows("train", face.role)[:1]
-        found.append(_Worker.extractor.describe(with_channels(_region(face), 1), window))
+        found.append(_described(row, functools.partial(_region, face), window))
     labels = np.array([_Worker.faces[row].label for row in rows])
-    return labels, {name: np.concatenate([raw[name] for raw in found]) for name in plan.features}
+    return labels, {name: np.concatenate([raw[name] for raw in found]) for name in plan.features
+                    if name in features.PROJECTED}
+
+
+def _described(row: int, region: Callable[[], np.ndarray], windows: List[crops.Window]) -> Dict[str, np.ndarray]:
+    """Extractor.describe of an image's windows; of all that it has, and kept, where descriptions are."""
+    plan = _Worker.plan
+    if not plan.kept:
+        return _Worker.extractor.describe(with_channels(region(), 1), windows)
+    known = windows_of(plan)
+    found = descriptions.load(plan.kept, row)
+    if not found:
+        found = _Worker.extractor.describe(with_channels(region(), 1), known)
+        descriptions.save(plan.kept, row, found)
+    places = [known.index(window) for window in windows]
+    return {name: values[places] for name, values in found.items()}
+
+
+def windows_of(plan: Plan) -> List[crops.Window]:
+    """All different ones that are described, of training and of test images."""
+    first = 1 if plan.features_of == "face" else None
+    return list(dict.fromkeys([*plan.crops.train[:first], *plan.crops.test[:first]]))
 
 

@@ -11,7 +11,7 @@ from data_prep.errors import UserError
 from tools import decisions, evaluate, forward, roc
 from tools.decisions import Decision
 from tools.run import Run
-from tools.segments import Engine
+from tools.segments import all_cores
 
 
 class Matching(NamedTuple):
@@ -79,7 +79,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     _check_shape(run, folder, note)
     matching = match(prepare.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
-    engine = Engine(len(os.sched_getaffinity(0)), info["gpu"])
+    engine = all_cores(info["gpu"])
     found = [decision for part in splits for decision in evaluate.decide(
         run.experiment, forward.read(folder, note, part), run.path("deploy.prototxt"), run.caffemodel(), "prob",
         engine)]

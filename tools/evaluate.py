@@ -9,7 +9,7 @@ from tools import adaptive_weights, decisions, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
 from tools.run import Run, require_same_data
-from tools.segments import Engine
+from tools.segments import Engine, all_cores
 
 
 def evaluate(run: Run, split: str) -> Dict:
@@ -21,7 +21,7 @@ def evaluate(run: Run, split: str) -> Dict:
     note = require_same_data(run)
     faces = manifest.read(os.path.join(info["data"], "manifest.csv"))
     part = forward.read(info["data"], note, split)
-    engine = Engine(len(os.sched_getaffinity(0)), info["gpu"])
+    engine = all_cores(info["gpu"])
     experiment = run.experiment
     decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,

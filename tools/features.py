@@ -16,7 +16,7 @@ from data_prep.features import NAMES
 from published import figures as printed_figures
 from tools import deep_features, forward
 from tools.run import Run, require_same_data
-from tools.segments import Engine
+from tools.segments import all_cores
 
 # Rows of Table II.
 HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"
@@ -144,7 +144,7 @@ def _read_deep(run: Run, split: str, limit: Optional[int]) -> Tuple[Part, np.nda
     inputs = deep_features.blobs(deploy).x
     found = forward.outputs(deploy, run.caffemodel(), forward.Images(images, [record.key for record in chosen]),
                             inputs + ("prob",), forward.transform(run.experiment),
-                            engine=Engine(len(os.sched_getaffinity(0)), run.info["gpu"]))
+                            engine=all_cores(run.info["gpu"]))
     vectors = deep_features.normalised([found[name] for name in inputs])
     return _part(data, chosen, vectors), found["prob"].argmax(axis=1)
 

@@ -18,7 +18,7 @@ from data_prep.images import read_image
 from tools import decisions, forward, groups
 from tools.groups import Group
 from tools.run import DATA, DEPLOY, Run, require_same_data
-from tools.segments import Engine
+from tools.segments import all_cores
 
 FRAMING = "framing.json"
 # Training images that MTCNN looks at, and how many faces it must find there.
@@ -132,7 +132,7 @@ class Predictor:
             if preparation(other) != self._prepared:
                 raise UserError("{}: its classes or crops are not those of {}; give one of the two".format(
                     other.folder, self.runs[0].folder))
-        forward.use(Engine(len(os.sched_getaffinity(0)), self.runs[0].info["gpu"]))
+        forward.use(all_cores(self.runs[0].info["gpu"]))
         self._experiments = [run.experiment for run in self.runs]
         trained = [run.caffemodel() for run in self.runs]
         self._nets = [caffe.Net(run.path(DEPLOY), caffe.TEST, weights=weights)

@@ -10,7 +10,7 @@ from data_prep.crops import Window
 from data_prep.errors import UserError
 from tools import deep_features, forward
 from tools.run import DEPLOY, Run
-from tools.segments import Engine
+from tools.segments import all_cores
 
 FILE = "respond_ratio.json"
 # Boxes (left, top, right, bottom) in distances between the eyes, from the middle between them; those beside it are
@@ -98,7 +98,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     part = forward.read(data, note, split)
     found = forward.of_part(run.experiment, part, deploy, run.caffemodel(), [blob, net.top_names[fc1][0]],
-                            Engine(len(os.sched_getaffinity(0)), info["gpu"]))
+                            all_cores(info["gpu"]))
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in found.values())
     windows = _windows(data, note, split)
     channels = net.blobs[blob].shape[1]

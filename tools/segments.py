@@ -37,6 +37,13 @@ class Engine(NamedTuple):
     gpu: Optional[str] = None
 
 
+def all_cores(gpu: Optional[str] = None) -> Engine:
+    """A thread for each core that this process may use; fewer where OPENBLAS_NUM_THREADS says so, as Snakemake does to
+    jobs side by side."""
+    cores, told = len(os.sched_getaffinity(0)), os.environ.get("OPENBLAS_NUM_THREADS", "")
+    return Engine(max(1, min(cores, int(told))) if told.isdigit() else cores, gpu)
+
+
 class Segment(NamedTuple):
     folder: str
 

@@ -1,5 +1,4 @@
 """How sparse the features of a trained net are."""
-import os
 from typing import Dict
 
 import numpy as np
@@ -8,7 +7,7 @@ from data_prep import prepare
 from prototxt import xie
 from tools import adaptive_weights, forward
 from tools.run import DEPLOY, Run
-from tools.segments import Engine
+from tools.segments import all_cores
 
 # A component is near zero below this share of the largest one beside it: what shrinks all alike is not sparse.
 NEAR = 0.01
@@ -27,6 +26,6 @@ def of_run(run: Run, split: str) -> Dict[str, float]:
     part = forward.read(info["data"], prepare.read_note(info["data"]), split)
     blob = xie.fc2_input(run.experiment)
     x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob],
-                        Engine(len(os.sched_getaffinity(0)), info["gpu"]))[blob]
+                        all_cores(info["gpu"]))[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}

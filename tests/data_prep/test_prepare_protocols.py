@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import alignment, crops, datasets, files, lmdb_io, manifest, prepare, records
+from data_prep import alignment, crops, datasets, descriptions, features, files, lmdb_io, manifest, prepare, records
 from data_prep.datasets import Protocol
 from data_prep.errors import UserError
 from data_prep.images import read_image
@@ -279,6 +279,40 @@ def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment)
     run(tiny, tmp_path / "undisturbed", "ten", features=("gabor", "sift"))
     same(out, tmp_path / "undisturbed")
     assert sorted(os.listdir(str(tmp_path))) == ["out", "source", "undisturbed"]
+
+
+@pytest.mark.parametrize("protocol, features_of", [("ten", "crop"), ("ten", "face"), ("whole", "crop")])
+def test_each_image_is_filtered_once_and_the_bytes_are_the_same(tmp_path, tiny, monkeypatch, protocol, features_of):
+    log, describe = tmp_path / "log", features.Extractor.describe
+
+    def logged(self, *arguments):
+        with open(str(log), "a") as stream:  # by all processes
+            stream.write("x")
+        return describe(self, *arguments)
+    monkeypatch.setattr(features.Extractor, "describe", logged)
+    settings = {"features": ("gabor", "gsf", "sift"), "features_of": features_of}
+    run(tiny, tmp_path / "out", protocol, **settings)
+    assert log.read_text() == "x" * 16
+    monkeypatch.setattr(descriptions, "MOST_BYTES", 0)
+    log.unlink()
+    run(tiny, tmp_path / "by itself", protocol, **settings)
+    # Four folds of 8 training images and 8 others, the former twice; of the whole set all are for training.
+    assert log.read_text() == "x" * (4 * 24 if protocol == "ten" else 32)
+    same(tmp_path / "out", tmp_path / "by itself")
+
+
+def test_descriptions_take_the_disk_that_is_asked_for(tmp_path):
+    names, windows = ("gabor", "gsf", "sift"), crops.SETS["xie2019a"].train
+    face = np.random.RandomState(0).randint(0, 256, (256, 256)).astype(np.uint8)
+    described = features.Extractor(names, "compact", 227).describe(face, windows)
+    descriptions.save(str(tmp_path), 3, described)
+    kept = descriptions.load(str(tmp_path), 3)
+    for name in names:
+        np.testing.assert_array_equal(kept[name], described[name])
+        assert kept[name].dtype == np.float32
+    assert os.listdir(str(tmp_path)) == ["00000003.npz"] and descriptions.load(str(tmp_path), 4) == {}
+    size = os.path.getsize(str(tmp_path / "00000003.npz"))
+    assert size - 2000 < descriptions.size(names, 1, len(windows)) < size
 
 
 def test_survey_goes_on_behind_half_a_line(tmp_path, tiny):

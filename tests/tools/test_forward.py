@@ -7,7 +7,7 @@ import pytest
 
 from data_prep import files, lmdb_io
 from tests import small_data
-from tools import forward
+from tools import forward, segments
 from tools.segments import Engine
 
 
@@ -66,3 +66,12 @@ def test_what_a_child_raises_is_raised(trained, part):
     images = forward.Images(part.images, [0] * 40 + [10 ** 6])
     with pytest.raises(Exception, match="no record with key 01000000"):
         forward.outputs(trained.path("deploy.prototxt"), trained.caffemodel(), images, ["prob"], engine=Engine(2))
+
+
+@pytest.mark.parametrize("told, threads", [(None, 4), ("1", 1), ("3", 3), ("9", 4), ("0", 1), ("", 4), ("many", 4)])
+def test_never_more_threads_than_cores_or_than_told(told, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
+    assert segments.all_cores("0") == Engine(threads, "0")
