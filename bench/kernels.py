@@ -47,7 +47,10 @@ def of_kernel(kernel: str, deploy: str) -> Optional[Dict]:
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     environment.update(PYTHONPATH=ROOT, OPENBLAS_NUM_THREADS="1", **({"OPENBLAS_CORETYPE": kernel} if kernel else {}))
     process = subprocess.run([sys.executable, "-m", "bench.kernels", deploy], stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, encoding="utf-8", env=environment)
+                             stderr=subprocess.PIPE, encoding="utf-8", env=environment)
+    if process.returncode > 0:
+        raise RuntimeError("{}: {}".format(kernel, process.stderr[-2000:]))
+    # Killed: by an instruction that the processor has not.
     return json.loads(process.stdout) if process.returncode == 0 else None
 
 
