@@ -14,7 +14,7 @@ from data_prep.errors import UserError
 from prototxt.experiment import Experiment
 from tools import decisions, evaluate, roc, run
 from tools.run import Run
-from tools.segments import Engine
+from tools.segments import Engine, all_cores
 
 NOTE = "group.json"
 
@@ -67,7 +67,7 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
         (groups if isinstance(one, Group) else leaves).append(one)
     for group in groups:
         begin(group)
-    otherwise = threads or (processes if len(leaves) == 1 else 1)
+    otherwise = threads or (min(processes, all_cores().threads) if len(leaves) == 1 else 1)
 
     def train_leaf(leaf: Leaf) -> Run:
         used = threads or Run(leaf.folder).threads(otherwise)

@@ -52,6 +52,16 @@ def test_each_fold_is_a_run_of_its_own(tmp_path, folded, cross_validated):
         assert read(single.caffemodel()) == read(alone.caffemodel())
 
 
+def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monkeypatch):
+    told = []
+    monkeypatch.setattr(groups, "all_cores", lambda: Engine(2))
+    monkeypatch.setattr(run, "train", lambda *arguments: told.append(arguments[5].threads))
+    for processes, threads in ((1, None), (2, None), (16, None), (1, 3)):
+        groups.train(experiment.load(NAME, CHANGES), os.path.join(folded, "fold01"), str(tmp_path / "run"), None, (),
+                     threads, None, processes)
+    assert told == [1, 2, 2, 3]
+
+
 def test_folds_are_summed(cross_validated):
     metrics = groups.evaluate_all(cross_validated, "test")
     assert metrics == files.read_json(cross_validated.path("metrics.json"))
