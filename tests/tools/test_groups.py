@@ -55,7 +55,7 @@ def test_each_fold_is_a_run_of_its_own(tmp_path, folded, cross_validated):
 def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monkeypatch):
     told = []
     monkeypatch.setattr(groups, "all_cores", lambda: Engine(2))
-    monkeypatch.setattr(run, "train", lambda *arguments: told.append(arguments[5].threads))
+    monkeypatch.setattr(run, "train", lambda *arguments: told.append(arguments[4].threads))
     for processes, threads in ((1, None), (2, None), (16, None), (1, 3)):
         groups.train(experiment.load(NAME, CHANGES), os.path.join(folded, "fold01"), str(tmp_path / "run"), None, (),
                      threads, None, processes)
