@@ -31,6 +31,12 @@ host = fer.host
 if host.marker():
     raise unittest.SkipTest("for the host; this is the environment itself")
 
+def setUpModule():
+    """A call in the background, or under nohup, has signals ignored, and hands that down to what is tested here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 # Stands in for mmdebstrap: makes a folder (or a tar of one) that has the marker, after
 # BEFORE, a line of shell.
 FAKE = """
