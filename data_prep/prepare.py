@@ -106,9 +106,14 @@ def summary(out: str, note: Dict) -> str:
     return "\n".join(lines)
 
 
+def is_prepared(folder: str) -> bool:
+    """Whether a folder holds prepared data, of several folds too."""
+    return os.path.exists(os.path.join(folder, NOTE))
+
+
 def require_prepared(folder: str) -> None:
     """Raises UserError where a folder holds no prepared data."""
-    if not os.path.exists(os.path.join(folder, NOTE)):
+    if not is_prepared(folder):
         raise UserError("{}: no prepared data here; `./fer prepare DATASET SOURCE --out {}` makes it".format(
             folder, folder))
 
@@ -123,10 +128,15 @@ def is_of(note: Dict, data: str) -> bool:
     return data_set(note) in (data, data + "-" + note["asked"]["protocol"])
 
 
+def any_note(folder: str) -> Dict:
+    """prepare.json of a prepared folder, of several folds too. Raises UserError where there is none."""
+    return files.read_json(os.path.join(folder, NOTE))
+
+
 def read_note(folder: str) -> Dict:
     """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
     require_prepared(folder)
-    note = files.read_json(os.path.join(folder, NOTE))
+    note = any_note(folder)
     if note["folds"]:
         raise UserError("{}: holds several folds; give one of them: {}".format(
             folder, ", ".join(os.path.join(folder, name) for name in note["folds"])))

@@ -97,7 +97,7 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
             seeded = experiment._replace(solver=dict(experiment.solver, random_seed=seed))
             yield from _plan(seeded, data, os.path.join(folder, name), ())
         return
-    note = files.read_json(os.path.join(data, prepare.NOTE)) if os.path.exists(os.path.join(data, prepare.NOTE)) else {}
+    note = prepare.any_note(data) if prepare.is_prepared(data) else {}
     if note.get("folds"):
         yield Group(folder, "folds", note["folds"])
         for name in note["folds"]:

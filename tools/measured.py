@@ -34,7 +34,7 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
     one = Segment(folder)
     path = evaluate.metrics_path(one, figure.split)
     if tested:
-        path = cross.metrics_path(one, prepare.data_set(files.read_json(os.path.join(tested, prepare.NOTE))))
+        path = cross.metrics_path(one, prepare.data_set(prepare.any_note(tested)))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
 
 

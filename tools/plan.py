@@ -143,10 +143,10 @@ class _Planner:
 
     def _there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
-        if not os.path.exists(os.path.join(folder, prepare.NOTE)):
+        if not prepare.is_prepared(folder):
             self._missing.setdefault(name, set()).update(_features(figure) if name == _data(figure) else ())
             return False
-        note = _note(folder)
+        note = prepare.any_note(folder)
         if not prepare.is_of(note, name):
             self.stand_ins[name] = "{} ({})".format(prepare.data_set(note), folder)
         return True
@@ -192,7 +192,7 @@ class _Planner:
         begins_with = self._stage_before(chosen)
         weights = begins_with or self._request.weights.get(chosen.net)
         needs = self._weights(begins_with) if begins_with else [weights] if weights else []
-        folds = _note(data).get("folds") or []
+        folds = prepare.any_note(data).get("folds") or []
         if folds and Group(folder, "folds", folds) not in self.groups:
             self.groups.append(Group(folder, "folds", folds))
         for fold in folds or [""]:
@@ -221,7 +221,7 @@ class _Planner:
         out."""
         for stage in reversed(experiments.stages(chosen, self._request.changes)[:-1]):
             folder = self._request.data.get(stage.data, "")
-            if os.path.exists(os.path.join(folder, prepare.NOTE)) and not _note(folder).get("folds"):
+            if prepare.is_prepared(folder) and not prepare.any_note(folder).get("folds"):
                 return self._trained(stage.name)
             if stage.name not in self.unstaged:
                 self.unstaged.append(stage.name)
@@ -245,7 +245,8 @@ class _Planner:
             command += ["--without", "neutral"]
         self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
                   "evaluate {} on {}".format(figure.experiment, figure.data), command, self._weights(folder),
-                  [cross.metrics_path(Segment(one), prepare.data_set(_note(data))) for one in self._members(folder)])
+                  [cross.metrics_path(Segment(one), prepare.data_set(prepare.any_note(data)))
+                   for one in self._members(folder)])
 
     def _on_runs(self, title: str, command: Sequence[str], makes: str, folder: str) -> None:
         for run in self._members(folder):
@@ -256,11 +257,6 @@ class _Planner:
     def _members(self, folder: str) -> List[str]:
         return [group.path(name) for group in self.groups if group.folder == folder for name in group.members
                 ] or [folder]
-
-
-def _note(folder: str) -> Dict:
-    """Also of a folder of folds."""
-    return files.read_json(os.path.join(folder, prepare.NOTE))
 
 
 def _require_all_images(path: str) -> None:

@@ -65,7 +65,7 @@ def _note(run: Run) -> Dict:
     info = run.info
     if os.path.exists(run.path(DATA)):
         return files.read_json(run.path(DATA))
-    if not os.path.exists(os.path.join(info["data"], prepare.NOTE)):
+    if not prepare.is_prepared(info["data"]):
         raise UserError("{}: its data, {}, are gone, and the run has no {}, which tells its classes and crops; prepare "
                         "them again".format(run.folder, info["data"], DATA))
     return require_same_data(run)

@@ -223,7 +223,7 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
     known = _named(data)
     several = known.pop(None, [])
     for folder in several:
-        if os.path.exists(os.path.join(folder, prepare.NOTE)):
+        if prepare.is_prepared(folder):
             raise UserError("--data {}: is a prepared folder itself; give SET={}, with the name that experiments have "
                             "for the data set".format(folder, folder))
     sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(several)

@@ -28,7 +28,7 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
     weights = None
     for stage in before:
         source = os.path.join(data, stage.data)
-        if not os.path.exists(os.path.join(source, prepare.NOTE)):
+        if not prepare.is_prepared(source):
             print("stage {}: skipped, no prepared data in {}".format(stage.name, source))
             continue
         trained = run.train(stage, source, os.path.join(folder, stage.name.replace("/", "-")), weights, engine)
