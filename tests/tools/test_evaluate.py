@@ -84,6 +84,7 @@ def test_other_parts_do_not_touch_metrics_json(trained):
 def test_val_accuracy_is_what_caffe_measured(trained):
     from tools import caffe_log
     measured = caffe_log.curves(trained.path("caffe.log"))["val accuracy"][-1][1]
+    evaluate.evaluate(trained, "val")
     # Twelve faces do not fill Caffe's batch of 100, which goes round: 100 = 8 * 12 + 4.
     decided = decisions.read(trained.path("decisions-val.csv"))
     right = [decision.right for decision in decided]
