@@ -22,9 +22,9 @@ class Case(NamedTuple):
     iterations: int
 
 
-CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 64, 20),
-         "inception": Case("liu2017/fer2013-softmax", "liu2017", (), 32, 8),
-         "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 8, 3)}
+CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 64, 60),
+         "inception": Case("liu2017/fer2013-softmax", "liu2017", (), 32, 24),
+         "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 8, 8)}
 
 
 def measure(options) -> List[Dict]:
