@@ -31,6 +31,8 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
     context = multiprocessing.get_context("fork")
     processes = max(1, min(processes, len(jobs)))
     children, connections = [], []
+    # What this process has freed: else each child would hold it too.
+    ctypes.CDLL(None).malloc_trim(0)
     try:
         for index in range(processes):
             ours, theirs = context.Pipe(duplex=False)

@@ -1,6 +1,6 @@
 """PCA, then LDA, block by block ([xie2019a] Eq. (4)), fitted on sums, so that no image need be kept."""
 import zipfile
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 import scipy.linalg
@@ -56,27 +56,28 @@ class Fitter:
         self.counts = np.zeros(classes)
         self.sums = np.zeros((classes, blocks, dimension))
         self.moments = np.zeros((blocks, dimension, dimension))
-        self._waiting: List[np.ndarray] = []
+        self._waiting, self._count = np.empty((BATCH, blocks, dimension), np.float32), 0
 
     def add(self, raw: np.ndarray, labels: Sequence[int]) -> None:
         """raw: (M, blocks, D); labels: (M)."""
-        self._waiting.append(raw.astype(np.float32))
         for label, description in zip(labels, raw):
             self.counts[label] += 1
             self.sums[label] += description
-        if sum(map(len, self._waiting)) >= BATCH:
-            self._add_moments()
+            self._waiting[self._count] = description
+            self._count += 1
+            if self._count == BATCH:
+                self._add_moments()
 
     def _add_moments(self) -> None:
-        by_block = np.concatenate(self._waiting).transpose(1, 0, 2).astype(np.float64)
-        self._waiting = []
-        self.moments += np.matmul(by_block.transpose(0, 2, 1), by_block)
+        for block, moments in enumerate(self.moments):
+            described = self._waiting[:self._count, block].astype(np.float64)
+            moments += described.T @ described
+        self._count = 0
 
     def finish(self) -> Projection:
         """The projection to classes - 1 directions a block, each of unit variance within the classes. Directions
         that the data do not have (an absent class, a block that never changes) give 0."""
-        if self._waiting:
-            self._add_moments()
+        self._add_moments()
         matrices = np.stack([self._block(block) for block in range(len(self.moments))])
         mean = self.sums.sum(axis=0) / max(self.counts.sum(), 1)
         offsets = np.matmul(mean[:, None], matrices)[:, 0]
