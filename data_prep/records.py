@@ -126,7 +126,7 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
                 bar.update(len(labels))
         for name, fitter in fitters.items():
             with files.replacing(paths[name]) as partial:
-                fitter.finish().save(partial)
+                fitter.finish(processes).save(partial)
     return {name: features.Projection.load(path) for name, path in paths.items()}
 
 

@@ -1,5 +1,6 @@
 """PCA, then LDA, block by block ([xie2019a] Eq. (4)), fitted on sums, so that no image need be kept."""
 import zipfile
+from concurrent import futures
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -74,11 +75,13 @@ class Fitter:
             moments += described.T @ described
         self._count = 0
 
-    def finish(self) -> Projection:
+    def finish(self, threads: int = 1) -> Projection:
         """The projection to classes - 1 directions a block, each of unit variance within the classes. Directions
-        that the data do not have (an absent class, a block that never changes) give 0."""
+        that the data do not have (an absent class, a block that never changes) give 0. threads: blocks at a time; it
+        changes no bit."""
         self._add_moments()
-        matrices = np.stack([self._block(block) for block in range(len(self.moments))])
+        with futures.ThreadPoolExecutor(threads) as pool:
+            matrices = np.stack(list(pool.map(self._block, range(len(self.moments)))))
         mean = self.sums.sum(axis=0) / max(self.counts.sum(), 1)
         offsets = np.matmul(mean[:, None], matrices)[:, 0]
         return Projection(matrices.astype(np.float32), offsets.astype(np.float32))

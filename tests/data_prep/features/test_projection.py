@@ -38,6 +38,16 @@ def test_equals_scikit_learn(monkeypatch):
             assert abs(np.corrcoef(found[block, :, direction], expected[:, direction])[0, 1]) > 0.99999
 
 
+def test_threads_change_no_bit():
+    raw, labels = data()
+    fitter = Fitter(4, *raw.shape[1:])
+    fitter.add(raw, labels)
+    one, two = fitter.finish(1), fitter.finish(2)
+    assert np.ptp(one.matrices) > 0
+    np.testing.assert_array_equal(one.matrices, two.matrices)
+    np.testing.assert_array_equal(one.offsets, two.offsets)
+
+
 def test_within_class_variance_is_one_and_the_mean_is_zero(monkeypatch):
     monkeypatch.setattr(projection, "RIDGE", 0)
     raw, labels = data()
