@@ -1,38 +1,33 @@
-"""What images' features are before their projection, kept while a set is prepared: an image is filtered once, though a
-projection is fitted on it before it is written, in each fold anew."""
+"""What is counted in images' blocks, kept while a set is prepared: an image is filtered once, though a projection is
+fitted on it before it is written, in each fold anew."""
 import os
-from typing import Dict
+from typing import Dict, Iterable
 
 import numpy as np
 
 from data_prep import features, files
 
-# GSF's are counts of a block's pixels.
-STORED = {"gsf": np.uint16}
-# More would cost the disk what it saves the processor.
-MOST_BYTES = 4 << 30
+# More would cost the disk what it saves the processor. FER2013's ten crops with GSF and SIFT take 13 GB.
+MOST_BYTES = 20 << 30
 
 
-def size(names, images: int, windows: int) -> int:
-    """Bytes of the features `names` of so many images, from above."""
-    values = {name: features.PROJECTED[name] * features.GRIDS[name] ** 2 if name in features.PROJECTED else
-              features.length(name, 0) for name in names}
-    return images * windows * sum(count * np.dtype(STORED.get(name, np.float32)).itemsize
-                                  for name, count in values.items())
+def size(names: Iterable[str], images: int, windows: int) -> int:
+    """Bytes on disk, from above, of so many images. names: of features; windows: none mirrored."""
+    # 8 KiB are above what an archive and the file system add.
+    return images * (8192 + windows * sum(features.block_bytes(name) for name in names))
 
 
 def load(folder: str, row: int) -> Dict[str, np.ndarray]:
-    """Name -> float32 (windows, ...) of an image, by its row of the manifest; empty where it was not kept yet."""
+    """`Extractor.blocks` of an image, by its row of the manifest; empty where it was not kept yet."""
     if not os.path.exists(_path(folder, row)):
         return {}
     with np.load(_path(folder, row), allow_pickle=False) as arrays:
-        return {name: arrays[name].astype(np.float32, copy=False) for name in arrays.files}
+        return {name: arrays[name] for name in arrays.files}
 
 
-def save(folder: str, row: int, described: Dict[str, np.ndarray]) -> None:
+def save(folder: str, row: int, blocks: Dict[str, np.ndarray]) -> None:
     with files.replacing(_path(folder, row)) as partial, open(partial, "wb") as stream:
-        np.savez(stream, **{name: values.astype(STORED.get(name, values.dtype), copy=False)
-                            for name, values in described.items()})
+        np.savez(stream, **blocks)
 
 
 def _path(folder: str, row: int) -> str:

@@ -59,12 +59,17 @@ def read_json(path: str):
         raise UserError("{}: not JSON: {}".format(path, error)) from None
 
 
-def require_space(folder: str, needed: int) -> None:
-    """Raises UserError where the disk that holds `folder` has fewer than `needed` bytes free."""
+def free_space(folder: str) -> int:
+    """Bytes free on the disk that holds `folder`, which need not be there yet."""
     existing = os.path.abspath(folder)
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
-    free = shutil.disk_usage(existing).free
+    return shutil.disk_usage(existing).free
+
+
+def require_space(folder: str, needed: int) -> None:
+    """Raises UserError where the disk that holds `folder` has fewer than `needed` bytes free."""
+    free = free_space(folder)
     if free < needed:
         raise UserError("{}: {:.1f} GB are needed and {:.1f} GB are free on this disk".format(
             folder, needed / 1e9, free / 1e9))

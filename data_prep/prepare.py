@@ -216,12 +216,10 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
     if protocol.folds:
         parts = {"fold{:02d}".format(fold): _with_copies(folds.split(faces, fold, protocol.folds, protocol.pairs))
                  for fold in settings.folds or range(1, protocol.folds + 1)}
-    kept = descriptions.size(plan.features, len(faces), len(records.windows_of(plan)))
-    if kept <= descriptions.MOST_BYTES and (len(parts) > 1 or set(plan.features) & set(PROJECTED)):
-        plan = plan._replace(kept=os.path.join(folder, DESCRIPTIONS))
-    files.require_space(folder, bool(plan.kept) * kept + sum(
-        size for part in parts.values() for split in manifest.SPLITS
-        for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values()))
+    needed = sum(size for part in parts.values() for split in manifest.SPLITS
+                 for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values())
+    files.require_space(folder, needed)
+    plan = plan._replace(kept=_kept(plan, parts, folder, files.free_space(folder) - needed))
     notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
              for name, part in parts.items()]
     note = notes[0]
@@ -234,6 +232,17 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
     for name in (DESCRIPTIONS, ASKED, SURVEY):
         files.remove(os.path.join(folder, name))
     return note
+
+
+def _kept(plan: records.Plan, parts: Dict[str, List[Face]], folder: str, free: int) -> Dict[str, str]:
+    """records.Plan.kept: of splits whose images are described more than once, in other folds or for the projection, if
+    `free` bytes suffice."""
+    splits = manifest.SPLITS if len(parts) > 1 else ("train",) if set(plan.features) & set(PROJECTED) else ()
+    images = max(sum(face.split in splits for face in part) for part in parts.values())
+    size = descriptions.size(plan.features, images, len(records.described_windows(plan)))
+    if size > min(descriptions.MOST_BYTES, free):
+        return {}
+    return dict.fromkeys(splits, os.path.join(folder, DESCRIPTIONS))
 
 
 def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: str, processes: int) -> List[Face]:

@@ -2,7 +2,7 @@
 import csv
 import functools
 import os
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Plan(NamedTuple):
     """What a folder's LMDBs hold. registration: see datasets.Protocol; references: whether each record has its
     sequence's neutral frame in a second image LMDB; features: names; geometry: of the features; features_of:
     "crop", or "face" for those of the first window in all records of an image; encoding: "raw" or "png" of the
-    images; seed: of the training order; kept: folder of `descriptions`, "" for none."""
+    images; seed: of the training order; kept: folder of `descriptions` of the splits that have them."""
 
     crops: CropSet
     registration: str
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     encoding: str
     seed: int
     classes: int
-    kept: str = ""
+    kept: Mapping[str, str] = {}
 
 
 class Record(NamedTuple):
@@ -118,7 +118,7 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
         fitters = {name: features.fitter(name, plan.classes) for name in missing}
         rows = [row for row, face in enumerate(faces) if face.split == "train"]
         chunks = [rows[i:i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        arguments = plan if plan.kept else plan._replace(features=missing), dataset, faces, "train", {}
+        arguments = plan if "train" in plan.kept else plan._replace(features=missing), dataset, faces, "train", {}
         with progress.bar("projections: " + ", ".join(missing), len(rows)) as bar:
             for labels, described in children.in_order(processes, _start, arguments, _describe, chunks):
                 for name, fitter in fitters.items():
@@ -240,22 +240,20 @@ def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
 
 
 def _described(row: int, region: Callable[[], np.ndarray], windows: List[crops.Window]) -> Dict[str, np.ndarray]:
-    """Extractor.describe of an image's windows; of all that it has, and kept, where descriptions are."""
-    plan = _Worker.plan
-    if not plan.kept:
-        return _Worker.extractor.describe(with_channels(region(), 1), windows)
-    known = windows_of(plan)
-    found = descriptions.load(plan.kept, row)
-    if not found:
-        found = _Worker.extractor.describe(with_channels(region(), 1), known)
-        descriptions.save(plan.kept, row, found)
-    places = [known.index(window) for window in windows]
-    return {name: values[places] for name, values in found.items()}
+    """Extractor.describe of an image's windows; where descriptions are kept, from there."""
+    plan, extractor = _Worker.plan, _Worker.extractor
+    folder = plan.kept.get(_Worker.split)
+    if not folder:
+        return extractor.describe(with_channels(region(), 1), windows)
+    known = described_windows(plan)
+    blocks = descriptions.load(folder, row)
+    if not blocks:
+        blocks = extractor.blocks(with_channels(region(), 1), known)
+        descriptions.save(folder, row, blocks)
+    return features.of_windows(blocks, known, windows)
 
 
-def windows_of(plan: Plan) -> List[crops.Window]:
-    """All different ones that are described, of training and of test images."""
+def described_windows(plan: Plan) -> List[crops.Window]:
+    """All different ones that are described, of training and of test images, not mirrored."""
     first = 1 if plan.features_of == "face" else None
-    return list(dict.fromkeys([*plan.crops.train[:first], *plan.crops.test[:first]]))
-
-
+    return features.upright([*plan.crops.train[:first], *plan.crops.test[:first]])

@@ -1,5 +1,5 @@
 """Handcrafted features of [xie2019a] II-B: GABOR, GSF and SIFT, of several crops of a face at once."""
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 import cv2
 import numpy as np
@@ -9,7 +9,8 @@ from data_prep.features import gabor, sift
 from data_prep.features.gabor import Geometry
 from data_prep.features.projection import Fitter, Projection
 
-__all__ = ["DEFAULT", "Extractor", "GEOMETRIES", "GRIDS", "NAMES", "PROJECTED", "Projection", "fitter", "length"]
+__all__ = ["DEFAULT", "Extractor", "GEOMETRIES", "GRIDS", "NAMES", "PROJECTED", "Projection", "block_bytes", "fitter", "length",
+           "of_windows", "upright"]
 
 # Blocks a row and column.
 GRIDS = {"gabor": 5, "gsf": 8, "sift": 7}
@@ -26,6 +27,11 @@ def length(name: str, classes: int) -> int:
     if name in PROJECTED:
         return (classes - 1) * GRIDS[name] ** 2
     return gabor.MAPS * gabor.BINS * GRIDS[name] ** 2
+
+
+def block_bytes(name: str) -> int:
+    """Of `Extractor.blocks` of one window."""
+    return GRIDS[name] ** 2 * (sift.LENGTH * 4 if name == "sift" else gabor.MAPS * gabor.BINS * 2)
 
 
 def fitter(name: str, classes: int) -> Fitter:
@@ -45,33 +51,53 @@ class Extractor:
         gabor: (windows, 12800), of L2 norm 1; ordered orientation, scale, bin, block row, block column, as
         512 x 5 x 5, the shape of FC1's input. gsf: (windows, 64, 512), the blocks' histograms. sift: (windows, 49,
         128). The last two are to be projected.
+        """
+        known = upright(windows)
+        return of_windows(self.blocks(region, known), known, windows)
 
-        The region is scaled and filtered once. Windows are cut from the maps of codes; the description of a
-        mirrored window is that of its original, rearranged.
+    def blocks(self, region: np.ndarray, windows: Sequence[Window]) -> Dict[str, np.ndarray]:
+        """What `of_windows` makes the features of. windows: none mirrored. gabor, gsf: uint16 (windows, 512, grid,
+        grid), the blocks' histograms; sift: float32 (windows, 49, 128).
+
+        The region is scaled and filtered once, and the windows are cut from the maps of codes.
         """
         face = self.geometry.face
         scale = face / self.side
         size = max(int(round(len(region) * scale)), face)
         shrinks = size < len(region)
         scaled = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        places = [tuple(min(int(round(at * scale)), size - face) for at in (window.x, window.y)) for window in windows]
-        corners = list(dict.fromkeys(places))
-        which = [corners.index(place) for place in places]
-        flipped = np.array([window.mirrored for window in windows])
+        corners = [tuple(min(int(round(at * scale)), size - face) for at in (window.x, window.y)) for window in windows]
         found = {}
         grids = {name: GRIDS[name] for name in ("gabor", "gsf") if name in self.names}
         if grids:
             code = gabor.codes(gabor.magnitudes(scaled, self.geometry))
             tables = gabor.histograms(code, face, corners, tuple(grids.values()))
-            for name, table in zip(grids, tables):
-                table = table[which]
-                table[flipped] = gabor.mirrored(table[flipped])
-                found[name] = (sift.normalised(table.reshape(len(table), -1)) if name == "gabor" else
-                               np.ascontiguousarray(table.reshape(len(table), PROJECTED[name], -1).transpose(0, 2, 1)))
+            found = {name: table.astype(np.uint16) for name, table in zip(grids, tables)}
         if "sift" in self.names:
             maps = sift.orientation_maps(scaled)
-            table = np.stack([sift.describe(maps[:, y:y + face, x:x + face], GRIDS["sift"])
-                              for x, y in corners])[which]
-            table[flipped] = sift.mirrored(table[flipped])
-            found["sift"] = table
+            found["sift"] = np.stack([sift.describe(maps[:, y:y + face, x:x + face], GRIDS["sift"])
+                                      for x, y in corners])
         return {name: found[name] for name in self.names}
+
+
+def upright(windows: Sequence[Window]) -> List[Window]:
+    """The different ones, not mirrored."""
+    return list(dict.fromkeys(window._replace(mirrored=False) for window in windows))
+
+
+def of_windows(blocks: Dict[str, np.ndarray], known: Sequence[Window], windows: Sequence[Window]
+               ) -> Dict[str, np.ndarray]:
+    """`Extractor.describe` of windows, from `Extractor.blocks` of known ones. The description of a mirrored window is
+    that of its original, rearranged."""
+    which = [known.index(window._replace(mirrored=False)) for window in windows]
+    flipped = np.array([window.mirrored for window in windows])
+    found = {}
+    for name, table in blocks.items():
+        table = table[which]
+        table[flipped] = (sift if name == "sift" else gabor).mirrored(table[flipped])
+        if name == "gabor":
+            table = sift.normalised(table.reshape(len(table), -1).astype(np.float32))
+        elif name == "gsf":
+            table = table.reshape(len(table), PROJECTED[name], -1).transpose(0, 2, 1).astype(np.float32, order="C")
+        found[name] = table
+    return found

@@ -283,13 +283,13 @@ def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment)
 
 @pytest.mark.parametrize("protocol, features_of", [("ten", "crop"), ("ten", "face"), ("whole", "crop")])
 def test_each_image_is_filtered_once_and_the_bytes_are_the_same(tmp_path, tiny, monkeypatch, protocol, features_of):
-    log, describe = tmp_path / "log", features.Extractor.describe
+    log, blocks = tmp_path / "log", features.Extractor.blocks
 
     def logged(self, *arguments):
         with open(str(log), "a") as stream:  # by all processes
             stream.write("x")
-        return describe(self, *arguments)
-    monkeypatch.setattr(features.Extractor, "describe", logged)
+        return blocks(self, *arguments)
+    monkeypatch.setattr(features.Extractor, "blocks", logged)
     settings = {"features": ("gabor", "gsf", "sift"), "features_of": features_of}
     run(tiny, tmp_path / "out", protocol, **settings)
     assert log.read_text() == "x" * 16
@@ -301,18 +301,19 @@ def test_each_image_is_filtered_once_and_the_bytes_are_the_same(tmp_path, tiny, 
     same(tmp_path / "out", tmp_path / "by itself")
 
 
-def test_descriptions_take_the_disk_that_is_asked_for(tmp_path):
-    names, windows = ("gabor", "gsf", "sift"), crops.SETS["xie2019a"].train
+def test_blocks_take_the_disk_that_is_reckoned_with(tmp_path):
+    names, windows = ("gabor", "gsf", "sift"), features.upright(crops.SETS["xie2019a"].train)
+    assert len(windows) == 5
     face = np.random.RandomState(0).randint(0, 256, (256, 256)).astype(np.uint8)
-    described = features.Extractor(names, "compact", 227).describe(face, windows)
-    descriptions.save(str(tmp_path), 3, described)
+    blocks = features.Extractor(names, "compact", 227).blocks(face, windows)
+    descriptions.save(str(tmp_path), 3, blocks)
     kept = descriptions.load(str(tmp_path), 3)
     for name in names:
-        np.testing.assert_array_equal(kept[name], described[name])
-        assert kept[name].dtype == np.float32
+        np.testing.assert_array_equal(kept[name], blocks[name])
+        assert kept[name].dtype == blocks[name].dtype
     assert os.listdir(str(tmp_path)) == ["00000003.npz"] and descriptions.load(str(tmp_path), 4) == {}
-    size = os.path.getsize(str(tmp_path / "00000003.npz"))
-    assert size - 2000 < descriptions.size(names, 1, len(windows)) < size
+    size = files.size(str(tmp_path))
+    assert size <= descriptions.size(names, 1, len(windows)) < size + 16384
 
 
 def test_survey_goes_on_behind_half_a_line(tmp_path, tiny):
