@@ -1,4 +1,6 @@
 """Handcrafted feature loss as a Caffe layer."""
+import numpy as np
+
 from layers import base, parameters
 from layers.functions import feature_loss
 
@@ -50,7 +52,7 @@ class FeatureLossLayer(base.LossLayer):
         if propagate_down[0]:
             gradient = feature_loss.gradient(base.rows(bottom[0].data), base.rows(bottom[1].data), self.residual,
                                              self.params.p, exact=self.params.gradient == "exact")
-            base.rows(bottom[0].diff)[...] = (float(top[0].diff) * self.scale(bottom)) * gradient
+            np.multiply(gradient, float(top[0].diff) * self.scale(bottom), out=base.rows(bottom[0].diff))
         clock = self.blobs[0].data
         clock[...] = feature_loss.advance(int(clock[0]), int(clock[1]), bottom[0].shape[0],
                                           self.params.epoch_size)

@@ -61,19 +61,18 @@ class LmdbDataLayer(base.Layer):
 
     def forward(self, bottom, top):
         images, labels = top[0].data, top[1].data if len(top) > 1 else np.empty(self.params.batch_size)
-        features = [(reader, top[number].data) for number, reader in enumerate(self.features, start=2)]
         position = self.blobs[0].data
-        epoch, index = int(position[0]), int(position[1])
-        for row in range(self.params.batch_size):
+        start, count = int(position[1]), len(self.images)
+        indices = [index % count for index in range(start, start + self.params.batch_size)]
+        for row, index in enumerate(indices):
             image, labels[row] = lmdb_io.decode(self.images[index])
             if image.shape != images.shape[1:]:
                 raise ValueError("{}: record {} is {}, the first one {}".format(
                     self.params.images, index, image.shape, images.shape[1:]))
             images[row] = image
-            for reader, vectors in features:
-                vectors[row] = lmdb_io.decode_floats(reader[index], vectors.shape[1])
-            index += 1
-            if index == len(self.images):
-                epoch, index = epoch + 1, 0
+        for number, reader in enumerate(self.features, start=2):
+            vectors = top[number].data
+            vectors[...] = lmdb_io.decode_floats([reader[index] for index in indices], vectors.shape[1])
         np.multiply(np.subtract(images, self.mean, out=images), self.params.scale, out=images)
-        position[...] = epoch, index
+        passes, index = divmod(start + len(indices), count)
+        position[...] = position[0] + passes, index

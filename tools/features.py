@@ -132,7 +132,7 @@ def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Part:
     size = lmdb_io.decode(reader[chosen[0].key])[0].size
     vectors = np.empty((len(chosen), size), np.float32)
     for vector, record in zip(vectors, progress.each("{}: {}".format(name, split), chosen)):
-        vector[...] = lmdb_io.decode_floats(reader[record.key], size)
+        vector[...] = lmdb_io.decode_floats([reader[record.key]], size)[0]
     return _part(data, chosen, vectors)
 
 

@@ -9,8 +9,8 @@ from data_prep.features import gabor, sift
 from data_prep.features.gabor import Geometry
 from data_prep.features.projection import Fitter, Projection
 
-__all__ = ["DEFAULT", "Extractor", "GEOMETRIES", "GRIDS", "NAMES", "PROJECTED", "Projection", "block_bytes", "fitter", "length",
-           "of_windows", "upright"]
+__all__ = ["DEFAULT", "Extractor", "GEOMETRIES", "GRIDS", "NAMES", "PROJECTED", "Projection", "block_bytes", "fitter",
+           "length", "of_windows", "upright"]
 
 # Blocks a row and column.
 GRIDS = {"gabor": 5, "gsf": 8, "sift": 7}

@@ -10,7 +10,8 @@ def forward(z: np.ndarray, h: np.ndarray, p: int) -> Tuple[float, np.ndarray]:
     z: (M, D) deep features; h: (M, D) handcrafted features, each row of L2 norm 1.
     Returns the loss and the residuals z_i - |z_i|_2 h_i (M, D).
     """
-    residual = z - np.linalg.norm(z, axis=1, keepdims=True) * h
+    residual = np.linalg.norm(z, axis=1, keepdims=True) * h
+    np.subtract(z, residual, out=residual)
     if p == 2:
         return 0.5 * np.vdot(residual, residual), residual
     return np.abs(residual).sum(), residual

@@ -17,7 +17,7 @@ def test_float_record_is_what_protobuf_writes():
     expected.float_data.extend(vector.tolist())
     raw = lmdb_io.encode_floats(vector, 6)
     assert raw == expected.SerializeToString()
-    np.testing.assert_array_equal(lmdb_io.decode_floats(raw, 5), vector)
+    np.testing.assert_array_equal(lmdb_io.decode_floats([raw], 5), [vector])
     array, label = lmdb_io.decode(raw)
     assert (array.shape, label) == ((5, 1, 1), 6)
     np.testing.assert_array_equal(array.ravel(), vector)
@@ -26,7 +26,12 @@ def test_float_record_is_what_protobuf_writes():
 def test_fast_reading_gives_way_to_protobuf_where_the_layout_differs():
     other = caffe.proto.caffe_pb2.Datum(channels=2, height=1, width=1, encoded=False)
     other.float_data.extend([1, 2])
-    np.testing.assert_array_equal(lmdb_io.decode_floats(other.SerializeToString(), 2), [1, 2])
+    usual = lmdb_io.encode_floats(np.array([3, 4], np.float32), 0)
+    np.testing.assert_array_equal(lmdb_io.decode_floats([usual, other.SerializeToString(), memoryview(usual)], 2),
+                                  [[3, 4], [1, 2], [3, 4]])
+    shorter = lmdb_io.encode_floats(np.array([5], np.float32), 0)
+    with pytest.raises(ValueError):
+        lmdb_io.decode_floats([usual, shorter], 2)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 3)])
