@@ -23,7 +23,7 @@ PREPARATIONS = {WHOLE: ("whole", ()), "preparation, ten crops": ("xie2019a", ())
 
 
 def measure(options) -> List[Dict]:
-    subjects = (6, 12, 24) if options.quick else (30, 60, 120)
+    subjects = (6, 12, 24) if options.quick else (60, 120, 240)
     times: Dict[str, List[float]] = {}
     images = []
     for count in subjects:

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("watch", _watch, "How far a training is: its folder's state until all is trained, or Ctrl-C. RUN may be "
               "at work elsewhere, on this machine or another one that sees its folder.",
               "watch runs/softmax\n  ./fer watch runs/ten --once")
-    sub.add_argument("run", metavar="RUN", help="run, or group of folds or seeds")
+    sub.add_argument("run", metavar="RUN", help="run, group of folds or seeds, or folder of `./fer reproduce`")
     sub.add_argument("--once", action="store_true", help="show the state once")
     sub.add_argument("--every", type=at_least(1), metavar="SECONDS",
                      help="between two looks (default: 2 on a terminal, else 60)")
@@ -260,9 +260,10 @@ def _train(options) -> int:
 
 
 def _watch(options) -> int:
-    from tools import groups, watch
+    from tools import groups, plan, watch
+    is_plan = os.path.exists(os.path.join(options.run, plan.FILE))
     try:
-        watch.watch(groups.open_(options.run), options.every or (2 if sys.stdout.isatty() else 60), options.once,
+        watch.watch(plan.runs(options.run) if is_plan else groups.open_(options.run), options.every or (2 if sys.stdout.isatty() else 60), options.once,
                     sys.stdout)
     except KeyboardInterrupt:
         pass
@@ -360,6 +361,8 @@ def _reproduce(options) -> int:
     if options.plan:
         print(plan.write(made, request.out))
         return 0
+    if not options.show and not any(cell.folder for cells in made.tables.values() for cell in cells):
+        raise UserError("none of the data sets of {} is there".format(", ".join(options.tables)))
     failed = [] if options.show else reproduce.run(made, request, options.cores)
     print(reproduce.write_tables(made, request))
     for job in failed:

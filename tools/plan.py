@@ -6,7 +6,7 @@
 """
 import functools
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from data_prep import files, prepare
 from data_prep.errors import UserError
@@ -93,6 +93,14 @@ def plan(request: Request) -> Plan:
     if unknown and made.jobs:
         raise UserError("--set {}: no experiment of {} has this setting".format(unknown[0], ", ".join(request.tables)))
     return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged))
+
+
+@functools.lru_cache(maxsize=None)
+def data_sets() -> FrozenSet[str]:
+    """Names of all that an experiment is trained on or a printed figure is of."""
+    return frozenset([experiments.load(name).data for name in experiments.names()]
+                     + [name for paper in figures.PAPERS for figure in figures.read(paper)
+                        if figure.system != "other" for name in (figure.data, figure.trained_on) if name])
 
 
 def _figures(paper: str, table: str, only: Sequence[str]) -> List[Figure]:
@@ -296,6 +304,14 @@ def write(made: Plan, out: str) -> str:
     files.write_json(path, [{"title": job.title, "command": job.command, "needs": job.needs, "makes": job.makes,
                              "log": job.log, "threads": job.threads} for job in made.jobs])
     return path
+
+
+def runs(out: str) -> Group:
+    """The runs that the plan in a folder trains. Raises UserError where it holds no plan."""
+    commands = [job["command"] for job in files.read_json(os.path.join(out, FILE))]
+    return Group(os.path.abspath(out), "runs", [
+        os.path.relpath(command[command.index("--out") + 1], os.path.abspath(out))
+        for command in commands if command[1] == "train"])
 
 
 def unfinished(made: Plan) -> Iterator[Job]:

@@ -217,8 +217,8 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
             weights: Sequence[str], threads: int) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: CAFFEMODEL for all nets, and NET=CAFFEMODEL.
 
-    Raises UserError on a folder or file that is not there, on a prepared folder without its name, and on a caffemodel
-    for all nets given twice.
+    Raises UserError on a folder or file that is not there, on a prepared folder without its name, on a name that no
+    data set has, and on a caffemodel for all nets given twice.
     """
     known = _named(data)
     several = known.pop(None, [])
@@ -228,6 +228,10 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
                             "for the data set".format(folder, folder))
     sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(several)
             for name in sorted(os.listdir(_existing(folder)))}
+    strange = sorted(set(known) - plan.data_sets())
+    if strange:
+        raise UserError("--data {}=...: no experiment has a data set of this name; there are: {}".format(
+            strange[0], ", ".join(sorted(plan.data_sets()))))
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
     models = _named(weights)
     if len(models.get(None, [])) > 1:

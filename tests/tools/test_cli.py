@@ -40,6 +40,8 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),
     (["evaluate", "o"], "o: no run here"), (["watch", "o"], "o: no run here"),
     (["watch", "o", "--once"], "o: no run here"),
+    (["reproduce", "xie2019b-table4", "--data", "ferr=.", "--out", "o"],
+     "--data ferr=...: no experiment has a data set of this name; there are: "),
     (["bench", "warp"], "there is no benchmark warp; there are: layers, crops"),
     (["predict", "o", "x.png"], "o: no run here"), (["report", "o"], "o: no run here")])
 def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
@@ -48,6 +50,17 @@ def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("fer: ") and said in lines[0]
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_table_without_any_data_is_an_error(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    asked = ["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert cli.main(asked) == 1
+    notes, error = capsys.readouterr().err.splitlines()
+    assert notes.startswith("note: fer2013-xie2019a is not there; to make it: ./fer prepare fer2013 ")
+    assert error == "fer: none of the data sets of xie2019b-table4 is there"
+    assert not (tmp_path / "out").exists()
+    assert cli.main(asked + ["--show"]) == 0
 
 
 def test_debug_shows_the_traceback():

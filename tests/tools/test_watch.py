@@ -257,3 +257,18 @@ def test_watching_keeps_no_training_out(half, monkeypatch):
     with run._locked(half):
         assert watch.is_working(half)
     assert not watch.is_working(half)
+
+
+def test_the_runs_of_a_plan(tmp_path, capsys):
+    out = str(tmp_path)
+    run_of = {name: os.path.join(out, "runs", "xie2019a", name) for name in ("a", "b")}
+    files.write_json(os.path.join(out, "plan.json"), [
+        {"command": ["fer", "train", "x", "--data", "d", "--out", run_of["a"], "--threads", "1"]},
+        {"command": ["fer", "evaluate", run_of["a"]]},
+        {"command": ["fer", "train", "y", "--data", "d", "--out", run_of["b"]]}])
+    snapshot(begun(run_of["a"], "xie2019a/fer2013-toy-softmax", 4), 4)
+    assert cli.main(["watch", out, "--once"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        out + ": 1 of 2 trained, 0 at work",
+        "  runs/xie2019a/a: trained, iteration 4/4 (100 %)",
+        "  runs/xie2019a/b: not begun"]
