@@ -262,9 +262,9 @@ def _train(options) -> int:
 def _watch(options) -> int:
     from tools import groups, plan, watch
     is_plan = os.path.exists(os.path.join(options.run, plan.FILE))
+    one = plan.runs(options.run) if is_plan else groups.open_(options.run)
     try:
-        watch.watch(plan.runs(options.run) if is_plan else groups.open_(options.run), options.every or (2 if sys.stdout.isatty() else 60), options.once,
-                    sys.stdout)
+        watch.watch(one, options.every or (2 if sys.stdout.isatty() else 60), options.once, sys.stdout)
     except KeyboardInterrupt:
         pass
     return 0
