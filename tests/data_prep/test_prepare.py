@@ -52,7 +52,7 @@ def test_what_it_writes(tmp_path, source):
             image, label = lmdb_io.decode(images[record])
             assert image.shape == (1, 48, 48) and label == faces[row].label
             alone = features.Extractor(("gabor",), "compact", 48).describe(image[0], [Window(0, 0, 48)])
-            np.testing.assert_array_equal(lmdb_io.decode_floats(vectors[record], 12800), alone["gabor"][0])
+            np.testing.assert_array_equal(lmdb_io.decode_floats([vectors[record]], 12800), alone["gabor"])
     text = prepare.summary("out", note)
     assert "note: 20 train images, published 28709" in text and "surprise" in text
 
