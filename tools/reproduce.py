@@ -228,10 +228,10 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
                             "for the data set".format(folder, folder))
     sets = {name: os.path.join(os.path.abspath(folder), name) for folder in reversed(several)
             for name in sorted(os.listdir(_existing(folder)))}
-    strange = sorted(set(known) - plan.data_sets())
-    if strange:
-        raise UserError("--data {}=...: no experiment has a data set of this name; there are: {}".format(
-            strange[0], ", ".join(sorted(plan.data_sets()))))
+    for name in known:
+        if name not in plan.data_sets():
+            raise UserError("--data {}=...: no experiment has a data set of this name; there are: {}".format(
+                name, ", ".join(sorted(plan.data_sets()))))
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
     models = _named(weights)
     if len(models.get(None, [])) > 1:
