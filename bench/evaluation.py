@@ -6,16 +6,14 @@ are of the whole program's work: the net is made, its weights are read, all reco
 import functools
 import os
 import re
-import subprocess
 from typing import Dict, List, NamedTuple, Sequence
 
 import caffe
 import numpy as np
 
-from bench import drawn, timing
+from bench import caffe_program, drawn, timing
 from data_prep import files, prepare
 from prototxt import build, experiment, nets, parts
-from prototxt.experiment import ROOT
 from tools import forward
 from tools.segments import Engine
 
@@ -76,15 +74,9 @@ class Pair:
         net.save(self.weights)
 
     def caffe_test(self, threads: int) -> int:
-        process = subprocess.run(
-            ["caffe", "test", "-model", self.tested, "-weights", self.weights, "-iterations",
-             str(self._iterations)],
-            stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=ROOT, OPENBLAS_NUM_THREADS=str(threads), GLOG_logtostderr="1",
-                     GLOG_minloglevel="0"))
-        if process.returncode:
-            raise RuntimeError("caffe test: " + process.stderr[-2000:])
-        self.theirs = float(ACCURACY.findall(process.stderr)[-1])
+        said = caffe_program.log(["test", "-model", self.tested, "-weights", self.weights, "-iterations",
+                                  str(self._iterations)], threads)
+        self.theirs = float(ACCURACY.findall(said)[-1])
         return self._iterations * self._batch
 
     def ours(self, cores: int) -> int:

@@ -5,13 +5,12 @@ Small batches: what a layer of ours does once an iteration weighs more there tha
 import collections
 import os
 import re
-import subprocess
 from typing import Dict, List, NamedTuple, Sequence
 
-from bench import drawn
+from bench import caffe_program, drawn
 from data_prep import files, prepare
 from prototxt import build, experiment, parts
-from prototxt.experiment import ROOT
+from tools.segments import all_cores
 
 TIME = re.compile(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms")
 SUBJECTS = 6
@@ -76,15 +75,12 @@ def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str,
     text = build.definitions(chosen.weighted(), data, scratch, scratch)["train_val.prototxt"]
     path = os.path.join(os.path.abspath(scratch), "train_val.prototxt")
     files.write_text(path, text)
-    process = subprocess.run(["caffe", "time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
-                             stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
-                             env=dict(os.environ, PYTHONPATH=ROOT, GLOG_logtostderr="1", GLOG_minloglevel="0"))
-    if process.returncode:
-        raise RuntimeError("caffe time: " + process.stderr[-2000:])
+    said = caffe_program.log(["time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
+                             all_cores().threads)
     layers = {layer.name: Layer(layer.name, layer.python_param.layer or layer.type, layer.type == "Python",
                                 len(layer.bottom)) for layer in build.parse(text, parts.NetParameter()).layer}
     times: Dict[Layer, float] = collections.Counter()
-    for name, _, milliseconds in TIME.findall(process.stderr):
+    for name, _, milliseconds in TIME.findall(said):
         # Caffe puts these in itself.
         times[layers.get(name, Layer(name, "Split", False, 1))] += float(milliseconds)
     return times

@@ -1,0 +1,15 @@
+"""Caffe's own program, for what it says of itself."""
+import subprocess
+from typing import Sequence
+
+from prototxt.experiment import ROOT
+from tools import segments
+
+
+def log(arguments: Sequence[str], threads: int) -> str:
+    """What `caffe` with these arguments writes to its log. threads: of BLAS. Raises RuntimeError where it fails."""
+    process = subprocess.run(["caffe", *arguments], stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
+                             env=segments.environment(threads))
+    if process.returncode:
+        raise RuntimeError("caffe {}: {}".format(arguments[0], process.stderr[-2000:]))
+    return process.stderr
