@@ -248,7 +248,7 @@ def _train(options) -> int:
     elif options.stages:
         prepare.require_prepared(options.data)
         weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),
-                               segments.Engine(options.threads or _cores(), options.gpu))
+                               segments.Engine(options.threads or segments.all_cores().threads, options.gpu))
     elif chosen.begins_with and not weights:
         print("note: {} begins with random weights; --stages DATA trains {} before it".format(
             chosen.name, ", ".join(one.name for one in experiment.stages(chosen)[:-1])))

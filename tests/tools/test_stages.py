@@ -110,3 +110,17 @@ def test_stages_of_an_experiment_that_has_none_are_refused_with_a_line(tmp_path,
                      "--out", "r"]) == 1
     assert capsys.readouterr().err == "fer: xie2019a/fer2013-toy-softmax: has no stages before it\n"
     assert os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("asked, threads", (([], 1), (["--threads", "2"], 2)))
+def test_stages_take_the_threads_that_are_told(tmp_path, monkeypatch, data, asked, threads):
+    """By --threads, else by OPENBLAS_NUM_THREADS, as the training itself does."""
+    given = []
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setattr(stages, "train", lambda last, folder, beside, engine: given.append(engine))
+    monkeypatch.setattr(cli, "_cores", lambda: 8)
+    monkeypatch.setattr("tools.groups.train", lambda *arguments: run.Run(str(tmp_path)))
+    monkeypatch.setattr("tools.groups.runs", lambda one: [])
+    assert cli.main(["train", "liu2017/sfew-2b-nm", "--data", str(data / "sfew-liu2017"), "--stages", str(data),
+                     "--out", str(tmp_path / "run")] + asked) == 0
+    assert given == [Engine(threads)]
