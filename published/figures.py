@@ -17,7 +17,8 @@ NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 class Figure(NamedTuple):
-    """One printed figure. correct and total: of a count, else None; the other fields are the text of the columns."""
+    """One printed figure. correct and total: of a count, else None; the other fields are the text of the columns, those
+    of BESIDE empty where the table has no such column."""
 
     table: str
     row: str
@@ -33,9 +34,20 @@ class Figure(NamedTuple):
     total: Optional[int]
     measure: str
     experiment: str
+    images: str
+    classes: str
+    subjects: str
+    sequences: str
+    protocol: str
+    network: str
+    external_data: str
+    fine_tuning: str
+    setting: str
 
 
-MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment"}
+# What a comparison with other people's systems prints beside their figures.
+BESIDE = Figure._fields[Figure._fields.index("images"):]
+MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment", *BESIDE}
 OF_A_COUNT = ("unit", "correct", "total")
 
 
