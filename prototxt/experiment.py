@@ -55,6 +55,7 @@ class Experiment(NamedTuple):
     (builders in `nets`); tuplets: positives and negatives of a query; weighting: of adaptive loss
     weights ([xie2019a] Eq. (10) and (11)), empty where they are fixed; solver: Caffe's settings and `batch_size`,
     images that the softmax loss sees in a step; begins_with: experiment whose weights it begins with, or "";
+    pretrained: what the paper's net was trained on before, where no experiment of ours does that, or "";
     decision: rule for a sequence, see tools.decisions; halving: of the learning rate where training stalls, see
     tools.halving, empty where it does not; pacing: of self-paced learning, see tools.self_paced, empty where all
     samples are there from the start."""
@@ -73,6 +74,7 @@ class Experiment(NamedTuple):
     pacing: Dict[str, Any] = {}
     begins_with: str = ""
     decision: str = "mean"
+    pretrained: str = ""
 
     @property
     def paper(self) -> str:
@@ -142,7 +144,8 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
         raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
     if sections["weighting"] and sections["solver"].get("lr_policy") != "fixed":
         raise UserError("{}: adaptive weights need lr_policy fixed, since each round begins anew".format(path))
-    whole = _merged({key: level[key] for key in ("begins_with", "decision") if key in level} for level in levels)
+    whole = _merged({key: level[key] for key in ("begins_with", "decision", "pretrained") if key in level}
+                    for level in levels)
     _check_words(path, whole)
     return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections, **whole)
 

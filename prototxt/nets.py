@@ -7,8 +7,6 @@ from prototxt.parts import Data, NetParameter
 BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "liu2017": liu2017, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
 # Those that train without a validation part: RAF-DB and AffectNet have none, and their papers hold nothing out.
 UNTESTED = ("farzaneh2021", "wu2023")
-# Those whose ResNets begin with a model that was trained before.
-PRETRAINED = ("farzaneh2021", "wu2023")
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:

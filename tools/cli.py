@@ -154,8 +154,9 @@ def _parser() -> argparse.ArgumentParser:
                      help="folder of prepared folders, named as the data sets of the experiments are "
                           "(fer2013-xie2019a); or one set by itself")
     sub.add_argument("--out", required=True, help="folder of runs, logs and tables")
-    sub.add_argument("--weights", nargs="+", default=[], metavar="CAFFEMODEL|NET=CAFFEMODEL",
-                     help="to begin with, where no run of the table's own comes before")
+    sub.add_argument("--weights", nargs="+", default=[], metavar="FILE|NET=FILE|EXPERIMENT=FILE",
+                     help="caffemodels to begin with: one for all nets, others for a net or an experiment, the most "
+                          "specific wins; where a run of the table's own comes before, only an experiment's")
     sub.add_argument("--only", nargs="+", default=[], metavar="SET", help="data sets to do (default: all)")
     sub.add_argument("--cores", type=at_least(1), default=_cores(), help="(default: all)")
     sub.add_argument("--threads", type=at_least(1), default=1,

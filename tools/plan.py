@@ -26,8 +26,8 @@ LAUNCHER = os.path.join(ROOT, "fer")
 
 class Request(NamedTuple):
     """tables: names; data: prepared folders by the name of the data set that experiments have; out: folder; changes:
-    of settings, to the experiments that have them; only: data sets to do, none for all; weights: net -> caffemodel
-    to begin with; threads: of BLAS, of each job."""
+    of settings, to the experiments that have them; only: data sets to do, none for all; weights: experiment or net,
+    or "" for all others, -> caffemodel to begin with; threads: of BLAS, of each job."""
 
     tables: Sequence[str]
     data: Dict[str, str]
@@ -65,7 +65,8 @@ class Cell(NamedTuple):
 class Plan(NamedTuple):
     """tables: name -> cells; jobs: in an order in which they can be done; groups: of folds, to be noted before;
     missing: data set -> how to make it; stand_ins: data set -> what stands in for it; unstaged: stages that are left
-    out, their data missing."""
+    out, their data missing; without_weights: experiment that begins with random weights -> what the paper's net was
+    pretrained on."""
 
     tables: Dict[str, List[Cell]]
     jobs: List[Job]
@@ -73,12 +74,13 @@ class Plan(NamedTuple):
     missing: Dict[str, str]
     stand_ins: Dict[str, str]
     unstaged: List[str]
+    without_weights: Dict[str, str]
 
 
 def plan(request: Request) -> Plan:
-    """Raises UserError on an unknown table or data set, on a change that no experiment of the tables has, on a folder
-    with runs of other settings, data or weights, on an SVM of a part of the training images, and where one result
-    would stand for two figures."""
+    """Raises UserError on an unknown table or data set, on a change that no experiment of the tables has, on weights
+    of an experiment or net that the tables have not, on a folder with runs of other settings, data or weights, on an
+    SVM of a part of the training images, and where one result would stand for two figures."""
     known = figures.tables()
     for name in request.tables:
         if name not in known:
@@ -92,7 +94,12 @@ def plan(request: Request) -> Plan:
     unknown = [change for change in request.changes if change not in made.applied]
     if unknown and made.jobs:
         raise UserError("--set {}: no experiment of {} has this setting".format(unknown[0], ", ".join(request.tables)))
-    return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged))
+    unused = [name for name in request.weights if name and name not in made.begun]
+    if unused and made.jobs:
+        raise UserError("--weights {}=...: nothing of {} begins with them; it trains {}".format(
+            unused[0], ", ".join(request.tables), ", ".join(made.trainings)))
+    return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged),
+                made.without_weights)
 
 
 @functools.lru_cache(maxsize=None)
@@ -124,6 +131,10 @@ class _Planner:
         self.stand_ins: Dict[str, str] = {}
         self.unstaged: List[str] = []
         self.applied: List[str] = []
+        self.without_weights: Dict[str, str] = {}
+        # Keys of the request's weights that a training begins with, and what is trained: "experiment (net)".
+        self.begun: Set[str] = set()
+        self.trainings: List[str] = []
         self._digest = functools.lru_cache(maxsize=None)(files.digest)
 
     @property
@@ -197,8 +208,8 @@ class _Planner:
         """Folder of the run or group, with the jobs that train it."""
         chosen, folder = self._chosen(name), self._run_folder(name)
         data = self._request.data[chosen.data]
-        begins_with = self._stage_before(chosen)
-        weights = begins_with or self._request.weights.get(chosen.net)
+        begins_with = None if name in self._request.weights else self._stage_before(chosen)
+        weights = begins_with or self._given_weights(chosen)
         needs = self._weights(begins_with) if begins_with else [weights] if weights else []
         folds = prepare.any_note(data).get("folds") or []
         if folds and Group(folder, "folds", folds) not in self.groups:
@@ -215,6 +226,20 @@ class _Planner:
             self._add(os.path.join(name, fold, "train"), "train {} {}".format(name, fold).strip(), command, needs,
                       [_last_weights(chosen, source, run)], (chosen, source))
         return folder
+
+    def _given_weights(self, chosen: Experiment) -> Optional[str]:
+        """Those of the experiment, else of its net, else of all."""
+        shown = "{} ({})".format(chosen.name, chosen.net)
+        if shown not in self.trainings:
+            self.trainings.append(shown)
+        for key in (chosen.name, chosen.net, ""):
+            if key in self._request.weights:
+                self.begun.add(key)
+                return self._request.weights[key]
+        pretrained = experiments.load(chosen.name).pretrained
+        if pretrained:
+            self.without_weights[chosen.name] = pretrained
+        return None
 
     def _require_same(self, chosen: Experiment, source: str, run: Run, weights: Optional[str], needs: Sequence[str]
                       ) -> None:

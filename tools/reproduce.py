@@ -7,6 +7,7 @@
 import contextlib
 import csv
 import datetime
+import difflib
 import fcntl
 import functools
 import io
@@ -21,6 +22,8 @@ from tqdm import tqdm
 
 from data_prep import children, files, prepare
 from data_prep.errors import UserError
+from prototxt import backbones
+from prototxt import experiment as experiments
 from prototxt.experiment import ROOT
 from published.figures import Figure
 from tools import measured, plan
@@ -198,7 +201,10 @@ def notes(made: Plan) -> List[str]:
             + ["{} stands in for {}, so nothing is compared".format(other, name)
                for name, other in made.stand_ins.items()]
             + ["without the weights of {}: its data are not there, or have folds".format(stage)
-               for stage in made.unstaged])
+               for stage in made.unstaged]
+            + ["without weights (--weights), where the paper's net was pretrained ({}): {}".format(
+                pretrained, ", ".join(name for name, one in made.without_weights.items() if one == pretrained))
+               for pretrained in dict.fromkeys(made.without_weights.values())])
 
 
 def write_tables(made: Plan, request: Request) -> str:
@@ -215,10 +221,10 @@ def write_tables(made: Plan, request: Request) -> str:
 
 def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str], only: Sequence[str],
             weights: Sequence[str], threads: int) -> Request:
-    """data: folders of prepared folders, and SET=FOLDER; weights: CAFFEMODEL for all nets, and NET=CAFFEMODEL.
+    """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE.
 
     Raises UserError on a folder or file that is not there, on a prepared folder without its name, on a name that no
-    data set has, and on a caffemodel for all nets given twice.
+    data set, net or experiment has, and on two caffemodels for the same.
     """
     known = _named(data)
     several = known.pop(None, [])
@@ -233,18 +239,25 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
             raise UserError("--data {}=...: no experiment has a data set of this name; there are: {}".format(
                 name, ", ".join(sorted(plan.data_sets()))))
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
-    models = _named(weights)
-    if len(models.get(None, [])) > 1:
-        raise UserError("--weights: one caffemodel for all nets, others as NET=CAFFEMODEL")
-    return Request(tables, sets, os.path.abspath(out), changes, only, _Weights(
-        {net: os.path.abspath(_existing(paths[-1])) for net, paths in models.items()}), threads)
+    return Request(tables, sets, os.path.abspath(out), changes, only, _weights(weights), threads)
 
 
-class _Weights(dict):
-    """Net -> caffemodel; that of None is all others'."""
-
-    def get(self, net: str, otherwise: Optional[str] = None) -> Optional[str]:
-        return super().get(net, super().get(None, otherwise))
+def _weights(given: Sequence[str]) -> Dict[str, str]:
+    """Experiment or net, "" for all others -> caffemodel."""
+    known, found = [*experiments.names(), *backbones.BACKBONES], {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not equals or (name not in known and os.path.exists(one)):
+            name, path = "", one
+        elif name not in known:
+            close = difflib.get_close_matches(name, known)
+            raise UserError("--weights {}: there is no experiment and no net {!r}{}".format(
+                one, name, "; close to it: " + ", ".join(close) if close else ""))
+        if name in found:
+            raise UserError("--weights: two files for {}; expected EXPERIMENT=FILE, NET=FILE, and one FILE for all "
+                            "others".format(name or "all nets"))
+        found[name] = os.path.abspath(_existing(path))
+    return found
 
 
 def _named(given: Sequence[str]) -> Dict[Optional[str], List[str]]:

@@ -93,9 +93,9 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
         _begin(run, info, texts)
         files.write_json(run.path(DATA), note)
         initial = weights and run.path(INITIAL)
-        if not weights and not run.snapshots() and experiment.paper in nets.PRETRAINED:
-            print("no --weights: the net starts from He initialisation; the paper's was pretrained, see "
-                  "models/README.md")
+        if not weights and not run.snapshots() and experiment.pretrained:
+            print("no --weights: the net starts from random weights; the paper's was pretrained ({}), see "
+                  "models/README.md".format(experiment.pretrained))
         if weights and not run.snapshots():
             try:
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))

@@ -119,3 +119,15 @@ def test_wrong_files_are_named(tmp_path, monkeypatch, text, said):
 def test_solver_settings_out_of_range_are_named(change, said):
     with pytest.raises(UserError, match="solver: " + said):
         experiment.load("xie2019a/fer2013-toy-softmax", ["solver." + change])
+
+
+@pytest.mark.parametrize("name, pretrained", (
+    ("xie2019a/mmi-alaw", "face_model.caffemodel"), ("xie2019a/fer2013-toy-alaw", ""),
+    ("xie2019b/fer2013-center-l2", "face_model.caffemodel"), ("xie2019b/mmi-one_map-l2", ""),
+    ("xie2019b/fer2013-vgg-l2", "a public face recognition model"), ("liu2017/ckplus-2b-nm", ""),
+    ("farzaneh2021/affectnet-dacl", "MS-Celeb-1M"), ("farzaneh2021/synthetic-dacl", ""),
+    ("wu2023/ckplus-spndl", "ImageNet"), ("wu2023/oulu_casia-baseline", "ImageNet"),
+    ("wu2023/ckplus-spndl-without-neutral", "MS-Celeb-1M"), ("wu2023/raf_db-spndl-without-neutral", "MS-Celeb-1M"),
+    ("wu2023/synthetic-spndl-without-neutral", "")))
+def test_what_the_papers_nets_were_pretrained_on(name, pretrained):
+    assert experiment.load(name).pretrained == pretrained

@@ -113,6 +113,40 @@ def test_stages_hand_their_weights_on(tmp_path):
                              "liu2017/multi_pie-2b-nm"]
 
 
+def test_the_most_specific_weights_win(tmp_path):
+    prepared(tmp_path / "data", "raf_db-wu2023")
+    for name in ("imagenet", "celeb", "other", "with=sign"):
+        (tmp_path / name).write_bytes(b"")
+
+    def begun(*weights):
+        made = planned(tmp_path, "wu2023-table3", changes=(), weights=[
+            one.replace("@", str(tmp_path) + os.sep) for one in weights])
+        return {job.title.split("/")[1]: os.path.basename(option(job, "--weights")) if "--weights" in job.command
+                else None for job in made.jobs if job.title.startswith("train")}, made.without_weights
+    two = "wu2023/raf_db-spndl-without-neutral"
+    assert begun("resnet18=@imagenet", two + "=@celeb", "@other") == (
+        {"raf_db-baseline": "imagenet", "raf_db-spndl-without-neutral": "celeb"}, {})
+    assert begun(two + "=@celeb", "@other")[0] == {
+        "raf_db-baseline": "other", "raf_db-spndl-without-neutral": "celeb"}
+    assert begun("@with=sign")[0] == {"raf_db-baseline": "with=sign", "raf_db-spndl-without-neutral": "with=sign"}
+    assert begun(two + "=@celeb") == ({"raf_db-baseline": None, "raf_db-spndl-without-neutral": "celeb"},
+                                      {"wu2023/raf_db-baseline": "ImageNet"})
+    assert begun()[1] == {"wu2023/raf_db-baseline": "ImageNet", two: "MS-Celeb-1M"}
+    made = planned(tmp_path, "wu2023-table3", changes=())
+    assert [note for note in reproduce.notes(made) if "--weights" in note] == [
+        "without weights (--weights), where the paper's net was pretrained (ImageNet): wu2023/raf_db-baseline",
+        "without weights (--weights), where the paper's net was pretrained (MS-Celeb-1M): " + two]
+
+
+def test_weights_of_an_experiment_stand_before_those_of_its_stage(tmp_path):
+    for name in ("fer2013-xie2019a", "mmi-xie2019b"):
+        prepared(tmp_path / "data", name)
+    (tmp_path / "own").write_bytes(b"")
+    made = planned(tmp_path, "xie2019b-table11", weights=["xie2019b/mmi-center-l2={}".format(tmp_path / "own")])
+    assert titles(made) == ["train xie2019b/mmi-center-l2", "evaluate xie2019b/mmi-center-l2 on test"]
+    assert option(made.jobs[0], "--weights") == str(tmp_path / "own")
+
+
 def test_tests_on_other_data(tmp_path):
     for name in ("fer2013-xie2019a", "ckplus-xie2019b_whole"):
         prepared(tmp_path / "data", name)
@@ -230,7 +264,14 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(data=["nowhere"]), "nowhere: no such file or folder"),
     (dict(out="{x}"), "iter_20000.caffemodel: a path with braces, which Snakemake reads as wildcards"),
     (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
-    (dict(weights=[__file__, __file__]), "--weights: one caffemodel for all nets")))
+    (dict(weights=[__file__, __file__]), "--weights: two files for all nets; expected EXPERIMENT=FILE, NET=FILE, and "),
+    (dict(weights=["toy=" + __file__, "toy=" + __file__]), "--weights: two files for toy; expected "),
+    (dict(weights=["vgg61=" + __file__]), "there is no experiment and no net 'vgg61'; close to it: vgg16"),
+    (dict(weights=["xie2019b/fer2013-sofmax=" + __file__]),
+     "no net 'xie2019b/fer2013-sofmax'; close to it: xie2019b/fer2013-softmax, "),
+    (dict(weights=["vgg16=nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
+    (dict(weights=["vgg16=" + __file__]), "--weights vgg16=...: nothing of xie2019b-table4 begins with them; it trains "
+     "xie2019b/fer2013-softmax (face_resnet_pad4), xie2019b/fer2013-l2 (face_resnet_pad4)")))
 def test_refuses(tmp_path, settings, message):
     prepared(tmp_path / "data", "fer2013-xie2019a")
     given = dict(dict(tables=["xie2019b-table4"], data=[str(tmp_path / "data")], out=str(tmp_path / "out"), changes=[],

@@ -229,7 +229,7 @@ def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cor
     def job(name, minutes, *needs):
         return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1, (minutes, ""))
     first = job("first", 20)
-    made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [])
+    made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [], {})
     last = list(reproduce.preview(made, plan.Request((), {}, ""), cores))[-1]
     assert last.startswith("3 of 3 jobs are missing: about {} h of training on ".format(time))
 
