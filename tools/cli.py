@@ -113,12 +113,16 @@ def _parser() -> argparse.ArgumentParser:
                      help="between two looks (default: 2 on a terminal, else 60)")
 
     sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
-              "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral")
+              "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral\n"
+              "  ./fer evaluate runs/dacl --every-snapshot")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--split", choices=manifest.SPLITS, help="(default: test; of DATA without a test part: all)")
     sub.add_argument("--data", help="another prepared folder to test on, its classes matched by name; writes "
                                     "metrics-on-<data set>.json")
     sub.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="with --data: classes to leave out")
+    sub.add_argument("--every-snapshot", action="store_true",
+                     help="all snapshots that were kept, on the validation and the test part (or on SPLIT); writes "
+                          "metrics-every-snapshot.json into each run's folder")
 
     sub = add("predict", _predict, "The expressions of the faces in photographs, by a run's net, or by the mean of a "
               "group's nets.",
@@ -273,10 +277,14 @@ def _watch(options) -> int:
 
 def _evaluate(options) -> int:
     from tools import groups
+    if options.every_snapshot and (options.data or options.without):
+        raise UserError("--every-snapshot is of the run's own data, without --data and --without")
     if options.data:
         return _evaluate_on(options)
     if options.without:
         raise UserError("--without goes with --data")
+    if options.every_snapshot:
+        return _evaluate_snapshots(options)
     split = options.split or "test"
     metrics = groups.evaluate_all(groups.open_(options.run), split)
     print("{}: {}{} of {} {}s right, {:.2f}%{}".format(
@@ -291,6 +299,31 @@ def _evaluate(options) -> int:
     if own["total"] != metrics["total"]:
         print("{}: {} of {} without copies of training images, {:.2f}%".format(
             split, own["correct"], own["total"], 100 * own["correct"] / own["total"]))
+    return 0
+
+
+def _evaluate_snapshots(options) -> int:
+    from tools import evaluate, groups
+    from tools.run import require_same_data
+    one = groups.open_(options.run)
+    runs = groups.runs(one)
+    parts = require_same_data(runs[0])["records"]
+    splits = [options.split] if options.split else [split for split in ("val", "test") if split in parts]
+    for split in splits:
+        found = []
+        for run in runs:
+            name = "" if len(runs) == 1 else os.path.relpath(run.folder, one.folder) + " "
+            found.append([])
+            for kept in evaluate.every_snapshot(run, split):
+                found[-1].append(kept)
+                print("{}: {}iteration {iteration}: {correct}/{total}, {:.2f}%".format(
+                    split, name, 100 * kept["correct"] / kept["total"], **kept), flush=True)
+        for title, chosen in (("last", [snapshots[-1] for snapshots in found]),
+                              ("best, chosen on this part", [evaluate.best(snapshots) for snapshots in found])):
+            right, total = (sum(kept[key] for kept in chosen) for key in ("correct", "total"))
+            print("{}: {}: {}/{}, {:.2f}%{}".format(
+                split, title, right, total, 100 * right / total,
+                ", iteration {iteration}".format(**chosen[0]) if len(runs) == 1 else ", each run's own"))
     return 0
 
 

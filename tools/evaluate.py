@@ -1,6 +1,6 @@
 """Evaluation of a trained run, and its metrics.json."""
 import os
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 from data_prep import datasets, files, manifest, prepare
 from prototxt.experiment import Experiment
@@ -38,6 +38,34 @@ def evaluate(run: Run, split: str) -> Dict:
     return metrics
 
 
+def every_snapshot(run: Run, split: str) -> Iterator[Dict]:
+    """Of each snapshot that the run has kept, in their order: "iteration", "correct" and "total" on a split. What is
+    kept of runs of many segments is the end of each round, pace or rate.
+
+    Kept in the run's folder once it has all of them, and read from there while the snapshots are the same.
+    Raises UserError as `evaluate`.
+    """
+    run.caffemodel()
+    kept = kept_snapshots(run, split)
+    if kept:
+        yield from kept
+        return
+    info, found = run.info, []
+    part = forward.read(info["data"], require_same_data(run), split)
+    for iteration in run.snapshots():
+        decided = decide(run.experiment, part, run.path("deploy.prototxt"), run.caffemodel(iteration), "prob",
+                         all_cores(info["gpu"]))
+        found.append({"iteration": iteration, **_right(decided)})
+        yield found[-1]
+    files.write_json(snapshots_path(run, split), {"split": split, "snapshots": found})
+
+
+def best(snapshots: Sequence[Dict]) -> Dict:
+    """Of `every_snapshot` the one with the most right; of equal ones the first, as a code keeps it that replaces the
+    best epoch by a better one only."""
+    return max(snapshots, key=lambda one: one["correct"])
+
+
 def published(experiment: Experiment, note: Dict, split: str, tested: Optional[str] = None) -> Optional[Dict]:
     """The paper's figure: value, and correct and total where it is a count. None where it has none, and where the
     data that the note is of are others. tested: data set, where it is not the one trained on."""
@@ -66,3 +94,15 @@ def _without_copies(decided: Sequence[Decision], faces: Sequence[manifest.Face])
 def metrics_path(run: Run, split: str) -> str:
     """The test part's figures are the run's; others carry their part in the name."""
     return run.path("metrics.json" if split == "test" else "metrics-{}.json".format(split))
+
+
+def snapshots_path(run: Run, split: str) -> str:
+    """Of `every_snapshot`; never what a table reads."""
+    return run.path("metrics-every-snapshot{}.json".format("" if split == "test" else "-" + split))
+
+
+def kept_snapshots(run: Run, split: str) -> List[Dict]:
+    """What `every_snapshot` has left; empty where it was not asked for, or where the run has others by now."""
+    path = snapshots_path(run, split)
+    kept = files.read_json(path)["snapshots"] if os.path.exists(path) else []
+    return kept if [one["iteration"] for one in kept] == run.snapshots() else []

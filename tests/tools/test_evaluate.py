@@ -1,6 +1,7 @@
 """The vote of Eq. (12), the counts, and the files that an evaluation leaves."""
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from data_prep import files, lmdb_io, prepare
 from data_prep.errors import UserError
 from prototxt import backbones
 from tests import small_data
-from tools import decisions, evaluate, forward, run
+from tools import cli, decisions, evaluate, forward, run
 from tools.segments import Engine
 
 
@@ -91,6 +92,49 @@ def test_val_accuracy_is_what_caffe_measured(trained):
     assert round(100 * measured) == sum(right[index % 12] for index in range(200, 300))
 
 
+def test_every_snapshot_is_evaluated_and_kept(tmp_path, trained, monkeypatch):
+    trained, expected = run.Run(shutil.copytree(trained.folder, str(tmp_path / "run"))), {}
+    for iteration in (4, 8, 12):
+        part = forward.read(trained.info["data"], prepare.read_note(trained.info["data"]), "test")
+        prob = forward.of_part(trained.experiment, part, trained.path("deploy.prototxt"),
+                               trained.path("snapshots", "iter_{}.caffemodel".format(iteration)), ["prob"])["prob"]
+        expected[iteration] = int((prob.reshape(12, 7).argmax(axis=1) == part.labels).sum())
+    assert evaluate.kept_snapshots(trained, "test") == []
+    found = list(evaluate.every_snapshot(trained, "test"))
+    assert found == [{"iteration": iteration, "correct": right, "total": 12} for iteration, right in expected.items()]
+    assert files.read_json(trained.path("metrics-every-snapshot.json")) == {"split": "test", "snapshots": found}
+    assert evaluate.kept_snapshots(trained, "val") == []
+    monkeypatch.setattr(evaluate, "decide", None)
+    assert list(evaluate.every_snapshot(trained, "test")) == found
+    # Of other snapshots it says nothing.
+    monkeypatch.setattr(run.Run, "snapshots", lambda _: [4, 12])
+    assert evaluate.kept_snapshots(trained, "test") == []
+
+
+def test_the_best_snapshot_is_the_first_of_equal_ones():
+    right = {4: 3, 8: 7, 12: 7, 16: 5}
+    assert evaluate.best([{"iteration": at, "correct": one, "total": 9} for at, one in right.items()])["iteration"] == 8
+
+
+def test_every_snapshot_of_folds_on_the_command_line(tmp_path, trained, capsys):
+    """Each run's own best counts: 2 of the first, 5 of the second; last ones 1 and 4."""
+    runs = [run.Run(shutil.copytree(trained.folder, str(tmp_path / name))) for name in ("fold01", "fold02")]
+    files.write_json(str(tmp_path / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
+    for one, rights in zip(runs, ((0, 2, 1), (5, 3, 4))):
+        for split in ("val", "test"):
+            files.write_json(evaluate.snapshots_path(one, split), {"split": split, "snapshots": [
+                {"iteration": at, "correct": right, "total": 12} for at, right in zip((4, 8, 12), rights)]})
+    assert cli.main(["evaluate", str(tmp_path), "--every-snapshot", "--split", "test"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "test: fold01 iteration 8: 2/12, 16.67%"
+    assert lines[-2:] == ["test: last: 5/24, 20.83%, each run's own",
+                          "test: best, chosen on this part: 7/24, 29.17%, each run's own"]
+    assert cli.main(["evaluate", str(tmp_path / "fold01"), "--every-snapshot"]) == 0
+    assert "val: best, chosen on this part: 2/12, 16.67%, iteration 8" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(tmp_path), "--every-snapshot", "--data", "d"]) == 1
+    assert "--every-snapshot is of the run's own data" in capsys.readouterr().err
+
+
 def test_untrained_and_incomplete_runs_are_refused(tmp_path, data, small):
     with pytest.raises(UserError, match="no run here"):
         evaluate.evaluate(run.Run(str(tmp_path)), "test")
@@ -98,6 +142,8 @@ def test_untrained_and_incomplete_runs_are_refused(tmp_path, data, small):
     os.unlink(stopped.path("snapshots", "iter_12.caffemodel"))
     with pytest.raises(UserError, match="no snapshot of iteration 12; it has 4, 8"):
         evaluate.evaluate(stopped, "test")
+    with pytest.raises(UserError, match="no snapshot of iteration 12; it has 4, 8"):
+        list(evaluate.every_snapshot(stopped, "test"))
 
 
 def test_data_prepared_anew_are_refused(tmp_path, small):

@@ -13,7 +13,7 @@ from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
 from tools import decisions, evaluate, features, figures, groups, report, respond_ratio, run
-from tools.report import compared, entries, pictures, sections, training
+from tools.report import compared, entries, pictures, sections, tables, training
 from tools.report.entries import Entry
 from tools.run import Run
 from tools.segments import Engine
@@ -59,6 +59,36 @@ def test_it_shows_what_was_measured(page, trained):
                  "val accuracy"):
         assert text in page
     assert len(re.findall('<figure><img[^>]*><br>', page)) == 12
+
+
+def test_the_best_snapshot_has_a_row_of_its_own(tmp_path, trained, page):
+    """On the test part iteration 4 is best, with 9 of 12; on the validation part 8, which has 6 of 12 in the test."""
+    assert "best snapshot" not in page
+    one = copied(trained, tmp_path / "run")
+
+    def keep(split, rights):
+        files.write_json(one.path("metrics-every-snapshot{}.json".format(split)), {"split": "s", "snapshots": [
+            {"iteration": at, "correct": right, "total": 12} for at, right in zip((4, 8, 12), rights)]})
+    keep("", (9, 6, 5))
+    shown = report.page([one])
+    assert re.search(r"best snapshot on the test part, chosen by it<br>.*?iteration 4<.*?>75.00 \(9/12\)", shown, re.S)
+    assert "best snapshot on the validation part" not in shown
+    keep("-val", (1, 8, 7))
+    shown = report.page([one])
+    assert re.search(r"best snapshot on the validation part<br>.*?iteration 8<.*?>66.67 \(8/12\)<.*?>50.00 \(6/12\)<",
+                     shown, re.S)
+    assert re.search(r"on the test part, chosen by it<br>.*?>8.33 \(1/12\)<.*?>75.00 \(9/12\)<", shown, re.S)
+    # The run's own row is still that of the last snapshot.
+    metrics = files.read_json(one.path("metrics.json"))
+    assert shown.index("({}/12)".format(metrics["correct"])) < shown.index("best snapshot")
+    entry = Entry(one, "a run")
+    assert tables.chosen_snapshots(entry)[1].title == "best snapshot on the test part, chosen by it"
+    dacl = entry._replace(one=FarzanehRun(one.folder))
+    assert tables.chosen_snapshots(dacl)[1].title == "best snapshot on the test part, as the authors' code does"
+
+
+class FarzanehRun(Run):
+    experiment = experiment.load("farzaneh2021/synthetic-dacl")
 
 
 def test_roc_curve_and_what_is_read_from_it(page, trained):

@@ -52,6 +52,12 @@ def test_what_is_read_of_a_run(run, fields, value, correct):
     assert (found.value, found.correct) == (value, correct)
 
 
+def test_the_best_snapshot_is_no_measured_figure(run, tmp_path):
+    files.write_json(str(tmp_path / "metrics-every-snapshot.json"), {"split": "test", "snapshots": [
+        {"iteration": 4, "correct": 8, "total": 8}]})
+    assert measured.of_figure(figure(), run).correct == 5
+
+
 def test_what_is_not_there_is_not_measured(run, tmp_path):
     assert measured.of_figure(figure(), str(tmp_path / "other")) is None
     assert measured.of_figure(figure(measure="confusion", row="Fe", column="An"), run) is None

@@ -29,12 +29,13 @@ class Sample(NamedTuple):
 class Section(NamedTuple):
     """info, definition, solver, right, wrong: of a group's first run; split: the part that confusion, right and wrong
     are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints;
-    again: how to run it again."""
+    chosen: what choices among the snapshots come to; again: how to run it again."""
 
     entry: Entry
     info: Dict
     metrics: Dict[str, Optional[Dict]]
     published: List[str]
+    chosen: List[tables.Chosen]
     split: Optional[str]
     confusion: Optional[str]
     weights: List[str]
@@ -53,7 +54,7 @@ def section(entry: Entry) -> Section:
     shown = entry.shown_split
     right, wrong = _samples(entry, shown) if shown else ([], [])
     return Section(
-        entry, run.info, metrics, tables.published(entry), shown,
+        entry, run.info, metrics, tables.published(entry), tables.chosen_snapshots(entry), shown,
         pictures.svg(figures.confusion_matrix(metrics[shown])) if shown else None, weights(entry), right, wrong,
         commands.again(entry), *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
         {name: points[-1][1] for name, points in training.curves(run).items()} if entry.kind == "run" else {})

@@ -3,7 +3,7 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from published import figures as printed_figures
-from tools import decisions, features, figures, respond_ratio, roc
+from tools import decisions, evaluate, features, figures, groups, respond_ratio, roc
 from tools.report import pictures
 from tools.report.entries import Entry
 
@@ -14,6 +14,19 @@ class Kappa(NamedTuple):
     value: float
     entry: Entry
     printed: Dict[str, str]
+
+
+# Papers whose authors' code keeps the epoch that is best on the test part; of farzaneh2021 it is its main.py.
+KEEP_BEST_ON_TEST = ("farzaneh2021",)
+
+
+class Chosen(NamedTuple):
+    """What a choice among the snapshots comes to, of a group's runs each run's own choice. counts: part -> "correct"
+    and "total"; iterations: the chosen ones, as text."""
+
+    title: str
+    iterations: str
+    counts: Dict[str, Dict[str, int]]
 
 
 class Members(NamedTuple):
@@ -34,6 +47,28 @@ def published(entry: Entry) -> List[str]:
                 name, "test", "accuracy", "") and figure.table not in tables.setdefault(figure.value, []):
             tables[figure.value].append(figure.table)
     return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
+
+
+def chosen_snapshots(entry: Entry) -> List[Chosen]:
+    """Of an entry all of whose snapshots were evaluated on the test part: the best on it, and, where the validation
+    part was too, what the best on that has on both."""
+    runs = groups.runs(entry.one)
+    kept = {split: [evaluate.kept_snapshots(run, split) for run in runs] for split in ("val", "test")}
+    kept = {split: found for split, found in kept.items() if all(found)}
+    if "test" not in kept:
+        return []
+    titles = {"test": "best snapshot on the test part" + (
+        ", as the authors' code does" if entry.paper in KEEP_BEST_ON_TEST else ", chosen by it"),
+              "val": "best snapshot on the validation part"}
+    rows = []
+    for by in ("val", "test"):
+        if by in kept:
+            places = [found.index(evaluate.best(found)) for found in kept[by]]
+            iterations = ", ".join(str(found[place]["iteration"]) for found, place in zip(kept[by], places))
+            rows.append(Chosen(titles[by], iterations, {split: {
+                key: sum(found[place][key] for found, place in zip(kept[split], places))
+                for key in ("correct", "total")} for split in kept}))
+    return rows
 
 
 def kappas(entries: Sequence[Entry]) -> List[Kappa]:
