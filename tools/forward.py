@@ -6,11 +6,15 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import caffe
 import numpy as np
+from google.protobuf import text_format
 
 from data_prep import children, lmdb_io, manifest, progress, records
+from data_prep.errors import UserError
+from prototxt import build
 from prototxt.backbones import BACKBONES
 from prototxt.experiment import Experiment
 from prototxt.parts import PLAIN, Transform
+from tools import pretrained
 from tools.segments import Engine
 
 # Larger ones need more memory, and of the face ResNet more time: its maps leave the cache.
@@ -66,6 +70,31 @@ def use(engine: Engine) -> None:
         caffe.set_device(int(engine.gpu.split(",")[0]))
 
 
+def load(deploy: str, caffemodel: str) -> caffe.Net:
+    """A net with its weights, in the TEST phase.
+
+    Raises UserError where one of the files is missing, cut or something else, where a weight is NaN or infinite, and
+    where the weights are not those of the net: Caffe ends the process, or goes on with others.
+    """
+    try:
+        with open(deploy, encoding="utf-8") as stream:
+            build.parse(stream.read(), caffe.proto.caffe_pb2.NetParameter())
+    except OSError as error:
+        raise UserError("{}: {}".format(deploy, error.strerror)) from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError("{}: no definition of a net: {}".format(deploy, error)) from None
+    pretrained.require_finite(caffemodel)
+    net = caffe.Net(deploy, caffe.TEST)
+    given = pretrained.sizes(caffemodel)
+    for name, parameters in net.params.items():
+        wanted = [parameter.count for parameter in parameters]
+        if given.get(name) != wanted:
+            raise UserError("{}: layer {} has blobs of {} values, the net {} has {}".format(
+                caffemodel, name, given.get(name, "no"), deploy, wanted))
+    net.copy_from(caffemodel)
+    return net
+
+
 def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str],
             engine: Engine = ONE) -> Dict[str, np.ndarray]:
     """`outputs` of all records of a part."""
@@ -89,7 +118,7 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
     """
     use(engine._replace(threads=1))
     # Before the processes fork, which share the weights; those of trials may not have children.
-    net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
+    net = load(deploy, caffemodel)
     forks = engine.gpu is None and not multiprocessing.current_process().daemon
     starts = range(0, len(images), BATCH)
 

@@ -7,7 +7,6 @@ import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-import caffe
 import numpy as np
 
 from data_prep import alignment, crops, datasets, files, lmdb_io, prepare, records
@@ -135,8 +134,7 @@ class Predictor:
         forward.use(all_cores(self.runs[0].info["gpu"]))
         self._experiments = [run.experiment for run in self.runs]
         trained = [run.caffemodel() for run in self.runs]
-        self._nets = [caffe.Net(run.path(DEPLOY), caffe.TEST, weights=weights)
-                      for run, weights in zip(self.runs, trained)]
+        self._nets = [forward.load(run.path(DEPLOY), weights) for run, weights in zip(self.runs, trained)]
         paired = "reference" in self._nets[0].inputs
         if paired and not reference:
             raise UserError("{}: compares a face with the same person's neutral face; give its image with "

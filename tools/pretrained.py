@@ -1,6 +1,7 @@
-"""Caffemodels given from outside: what of them fits a net."""
+"""Caffemodels: whether their weights are whole and finite, and what of those given from outside fits a net."""
+import os
 import warnings
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import caffe
 import numpy as np
@@ -10,6 +11,11 @@ from data_prep.errors import UserError
 from prototxt.wu2023 import NEUTRAL
 
 Shapes = Dict[str, Tuple[Tuple[int, ...], ...]]
+# Values that are looked at in one go: they stay in the cache.
+CHUNK = 1 << 18
+# Of Protocol Buffers' wire format: bytes of fields of a fixed length.
+FIXED = {1: 8, 5: 4}
+VARINT, COUNTED = 0, 2
 
 
 def read(path: str):
@@ -23,7 +29,7 @@ def read(path: str):
     except OSError as error:
         raise UserError("{}: {}".format(path, error.strerror)) from None
     except Exception:
-        raise UserError("{}: not a caffemodel".format(path)) from None
+        raise UserError("{}: not a caffemodel, or one that was cut".format(path)) from None
     if not model.layers and not model.layer:
         raise UserError("{}: not a caffemodel".format(path))
     if model.layers and not model.layer:
@@ -75,9 +81,10 @@ def write_fitting(path: str, learned: str, out: str) -> Fit:
 
     That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
     of another run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the
-    first. Raises UserError where no layer matches, or where one of the same name has other shapes.
+    first. Raises UserError where no layer matches, one of the same name has other shapes, or a weight is not finite.
     """
     model, wanted = read(path), net_shapes(learned)
+    require_finite(path)
     _double(model, wanted)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
@@ -121,5 +128,99 @@ def write_fresh(deploy: str, seed: int, out: str) -> None:
         net.save(partial)
 
 
-def is_finite(path: str) -> bool:
-    return all(np.isfinite(blob.data).all() for layer in read(path).layer for blob in layer.blobs)
+# ---------------------------------------------------------------- looked at in the file
+
+class Blob(NamedTuple):
+    """values: in the file's mapped memory, (N,) float32 or float64."""
+
+    layer: str
+    values: np.ndarray
+
+
+def blobs(path: str) -> Iterator[Blob]:
+    """All blobs of a caffemodel, without a copy: Caffe's Python bindings turn each value into an object, which takes a
+    minute where this takes a second. Raises UserError where the file is no caffemodel, or was cut."""
+    net, layer, blob = (getattr(caffe.proto.caffe_pb2, name).DESCRIPTOR.fields_by_name
+                        for name in ("NetParameter", "LayerParameter", "BlobProto"))
+    try:
+        memory = np.memmap(path, np.uint8, "r")
+        for number, start, end in _fields(memory, 0, len(memory)):
+            if number != net["layer"].number:
+                continue
+            parts = list(_fields(memory, start, end))
+            name = next((memory[a:b].tobytes().decode() for one, a, b in parts if one == layer["name"].number), "")
+            for inner in (part for part in parts if part[0] == layer["blobs"].number):
+                for one, a, b in _fields(memory, *inner[1:]):
+                    kind = {blob["data"].number: "<f4", blob["double_data"].number: "<f8"}.get(one)
+                    if kind:
+                        yield Blob(name, np.frombuffer(memory, kind, (b - a) // int(kind[2:]), a))
+    except OSError as error:
+        raise UserError("{}: {}".format(path, error.strerror)) from None
+    except ValueError:
+        raise UserError("{}: no caffemodel, or one that was cut ({} bytes)".format(
+            path, os.path.getsize(path))) from None
+
+
+def require_whole(path: str) -> None:
+    """Raises UserError where a file of Protocol Buffers, as all that Caffe writes are, was cut."""
+    try:
+        memory = np.memmap(path, np.uint8, "r")
+        for _ in _fields(memory, 0, len(memory)):
+            pass
+    except OSError as error:
+        raise UserError("{}: {}".format(path, error.strerror)) from None
+    except ValueError:
+        raise UserError("{}: was cut ({} bytes)".format(path, os.path.getsize(path))) from None
+
+
+def _fields(memory: np.ndarray, start: int, end: int) -> Iterator[Tuple[int, int, int]]:
+    """(number, start, end) of the fields of a message of Protocol Buffers' wire format that lies in memory[start:end].
+    Raises ValueError where the format is broken."""
+    while start < end:
+        key, start = _varint(memory, start, end)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            _, after = _varint(memory, start, end)
+        elif kind == COUNTED:
+            length, start = _varint(memory, start, end)
+            after = start + length
+        elif kind in FIXED:
+            after = start + FIXED[kind]
+        else:
+            raise ValueError("no such kind of field")
+        if after > end or not number:
+            raise ValueError("a field does not end where its message does")
+        yield number, start, after
+        start = after
+
+
+def _varint(memory: np.ndarray, start: int, end: int) -> Tuple[int, int]:
+    """An integer of seven bits a byte, and where it ends."""
+    value = 0
+    for shift, at in enumerate(range(start, min(end, start + 10))):
+        byte = int(memory[at])
+        value |= (byte & 0x7f) << 7 * shift
+        if byte < 0x80:
+            return value, at + 1
+    raise ValueError("an integer does not end")
+
+
+def sizes(path: str) -> Dict[str, List[int]]:
+    """Layer -> how many values each of its blobs has."""
+    found: Dict[str, List[int]] = {}
+    for blob in blobs(path):
+        found.setdefault(blob.layer, []).append(len(blob.values))
+    return found
+
+
+def not_finite(path: str) -> Optional[str]:
+    """The first layer with a value that is NaN or infinite; None where all are finite."""
+    return next((blob.layer for blob in blobs(path) for start in range(0, len(blob.values), CHUNK)
+                 if not np.isfinite(blob.values[start:start + CHUNK]).all()), None)
+
+
+def require_finite(path: str) -> None:
+    """Raises UserError where a weight is NaN or infinite, or the file was cut."""
+    layer = not_finite(path)
+    if layer is not None:
+        raise UserError("{}: layer {} has weights that are NaN or infinite".format(path, layer))

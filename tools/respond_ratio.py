@@ -93,7 +93,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
             data, note["asked"]["crops"]))
     deploy = run.path(DEPLOY)
     grid, blob = grid_of(deploy)
-    net = caffe.Net(deploy, caffe.TEST, weights=run.caffemodel())
+    net = forward.load(deploy, run.caffemodel())
     fc1 = next(name for name in net.params if net.params[name][0].data.shape[1:] == (net.blobs[blob].count,))
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     part = forward.read(data, note, split)

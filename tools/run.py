@@ -54,12 +54,17 @@ class Run(Segment):
         return self.info["threads"] if os.path.exists(self.path("run.json")) else otherwise
 
     def caffemodel(self, iteration: Optional[int] = None) -> str:
-        """Weights of an iteration, by default the last. Raises UserError where training is not complete."""
+        """Weights of an iteration, by default the last. Raises UserError where training is not complete, or the net
+        that predicts is not the one that was written for it."""
         if iteration is None:
             iteration = self.info["iterations"]
         if iteration not in self.snapshots():
             raise UserError("{}: no snapshot of iteration {}; it has {}. `./fer train` goes on with it".format(
                 self.folder, iteration, ", ".join(map(str, self.snapshots())) or "none"))
+        noted = self.info.get("deploy")
+        if noted and not (os.path.exists(self.path(DEPLOY)) and files.digest(self.path(DEPLOY)) == noted):
+            raise UserError("{}: {} since the run was trained; the same `./fer train` writes it anew".format(
+                self.path(DEPLOY), "was changed" if os.path.exists(self.path(DEPLOY)) else "was removed"))
         return self.weights_of(iteration)
 
 
@@ -69,7 +74,16 @@ def require_same_data(run: Run) -> Dict:
     note = prepare.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
         raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
+    require_manifest(info["data"], note)
     return note
+
+
+def require_manifest(data_folder: str, note: Dict) -> None:
+    """Raises UserError where the manifest of a prepared folder is not the one that its note was written with."""
+    path = os.path.join(data_folder, "manifest.csv")
+    if not os.path.exists(path) or files.digest(path) != note["manifest"]:
+        raise UserError("{}: {} since it was prepared; prepare the data anew".format(
+            path, "was changed, or cut," if os.path.exists(path) else "was removed"))
 
 
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
@@ -83,6 +97,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     run = Run(os.path.abspath(folder))
     data_folder = os.path.abspath(data_folder)
     note = prepare.read_note(data_folder)
+    require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
     iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
@@ -198,7 +213,7 @@ def _begin(run: Run, info: Dict, texts: Dict[str, str]) -> None:
             if name != LOCK:
                 files.remove(run.path(name))
     segments.begin(run, texts)
-    files.write_json(run.path("run.json"), info)
+    files.write_json(run.path("run.json"), {**info, "deploy": files.digest(run.path(DEPLOY))})
 
 
 def _difference(one, other):

@@ -90,14 +90,17 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
     files.remove(segment.path("scratch"))
     for name in ("scratch", "snapshots"):
         os.makedirs(segment.path(name), exist_ok=True)
-    with TrainingProgress(title, solver.max_iter, done, _last_accuracy(segment, done)) as shown:
-        for number, end in enumerate(legs):
-            if done < end:
-                definition = _leg(segment, solver, number, end) if len(legs) > 1 else segment.path("solver.prototxt")
-                _caffe_train(segment, definition, done, weights, engine, shown)
-                shown.reached(end)
-                done = end
-    files.remove(segment.path("scratch"))
+    try:
+        with TrainingProgress(title, solver.max_iter, done, _last_accuracy(segment, done)) as shown:
+            for number, end in enumerate(legs):
+                if done < end:
+                    definition = (_leg(segment, solver, number, end) if len(legs) > 1
+                                  else segment.path("solver.prototxt"))
+                    _caffe_train(segment, definition, done, weights, engine, shown)
+                    shown.reached(end)
+                    done = end
+    finally:
+        files.remove(segment.path("scratch"))
     return segment.weights_of(solver.max_iter)
 
 
@@ -156,8 +159,15 @@ def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional
 
 def _resumable(segment: Segment, iteration: int) -> str:
     """The solver state, with the weights' present path: Caffe notes the one they were written to."""
-    state = caffe.proto.caffe_pb2.SolverState()
-    with open(segment.path("snapshots", "iter_{}.solverstate".format(iteration)), "rb") as stream:
+    state, source = caffe.proto.caffe_pb2.SolverState(), segment.path("snapshots", "iter_{}.solverstate".format(
+        iteration))
+    try:
+        pretrained.require_finite(segment.weights_of(iteration))
+        pretrained.require_whole(source)
+    except UserError as error:
+        raise UserError("{}; without iter_{}.caffemodel there, the same command goes on from the snapshot before"
+                        .format(error, iteration)) from None
+    with open(source, "rb") as stream:
         state.ParseFromString(stream.read())
     state.learned_net = segment.weights_of(iteration)
     path = segment.path("scratch", "resume.solverstate")
@@ -182,7 +192,7 @@ def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str],
                 fatal.append(line.strip())
             if len(written) == 2:
                 # Caffe writes a file after it has announced it, so the next line says that both are whole.
-                _commit(segment, written)
+                _commit(segment, written, weights)
                 written = []
             event = parser.parse(line)
             if isinstance(event, caffe_log.Snapshot):
@@ -197,19 +207,36 @@ def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str],
     return fatal or list(recent)
 
 
-def _commit(segment: Segment, written: List[str]) -> None:
-    """Moves a snapshot to its place; the caffemodel comes last and makes it count."""
+def _commit(segment: Segment, written: List[str], weights: Optional[str]) -> None:
+    """Moves a snapshot to its place; the caffemodel comes last and makes it count. Raises UserError where it is not
+    whole, or has weights that are not finite."""
+    for path in written:
+        pretrained.require_whole(path)
+    layer = pretrained.not_finite(next(path for path in written if path.endswith(".caffemodel")))
+    if layer is not None:
+        raise UserError("{}: layer {} has weights that are NaN or infinite at iteration {} (learning rate too high?); "
+                        "last good snapshot: {}".format(segment.folder, layer, _iteration(written[0]),
+                                                        _last_good(segment, weights)))
     for path in sorted(written, reverse=True):
-        iteration, kind = re.search(r"_iter_(\d+)\.(caffemodel|solverstate)$", path).groups()
-        os.replace(path, segment.path("snapshots", "iter_{}.{}".format(iteration, kind)))
+        os.replace(path, segment.path("snapshots", "iter_{}{}".format(_iteration(path), os.path.splitext(path)[1])))
+
+
+def _iteration(path: str) -> int:
+    """Of a file as Caffe names it."""
+    return int(re.search(r"_iter_(\d+)\.(caffemodel|solverstate)$", path).group(1))
 
 
 def _require_sane(segment: Segment, loss: caffe_log.Loss, first: float, weights: Optional[str]) -> None:
     if math.isfinite(loss.value) and abs(loss.value) <= EXPLOSION * max(1, abs(first)):
         return
-    known = [segment.weights_of(iteration) for iteration in reversed(segment.snapshots())] + [weights] * bool(weights)
     raise UserError("{}: the loss is {:g} at iteration {} (learning rate too high?); last good snapshot: {}".format(
-        segment.folder, loss.value, loss.iteration, next(filter(pretrained.is_finite, known), "none")))
+        segment.folder, loss.value, loss.iteration, _last_good(segment, weights)))
+
+
+def _last_good(segment: Segment, weights: Optional[str]) -> str:
+    """Only finite ones are committed, and begun with."""
+    done = segment.snapshots()
+    return segment.weights_of(done[-1]) if done else weights or "none"
 
 
 # ---------------------------------------------------------------- runs of many segments

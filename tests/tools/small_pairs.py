@@ -40,6 +40,7 @@ def prepared(folder, seed=0):
               for split in COUNTS}
     files.write_json(os.path.join(out, "prepare.json"), {
         "asked": prepare.Settings("synthetic", None, "wu2023", "wu2023-small", [])._asdict(),
-        "manifest": "m", "classes": ["class{}".format(label) for label in range(CLASSES)], "shape": [3, SIDE, SIDE],
-        "features": [], "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})
+        "manifest": files.digest(os.path.join(out, "manifest.csv")),
+        "classes": ["class{}".format(label) for label in range(CLASSES)], "shape": [3, SIDE, SIDE], "features": [],
+        "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})
     return out

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from data_prep import files, lmdb_io
+from data_prep.errors import UserError
 from tests import small_data
-from tools import forward, segments
+from tools import forward, pretrained, segments
 from tools.segments import Engine
 
 
@@ -75,3 +76,25 @@ def test_never_more_threads_than_cores_or_than_told(told, threads, monkeypatch):
     if told is not None:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
     assert segments.all_cores("0") == Engine(threads, "0")
+
+
+def test_weights_that_are_not_those_of_the_net_are_refused(tmp_path, trained):
+    deploy, path = trained.path("deploy.prototxt"), tmp_path / "w.caffemodel"
+
+    def layer(model, name):
+        return next(one for one in model.layer if one.name == name)
+    for change, said in (
+            (lambda model: model.layer.remove(layer(model, "fc1")), "layer fc1 has blobs of no values, the net "),
+            (lambda model: layer(model, "fc1").blobs[1].data.append(0), "layer fc1 has blobs of "),
+            (lambda model: layer(model, "fc2").blobs[1].data.__setitem__(3, float("nan")),
+             "layer fc2 has weights that are NaN or infinite")):
+        model = pretrained.read(trained.caffemodel())
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(UserError, match="w.caffemodel: " + said):
+            forward.outputs(deploy, str(path), [], ["prob"])
+    (tmp_path / "deploy.prototxt").write_text("layer { of nothing")
+    with pytest.raises(UserError, match="deploy.prototxt: no definition of a net: 1:9 "):
+        forward.load(str(tmp_path / "deploy.prototxt"), trained.caffemodel())
+    with pytest.raises(UserError, match="none.prototxt: No such file"):
+        forward.load(str(tmp_path / "none.prototxt"), trained.caffemodel())

@@ -105,3 +105,49 @@ def test_a_run_that_begins_with_another_dacl_run_takes_its_attention_and_not_its
     for name in ("conv1", "attention_1", "attention_heads", "fc"):
         np.testing.assert_array_equal(after[name][0], given[name][0])
     assert np.abs(after["sparse_center_loss"][0] - given["sparse_center_loss"][0]).max() > 0.1
+
+
+def model_of(path, values, kind="data"):
+    """A caffemodel of two layers; the second one's last blob holds the values."""
+    model = caffe.proto.caffe_pb2.NetParameter(name="net")
+    model.layer.add(name="conv", type="Convolution").blobs.add().data.extend([1.0, 2.0])
+    fc = model.layer.add(name="fc", type="InnerProduct", bottom=["conv"])
+    fc.blobs.add().data.extend([3.0] * 300)
+    getattr(fc.blobs.add(), kind).extend(values)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["data", "double_data"])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf"), None])
+def test_a_value_that_is_not_finite_is_found_wherever_it_lies(tmp_path, kind, wrong):
+    values = [0.5] * (pretrained.CHUNK + 7)
+    for at in (0, pretrained.CHUNK - 1, len(values) - 1):
+        changed = values[:at] + [wrong] * (wrong is not None) + values[at + 1:]
+        path = model_of(tmp_path / "w.caffemodel", changed, kind)
+        assert pretrained.not_finite(path) == (None if wrong is None else "fc")
+    assert pretrained.sizes(path) == {"conv": [2], "fc": [300, len(changed)]}
+
+
+def test_a_caffemodel_cut_anywhere_is_refused_or_has_fewer_layers(tmp_path):
+    path = model_of(tmp_path / "w.caffemodel", [0.5])
+    whole, fewer = (tmp_path / "w.caffemodel").read_bytes(), 0
+    for length in range(len(whole)):
+        (tmp_path / "w.caffemodel").write_bytes(whole[:length])
+        try:
+            assert "fc" not in pretrained.sizes(path)
+            fewer += 1
+        except UserError as error:
+            assert "w.caffemodel: no caffemodel, or one that was cut ({} bytes)".format(length) in str(error)
+    assert fewer == 2  # without any layer, and with the first one
+
+
+def test_blobs_are_those_of_protobufs_own_reading(base):
+    expected = {layer.name: [len(blob.data) for blob in layer.blobs] for layer in pretrained.read(base).layer
+                if layer.blobs}
+    assert pretrained.sizes(base) == expected
+    for blob in pretrained.blobs(base):
+        if blob.layer == "conv1b":
+            break
+    layer = next(layer for layer in pretrained.read(base).layer if layer.name == "conv1b")
+    np.testing.assert_array_equal(blob.values, np.float32(layer.blobs[0].data))

@@ -1,5 +1,7 @@
 """Training through the real `caffe train`: same bytes twice, after a kill too, and refusals."""
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,12 +116,64 @@ def test_exploding_loss_stops_and_names_the_last_good_snapshot(tmp_path, data):
         run.train(wild, data, str(tmp_path / "run"), None, Engine(1))
 
 
-def test_last_good_snapshot_is_a_finite_one(tmp_path, trained):
-    model = pretrained.read(trained.caffemodel())
-    assert pretrained.is_finite(trained.caffemodel())
-    next(layer for layer in model.layer if layer.name == "fc1").blobs[0].data[5] = float("nan")
-    (tmp_path / "nan.caffemodel").write_bytes(model.SerializeToString())
-    assert not pretrained.is_finite(str(tmp_path / "nan.caffemodel"))
+def test_a_net_of_nan_is_never_a_snapshot(tmp_path, data):
+    """No loss is shown before it ends, so it is the weights that tell."""
+    wild = experiment.load(NAME, SMALL + ["solver.base_lr=1e10", "solver.max_iter=3", "solver.display=0"])
+    with pytest.raises(UserError) as error:
+        run.train(wild, data, str(tmp_path / "run"), None, Engine(1))
+    assert "run: layer conv1 has weights that are NaN or infinite at iteration 3 " in str(error.value)
+    assert str(error.value).endswith("last good snapshot: none")
+    assert run.Run(str(tmp_path / "run")).snapshots() == [] and not (tmp_path / "run" / "scratch").exists()
+
+
+def test_weights_that_are_not_finite_are_not_begun_with(tmp_path, data, small, trained):
+    def spoil(model):
+        next(layer for layer in model.layer if layer.name == "fc1").blobs[0].data[5] = float("-inf")
+    weights = changed_model(tmp_path / "w.caffemodel", trained, spoil)
+    with pytest.raises(UserError, match="w.caffemodel: layer fc1 has weights that are NaN or infinite"):
+        run.train(small, data, str(tmp_path / "run"), weights, Engine(1))
+    assert os.listdir(str(tmp_path)) == ["w.caffemodel"]
+
+
+@pytest.fixture
+def copied(tmp_path, trained):
+    shutil.copytree(trained.folder, str(tmp_path / "run"))
+    return run.Run(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("what", ["caffemodel", "solverstate"])
+@pytest.mark.parametrize("kept", [0, 1 / 2, 0.999])
+def test_a_cut_snapshot_is_named_and_the_one_before_goes_on(data, small, trained, copied, what, kept):
+    os.unlink(copied.weights_of(12))
+    path = copied.path("snapshots", "iter_8." + what)
+    os.truncate(path, int(kept * os.path.getsize(path)))
+    with pytest.raises(UserError, match="iter_8.{}: .*cut.*without iter_8.caffemodel".format(what)):
+        run.train(small, data, copied.folder, None, Engine(1))
+    os.unlink(copied.weights_of(8))
+    assert read(run.train(small, data, copied.folder, None, Engine(1)).caffemodel()) == read(trained.caffemodel())
+
+
+def test_a_changed_deploy_net_is_refused_and_trained_anew_it_is_whole(data, small, copied):
+    whole = read(copied.path("deploy.prototxt"))
+    for change, said in ((lambda path: path.write_text(path.read_text().replace("ReLU", "Sigmoid")), "was changed"),
+                         (os.unlink, "was removed")):
+        change(pathlib.Path(copied.path("deploy.prototxt")))
+        with pytest.raises(UserError, match="deploy.prototxt: {} since the run was trained".format(said)):
+            copied.caffemodel()
+        run.train(small, data, copied.folder, None, Engine(1))
+        assert read(copied.path("deploy.prototxt")) == whole and copied.caffemodel() == copied.weights_of(12)
+
+
+def test_a_changed_manifest_is_refused(tmp_path, small):
+    data = small_data.prepared(tmp_path)
+    path = os.path.join(data, "manifest.csv")
+    os.truncate(path, os.path.getsize(path) - 30)
+    with pytest.raises(UserError, match="manifest.csv: was changed, or cut, since it was prepared"):
+        run.train(small, data, str(tmp_path / "run"), None, Engine(1))
+    os.unlink(path)
+    with pytest.raises(UserError, match="manifest.csv: was removed since it was prepared"):
+        run.train(small, data, str(tmp_path / "run"), None, Engine(1))
+    assert not os.path.exists(str(tmp_path / "run"))
 
 
 def test_caffes_last_words_are_shown(tmp_path, small):
