@@ -37,7 +37,9 @@ WORDS = {"lr_policy": None, "type": None, "gradient": ("paper", "exact"), "norma
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
          "class_weights": ("none", "inverse", "balanced"), "activation": ("none", "relu"),
          "coefficient": ("same", "divided"), "decision": ("mean", "highest"), "attention": ("none", "network"),
-         "subtracted": ("none", "reference", "backbone")}
+         "subtracted": ("none", "reference", "backbone"), "begins_with": None}
+# Settings that stand in no section.
+ALONE = ("begins_with", "decision")
 NORMS = (1, 2)
 # The setting that the defaults of others go by.
 NET = "net"
@@ -121,8 +123,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     for change in changes:
         if change.startswith(NET + "="):
             own[NET] = change[len(NET) + 1:]
-    levels = [defaults, defaults.get("nets", {}).get(own["net"], {}),
-              defaults.get("data", {}).get(own["data"], {}), own]
+    levels = _levels(defaults, own)
     losses = {loss: _merged(level.get("losses", {}).get(loss) for level in levels) for loss in own.get("losses", {})}
     sections = {section: _merged(level.get(section) for level in levels) for section in SECTIONS}
     for section in ("weighting", "pacing"):
@@ -130,9 +131,12 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
             sections[section] = {}
     if not set(losses) & set(TUPLET_LOSSES):
         sections["tuplets"] = {}
+    alone = _merged({key: level[key] for key in (*ALONE, "pretrained") if key in level} for level in levels)
+    given = dict(sections, losses=losses, **{key: alone[key] for key in ALONE if key in alone})
     for change in changes:
         if not change.startswith(NET + "="):
-            _change(dict(sections, losses=losses), change)
+            _change(given, change)
+    alone.update({key: given[key] for key in ALONE if key in alone})
     _check_keys(path + ": losses", losses, LOSSES)
     for loss, settings in losses.items():
         _check_section("{}: losses: {}".format(path, loss), settings, LOSSES[loss])
@@ -144,26 +148,37 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
         raise UserError("{}: two branches, and adaptive weights, need the losses gsf and sift".format(path))
     if sections["weighting"] and sections["solver"].get("lr_policy") != "fixed":
         raise UserError("{}: adaptive weights need lr_policy fixed, since each round begins anew".format(path))
-    whole = _merged({key: level[key] for key in ("begins_with", "decision", "pretrained") if key in level}
-                    for level in levels)
-    _check_words(path, whole)
-    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections, **whole)
+    _check_words(path, alone)
+    if alone.get("begins_with") and alone["begins_with"] not in names():
+        raise UserError("{}: begins with {!r}, which is no experiment".format(path, alone["begins_with"]))
+    return Experiment(name, own["title"], own["source"], own["data"], own["net"], losses, **sections, **alone)
 
 
 def applicable(name: str, changes: Sequence[str]) -> List[str]:
     """Those changes whose setting the experiment has."""
     nets = [change for change in changes if change.startswith(NET + "=")]
     chosen = load(name, nets)
-    known = _settings({section: getattr(chosen, section) for section in ("losses", *SECTIONS)})
+    levels = _levels(_read(_path(chosen.paper + "/" + DEFAULTS)), dict(_read(_path(name)), net=chosen.net))
+    known = _settings({section: getattr(chosen, section) for section in ("losses", *SECTIONS)}) + [
+        key for key in ALONE if any(key in level for level in levels)]
     return nets + [change for change in changes if change.partition("=")[0] in known]
 
 
 def stages(last: Experiment, changes: Sequence[str] = ()) -> List[Experiment]:
     """The experiments that are trained in turn, each with the weights of the one before, up to this one. changes: to
-    those before, where they have the setting."""
-    if not last.begins_with:
-        return [last]
-    return stages(load(last.begins_with, applicable(last.begins_with, changes)), changes) + [last]
+    those before, where they have the setting. Raises UserError where one would come before itself."""
+    found = [last]
+    while found[0].begins_with:
+        name = found[0].begins_with
+        if name in [one.name for one in found]:
+            raise UserError("{}: begins with its own weights, by begins_with={}".format(last.name, name))
+        found.insert(0, load(name, applicable(name, changes)))
+    return found
+
+
+def _levels(defaults: Dict, own: Dict) -> List[Dict]:
+    """What an experiment's settings come from, the last the strongest."""
+    return [defaults, defaults.get("nets", {}).get(own["net"], {}), defaults.get("data", {}).get(own["data"], {}), own]
 
 
 def _merged(levels: Iterable[Optional[Dict]]) -> Dict:

@@ -11,8 +11,8 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 PAPERS = ("xie2019a", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
 WORDS = {"system": ("own", "baseline", "other"), "split": ("val", "test"), "unit": ("", "image", "sequence"),
          "kind": ("count", "fold_mean", "class_mean", "rate", "ratio", "unexplained"),
-         "measure": ("", "accuracy", "accuracy_without_neutral", "average_accuracy", "sensitivity", "specificity",
-                     "confusion", "svm", "respond_ratio")}
+         "measure": ("", "accuracy", "accuracy_without_neutral", "accuracy_neutral_wrong", "average_accuracy",
+                     "sensitivity", "specificity", "confusion", "svm", "respond_ratio")}
 NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 

@@ -44,6 +44,11 @@ def _accuracy(figure: Figure, metrics: Dict) -> Measured:
     return _count(metrics["correct"], metrics["total"])
 
 
+def _neutral_wrong(figure: Figure, metrics: Dict) -> Measured:
+    """Of all units, those of classes that the net does not know too."""
+    return _count(metrics["correct"], metrics["total"] + metrics["left_out"])
+
+
 def _mean(name: str) -> Callable[[Figure, Dict], Optional[Measured]]:
     return lambda figure, metrics: Measured(100 * metrics[name]) if name in metrics else None
 
@@ -58,7 +63,8 @@ def _confusion(figure: Figure, metrics: Dict) -> Optional[Measured]:
     return _count(counts[column], sum(counts)) if sum(counts) else None
 
 
-_READINGS = {"accuracy": _accuracy, "accuracy_without_neutral": _accuracy, "confusion": _confusion,
+_READINGS = {"accuracy": _accuracy, "accuracy_without_neutral": _accuracy,
+             "accuracy_neutral_wrong": _neutral_wrong, "confusion": _confusion,
              **{name: _mean(name) for name in ("average_accuracy", "sensitivity", "specificity")}}
 
 

@@ -134,8 +134,8 @@ def test_committed_definition_trains_as_it_stands(tmp_path):
     os.rename(small_data.prepared(tmp_path), str(tmp_path / "data" / "fer2013"))
     solver = tmp_path / "prototxt" / name / "solver.prototxt"
     text = solver.read_text()
-    assert "max_iter: 1000\n" in text
-    solver.write_text(text.replace("max_iter: 1000\n", "max_iter: 3\n"))
+    assert "max_iter: 30000\n" in text
+    solver.write_text(text.replace("max_iter: 30000\n", "max_iter: 3\n"))
     process = subprocess.run(["caffe", "train", "-solver", "prototxt/" + name + "/solver.prototxt"],
                              cwd=str(tmp_path), stderr=subprocess.PIPE, encoding="utf-8",
                              env=dict(os.environ, PYTHONPATH=experiment.ROOT, GLOG_logtostderr="1",

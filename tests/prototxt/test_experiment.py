@@ -22,7 +22,45 @@ def test_defaults_and_changes():
     assert changed.losses["gabor"]["weight"] == 1e-3
     assert changed.solver["max_iter"] == 7
     assert changed.losses["gabor"]["gradient"] == "exact"
-    assert experiment.load(NAME).solver["max_iter"] == 1000
+    assert experiment.load(NAME).solver["max_iter"] == 30000
+
+
+def test_length_of_the_toy_nets():
+    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Drawn faces less."""
+    for name in experiment.names():
+        data, net, _ = (name.split("/")[1] + "--").split("-", 2)
+        if name.startswith("xie2019a/") and net == "toy":
+            assert experiment.load(name).iterations == {"fer2013": 30000, "synthetic": 1000}[data], name
+
+
+def test_fig_11_is_of_normalised_nets():
+    found = {name: one for name, one in ((name, experiment.load(name)) for name in experiment.names())
+             if "11" in one.source and one.data == "fer2013"}
+    assert {name.split("-toy-")[1]: (one.head["normalize"], sorted(one.losses)) for name, one in found.items()} == {
+        "norm": ("fixed", []), "center-norm-gabor": ("fixed", ["center", "gabor"])}
+
+
+FER = "xie2019b/fer2013-center-l2"
+
+
+@pytest.mark.parametrize("data", ("ckplus", "oulu_casia", "mmi"))
+def test_a_net_that_is_tested_on_fer2013_has_not_seen_it(data):
+    """[xie2019b] 3.5: one database trains, the remaining ones test. Tables 9 to 11 begin with the FER2013 model."""
+    whole, folds = "xie2019b/{}_whole-center-l2".format(data), "xie2019b/{}-center-l2".format(data)
+    assert [one.name for one in experiment.stages(experiment.load(whole))] == [whole]
+    assert [one.name for one in experiment.stages(experiment.load(folds))] == [FER, folds]
+    other_way = ["begins_with=" + FER]
+    assert [one.name for one in experiment.stages(experiment.load(whole, other_way), other_way)] == [FER, whole]
+    assert experiment.applicable(whole, other_way) == other_way and experiment.applicable(FER, other_way) == []
+
+
+@pytest.mark.parametrize("value, said", [
+    ("xie2019b/fer2013", "begins with 'xie2019b/fer2013', which is no experiment"),
+    ("xie2019b/mmi_whole-center-l2", "mmi_whole-center-l2: begins with its own weights, by begins_with=")])
+def test_what_an_experiment_cannot_begin_with(value, said):
+    changes = ["begins_with=" + value]
+    with pytest.raises(UserError, match=said):
+        experiment.stages(experiment.load("xie2019b/mmi_whole-center-l2", changes), changes)
 
 
 def test_table_i_is_in_the_defaults():

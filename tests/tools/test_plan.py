@@ -157,8 +157,12 @@ def test_tests_on_other_data(tmp_path):
     assert made.jobs[-1].command[-2:] == ["--without", "neutral"]
     assert made.jobs[-1].makes == [str(
         tmp_path / "out/runs/xie2019b/ckplus_whole-center-l2/metrics-on-fer2013-xie2019a.json")]
-    # CK+ begins with the FER2013 model.
-    assert option(made.jobs[2], "--weights").endswith("runs/xie2019b/fer2013-center-l2")
+    # CK+'s net, which FER2013 tests, does not begin with the FER2013 model, unless it is told to.
+    assert made.jobs[2].title == "train xie2019b/ckplus_whole-center-l2" and "--weights" not in made.jobs[2].command
+    change = "begins_with=xie2019b/fer2013-center-l2"
+    told = planned(tmp_path, "xie2019b-table12", changes=TOY + [change]).jobs
+    assert option(told[2], "--weights").endswith("runs/xie2019b/fer2013-center-l2")
+    assert change in told[2].command and change not in told[0].command
 
 
 def test_features_and_response_ratios(tmp_path):

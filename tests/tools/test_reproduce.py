@@ -22,7 +22,7 @@ from tools.watch import is_working
 
 METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5, "sensitivity": 0.75,
            "specificity": 0.25, "classes": ["angry", "disgust", "contempt"],
-           "confusion": [[3, 1, 0], [2, 2, 0], [0, 0, 0]],
+           "confusion": [[3, 1, 0], [2, 2, 0], [0, 0, 0]], "left_out": 2,
            "folds": [{"name": "fold01", "correct": 3, "total": 4}, {"name": "fold02", "correct": 2, "total": 4}]}
 
 
@@ -45,6 +45,8 @@ def run(tmp_path):
     (dict(kind="fold_mean"), 62.5, None),
     (dict(measure="average_accuracy", kind="class_mean"), 50, None),
     (dict(measure="sensitivity", kind="class_mean"), 75, None),
+    # The two of a class that was not trained are wrong.
+    (dict(measure="accuracy_neutral_wrong"), 50, 5),
     (dict(measure="confusion", row="An.", column="DI"), 25, 1),
     (dict(measure="confusion", row="Di", column="Co"), 0, 0)))
 def test_what_is_read_of_a_run(run, fields, value, correct):
