@@ -56,7 +56,7 @@ def read_image(path: str) -> np.ndarray:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UserError("{}: not a readable image, expected one of {}".format(path, ", ".join(FORMATS))) from None
+        raise UserError("{}: not a readable image".format(path)) from None
     except Exception as error:  # Pillow's readers raise what a broken file leads them to
         if isinstance(error, OSError) and error.errno:
             raise UserError("{}: {}".format(path, error.strerror)) from None

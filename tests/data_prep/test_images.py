@@ -158,8 +158,8 @@ def test_too_many_pixels_are_refused_before_they_are_read(tmp_path, width, heigh
 
 @pytest.mark.parametrize("content, said", [
     (b"", "empty file"),
-    (b"no image", "not a readable image, expected one of JPEG, PNG, BMP, GIF, TIFF, WEBP, PPM"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n%%EndComments\n", "not a readable image, expected one of"),
+    (b"no image", "not a readable image"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n%%EndComments\n", "not a readable image"),
     (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "not a readable image: its values are no int")])
 def test_no_image(tmp_path, content, said):
     path = kept(tmp_path, content)
