@@ -22,5 +22,6 @@ for job in JOBS:
         output: job["makes"]
         log: job["log"]
         threads: job["threads"]
+        resources: mem_mb=job["mem_mb"]
         params: command=" ".join(map(shlex.quote, job["command"]))
         shell: "{params.command} > {log:q} 2>&1"

@@ -23,12 +23,12 @@ IMAGES = 32
 
 
 def measure(options) -> List[Dict]:
-    deploy = os.path.join(options.scratch, "deploy.prototxt")
-    files.write_text(deploy, _toy())
+    net = os.path.join(options.scratch, "train.prototxt")
+    files.write_text(net, _toy())
     found: Dict[str, List[Dict]] = {}
     for _ in range(1 if options.quick else 3):
         for kernel in KERNELS:
-            figures = of_kernel(kernel, deploy)
+            figures = of_kernel(kernel, net)
             # A name that it does not know leaves OpenBLAS to its own choice.
             if figures and (not kernel or figures["kernel"].lower() == kernel.lower()):
                 found.setdefault(kernel, []).append(figures)
@@ -42,11 +42,11 @@ def measure(options) -> List[Dict]:
     return sorted(rows, key=lambda row: row["iteration ms"])
 
 
-def of_kernel(kernel: str, deploy: str) -> Optional[Dict]:
+def of_kernel(kernel: str, net: str) -> Optional[Dict]:
     """The kernel's name, sgemm's speed and an iteration's time; None where the processor cannot run it."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     environment.update(PYTHONPATH=ROOT, OPENBLAS_NUM_THREADS="1", **({"OPENBLAS_CORETYPE": kernel} if kernel else {}))
-    process = subprocess.run([sys.executable, "-m", "bench.kernels", deploy], stdout=subprocess.PIPE,
+    process = subprocess.run([sys.executable, "-m", "bench.kernels", net], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, encoding="utf-8", env=environment)
     if process.returncode > 0:
         raise RuntimeError("{}: {}".format(kernel, process.stderr[-2000:]))
@@ -55,12 +55,15 @@ def of_kernel(kernel: str, deploy: str) -> Optional[Dict]:
 
 
 def _toy() -> str:
+    """The net that trains, with its loss: without one Caffe has nothing to go backward from."""
     from prototxt import build, experiment, nets, parts
-    chosen = experiment.load("xie2019a/fer2013-toy-softmax")
-    return build.text(nets.deploy(chosen, parts.Data("", 7, {"train": 1, "val": 1}, (1, 48, 48))))
+    from tools import estimate
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["head.class_weights=none"])
+    data = parts.Data("", 7, {"train": 1, "val": 1}, (1, 48, 48))
+    return build.text(estimate.with_inputs(nets.train_val(chosen, data), estimate.input_shapes(chosen, data)))
 
 
-def _child(deploy: str) -> Dict:
+def _child(path: str) -> Dict:
     import caffe
     import numpy as np
     blas = ctypes.CDLL("libopenblas.so.0")
@@ -68,10 +71,11 @@ def _child(deploy: str) -> Dict:
     rows, inner, columns = SHAPE
     random = np.random.RandomState(0)
     one, other = (random.normal(size=size).astype(np.float32) for size in ((rows, inner), (inner, columns)))
-    net = caffe.Net(deploy, caffe.TRAIN)
+    net = caffe.Net(path, caffe.TRAIN)
     net.blobs["data"].reshape(IMAGES, 1, 48, 48)
     net.blobs["data"].data[...] = random.normal(size=(IMAGES, 1, 48, 48))
-    net.blobs["prob"].diff[...] = 1
+    net.blobs["label"].reshape(IMAGES)
+    net.blobs["label"].data[...] = random.randint(7, size=IMAGES)
 
     def iterate():
         net.forward()

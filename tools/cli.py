@@ -168,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting of the experiments that have it, e.g. net=toy, solver.max_iter=3000")
     how = sub.add_mutually_exclusive_group()
-    how.add_argument("--dry-run", action="store_true", help="show the jobs, and about what time and disk they take")
+    how.add_argument("--dry-run", action="store_true",
+                     help="show the jobs, and about what time, disk and memory they take")
     how.add_argument("--plan", action="store_true", help="write plan.json for Snakemake on a cluster, and no more")
     how.add_argument("--show", action="store_true", help="print the tables as far as they are")
 
@@ -393,7 +394,7 @@ def _reproduce(options) -> int:
             print(line)
         return 0
     if options.plan:
-        print(plan.write(made, request.out))
+        print(plan.write(made, request.out, reproduce.memory(made, request.threads)))
         return 0
     if not options.show and not any(cell.folder for cells in made.tables.values() for cell in cells):
         raise UserError("none of the data sets of {} is there".format(", ".join(options.tables)))

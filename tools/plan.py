@@ -5,8 +5,9 @@
     OUT/plan.json                            the jobs, for the Snakefile
 """
 import functools
+import math
 import os
-from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from data_prep import files, prepare
 from data_prep.errors import UserError
@@ -16,11 +17,14 @@ from prototxt.experiment import ROOT, Experiment
 from published import figures
 from published.figures import Figure
 from tools import cross, evaluate, features, groups, respond_ratio, self_paced, stages
+from tools.estimate import Estimate, Estimator
 from tools.groups import Group
 from tools.run import Run, described, require_same
 from tools.segments import Engine, Segment
 
 FILE = "plan.json"
+# Bytes of a job that is not estimated.
+LEAST_MEMORY = 1e9
 LAUNCHER = os.path.join(ROOT, "fer")
 
 
@@ -38,8 +42,11 @@ class Request(NamedTuple):
     threads: int = 1
 
 
+Work = Callable[[Estimator], Estimate]
+
+
 class Job(NamedTuple):
-    """A `./fer` call. needs, makes: files; work: what it trains, and on what, for the estimate."""
+    """A `./fer` call. needs, makes: files; work: what an estimator says that it takes."""
 
     title: str
     command: List[str]
@@ -47,7 +54,7 @@ class Job(NamedTuple):
     makes: List[str]
     log: str
     threads: int
-    work: Optional[Tuple[Experiment, str]] = None
+    work: Optional[Work] = None
 
     @property
     def done(self) -> bool:
@@ -66,7 +73,7 @@ class Plan(NamedTuple):
     """tables: name -> cells; jobs: in an order in which they can be done; groups: of folds, to be noted before;
     missing: data set -> how to make it; stand_ins: data set -> what stands in for it; unstaged: stages that are left
     out, their data missing; without_weights: experiment that begins with random weights -> what the paper's net was
-    pretrained on."""
+    pretrained on; awaited: experiments that cannot be trained, their data missing."""
 
     tables: Dict[str, List[Cell]]
     jobs: List[Job]
@@ -75,6 +82,7 @@ class Plan(NamedTuple):
     stand_ins: Dict[str, str]
     unstaged: List[str]
     without_weights: Dict[str, str]
+    awaited: Sequence[Experiment] = ()
 
 
 def plan(request: Request) -> Plan:
@@ -99,7 +107,7 @@ def plan(request: Request) -> Plan:
         raise UserError("--weights {}=...: nothing of {} begins with them; it trains {}".format(
             unused[0], ", ".join(request.tables), ", ".join(made.trainings)))
     return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged),
-                made.without_weights)
+                made.without_weights, list(made.awaited.values()))
 
 
 @functools.lru_cache(maxsize=None)
@@ -130,6 +138,7 @@ class _Planner:
         self._missing: Dict[str, Set[str]] = {}
         self.stand_ins: Dict[str, str] = {}
         self.unstaged: List[str] = []
+        self.awaited: Dict[str, Experiment] = {}
         self.applied: List[str] = []
         self.without_weights: Dict[str, str] = {}
         # Keys of the request's weights that a training begins with, and what is trained: "experiment (net)".
@@ -144,21 +153,29 @@ class _Planner:
     def cell(self, figure: Figure) -> Cell:
         used = [name for name in (figure.data, figure.trained_on) if name]
         if not all([self._there(name, figure) for name in used]):
+            if figure.experiment:
+                self._await(figure.experiment)
             return Cell(figure, None)
         if not figure.experiment:
             return Cell(figure, self._handcrafted(figure))
         folder = self._trained(figure.experiment)
         if figure.measure == "svm":
-            self._on_runs("features --svm of " + figure.experiment, ["features", "--svm", "--run"], "svm.json", folder)
+            self._on_runs(figure, "features --svm of ", ["features", "--svm", "--run"], "svm.json", folder)
             for run in self._members(folder):
                 _require_all_images(os.path.join(run, "svm.json"))
         elif figure.measure == "respond_ratio":
-            self._on_runs("respond-ratio of " + figure.experiment, ["respond-ratio"], respond_ratio.FILE, folder)
+            self._on_runs(figure, "respond-ratio of ", ["respond-ratio"], respond_ratio.FILE, folder)
         elif figure.trained_on:
             self._on_other_data(figure, folder)
         else:
             self._evaluated(figure, folder)
         return Cell(figure, folder)
+
+    def _await(self, name: str) -> None:
+        """An experiment whose data are missing, and those that it begins with."""
+        for stage in experiments.stages(self._chosen(name), self._request.changes):
+            if stage.name not in self.awaited and not prepare.is_prepared(self._request.data.get(stage.data, "")):
+                self.awaited[stage.name] = stage
 
     def _there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
@@ -171,7 +188,7 @@ class _Planner:
         return True
 
     def _add(self, key: str, title: str, command: Sequence[str], needs: Sequence[str], makes: Sequence[str],
-             work: Optional[Tuple[Experiment, str]] = None) -> None:
+             work: Optional[Work] = None) -> None:
         """key: also the log's name."""
         log = os.path.join(self._request.out, "logs", key + ".log")
         job = Job(title, [LAUNCHER, *command], list(needs), list(makes), log, self._request.threads, work)
@@ -200,7 +217,7 @@ class _Planner:
         folder, feature = self._request.data[figure.data], figure.column.lower()
         self._add("features/{}/{}".format(figure.data, feature), "features --svm: {} of {}".format(
             feature, figure.data), ["features", "--svm", "--data", folder, "--features", feature], [],
-            [features.data_prefix(folder, feature) + ".json"])
+            [features.data_prefix(folder, feature) + ".json"], lambda estimator: estimator.svm(folder))
         _require_all_images(features.data_prefix(folder, feature) + ".json")
         return folder
 
@@ -224,7 +241,8 @@ class _Planner:
             if weights:
                 command += ["--weights", weights]
             self._add(os.path.join(name, fold, "train"), "train {} {}".format(name, fold).strip(), command, needs,
-                      [_last_weights(chosen, source, run)], (chosen, source))
+                      [_last_weights(chosen, source, run)],
+                      lambda estimator, source=source: estimator.training(chosen, source))
         return folder
 
     def _given_weights(self, chosen: Experiment) -> Optional[str]:
@@ -266,10 +284,12 @@ class _Planner:
                 if os.path.basename(key) == "train" and path.startswith(folder + os.sep)]
 
     def _evaluated(self, figure: Figure, folder: str) -> None:
+        chosen = self._chosen(figure.experiment)
         self._add(os.path.join(figure.experiment, "evaluate-" + figure.split),
                   "evaluate {} on {}".format(figure.experiment, figure.split),
                   ["evaluate", folder, "--split", figure.split], self._weights(folder),
-                  [evaluate.metrics_path(Segment(folder), figure.split)])
+                  [evaluate.metrics_path(Segment(folder), figure.split)],
+                  lambda estimator: estimator.predicting(chosen, self._request.data[chosen.data], figure.split))
 
     def _on_other_data(self, figure: Figure, folder: str) -> None:
         data = self._request.data[figure.data]
@@ -279,13 +299,21 @@ class _Planner:
         self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
                   "evaluate {} on {}".format(figure.experiment, figure.data), command, self._weights(folder),
                   [cross.metrics_path(Segment(one), prepare.data_set(prepare.any_note(data)))
-                   for one in self._members(folder)])
+                   for one in self._members(folder)],
+                  lambda estimator: estimator.predicting(self._chosen(figure.experiment), data))
 
-    def _on_runs(self, title: str, command: Sequence[str], makes: str, folder: str) -> None:
+    def _on_runs(self, figure: Figure, title: str, command: Sequence[str], makes: str, folder: str) -> None:
+        chosen = self._chosen(figure.experiment)
         for run in self._members(folder):
+            source = os.path.join(self._request.data[chosen.data], os.path.relpath(run, folder))
+
+            def work(estimator: Estimator, source: str = source) -> Estimate:
+                if figure.measure == "svm":
+                    return estimator.svm(source, chosen)
+                return estimator.responding(chosen, source)
             key = os.path.join(os.path.relpath(run, os.path.join(self._request.out, "runs")), makes.split(".")[0])
-            self._add(key, "{} {}".format(title, os.path.relpath(run, folder).strip(".")).strip(), [*command, run],
-                      self._weights(run), [os.path.join(run, makes)])
+            self._add(key, "{}{} {}".format(title, figure.experiment, os.path.relpath(run, folder).strip(".")).strip(),
+                      [*command, run], self._weights(run), [os.path.join(run, makes)], work)
 
     def _members(self, folder: str) -> List[str]:
         return [group.path(name) for group in self.groups if group.folder == folder for name in group.members
@@ -321,13 +349,15 @@ def _how_to_make(name: str, needed: Set[str]) -> str:
         command, "".join(" " + one for one in xie.FEATURES if one in needed), name)
 
 
-def write(made: Plan, out: str) -> str:
-    """Notes groups and jobs in the folder, and returns the path of plan.json."""
+def write(made: Plan, out: str, memory: Optional[Dict[str, int]] = None) -> str:
+    """Notes groups and jobs in the folder, and returns the path of plan.json. memory: bytes, by a job's log."""
     for group in made.groups:
         groups.begin(group)
     path = os.path.join(out, FILE)
-    files.write_json(path, [{"title": job.title, "command": job.command, "needs": job.needs, "makes": job.makes,
-                             "log": job.log, "threads": job.threads} for job in made.jobs])
+    files.write_json(path, [{
+        "title": job.title, "command": job.command, "needs": job.needs, "makes": job.makes, "log": job.log,
+        "threads": job.threads, "mem_mb": math.ceil((memory or {}).get(job.log, LEAST_MEMORY) / 1e6)}
+        for job in made.jobs])
     return path
 
 

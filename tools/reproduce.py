@@ -20,14 +20,14 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
 
-from data_prep import children, files, prepare
+from data_prep import children, datasets, files, prepare
 from data_prep.errors import UserError
 from prototxt import backbones
 from prototxt import experiment as experiments
 from prototxt.experiment import ROOT
 from published.figures import Figure
 from tools import measured, plan
-from tools.estimate import Estimate, Estimator
+from tools.estimate import Estimate, Estimator, machine_memory
 from tools.measured import Measured
 from tools.plan import Cell, Job, Plan, Request
 
@@ -51,14 +51,18 @@ class Line(NamedTuple):
 
 
 def run(made: Plan, request: Request, cores: int) -> List[Job]:
-    """Does the jobs that are missing, up to `cores` threads at a time, and returns those that failed; the others go
-    on without them. Raises UserError where another call is at work in the folder."""
+    """Does the jobs that are missing, up to `cores` threads at a time and as many as the free memory is enough for,
+    and returns those that failed; the others go on without them. Raises UserError where another call is at work in
+    the folder, and where a job takes more memory than there is."""
     with _locked(request.out):
-        path = plan.write(made, request.out)
+        needed = memory(made, request.threads)
+        free = _require_memory(made, needed)
+        path = plan.write(made, request.out, needed)
         for job in plan.unfinished(made):
             files.remove(job.log)  # an earlier call's
         command = ["snakemake", "--snakefile", SNAKEFILE, "--directory", request.out, "--config", "plan=" + path,
-                   "--cores", str(cores), "--keep-going", "--rerun-incomplete", "--nolock"]
+                   "--cores", str(cores), "--resources", "mem_mb={}".format(int(free / 1e6)), "--keep-going",
+                   "--rerun-incomplete", "--nolock"]
         with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
             process = subprocess.Popen(GUARD + command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                                        preexec_fn=functools.partial(children.die_with_parent, signal.SIGTERM))
@@ -112,27 +116,65 @@ def failure(job: Job) -> str:
 
 def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
     """Lines on the jobs that are missing, and what they take."""
-    estimator, total, ends = Estimator(request.threads), Estimate(0, 0), {}
+    estimator, ends = Estimator(request.threads), {}
+    known, free = machine_memory()
+    taken: List[Estimate] = []
     for job in made.jobs:
         if job.done:
             yield "done     {}".format(job.title)
-        elif job.work:
-            try:
-                one = estimator.training(*job.work)
-            except UserError as error:
-                yield "missing  {}: will fail: {}".format(job.title, error)
-                continue
-            total = Estimate(total.seconds + one.seconds, total.bytes + one.bytes)
-            begin = max((ends.get(path, 0) for path in job.needs), default=0)
-            ends.update(dict.fromkeys(job.makes, begin + one.seconds))
-            yield "missing  {}: about {}, {}".format(job.title, _duration(one.seconds), _size(one.bytes))
-        else:
-            yield "missing  {}".format(job.title)
+            continue
+        try:
+            one = job.work(estimator) if job.work else Estimate(0, 0)
+        except UserError as error:
+            yield "missing  {}: will fail: {}".format(job.title, error)
+            continue
+        taken.append(one)
+        begin = max((ends.get(path, 0) for path in job.needs), default=0)
+        ends.update(dict.fromkeys(job.makes, begin + one.seconds))
+        yield "missing  {}: {}".format(job.title, _takes(one, known))
+    for experiment in made.awaited:
+        folds = max(1, datasets.protocol(experiment.data).folds)
+        one = estimator.expected_training(experiment)
+        taken += [one] * folds
+        yield "no data  train {}: {}{}".format(
+            experiment.name, _takes(one, known), ", of each of {} folds".format(folds) if folds > 1 else "")
     missing = len(list(plan.unfinished(made)))
-    # One training has its threads alone, and waits for what it begins with.
-    seconds = max([total.seconds / max(1, cores // request.threads), *ends.values()])
-    yield "{} of {} jobs are missing: about {} of training on {} core{}, {} of snapshots".format(
-        missing, len(made.jobs), _duration(seconds), cores, "s" if cores > 1 else "", _size(total.bytes))
+    # One training has its threads alone, waits for what it begins with, and needs its memory for as long as it takes.
+    sums = [sum(one.seconds for one in taken) / max(1, cores // request.threads),
+            sum(one.seconds * one.memory for one in taken) / free]
+    seconds = max([*sums, *ends.values(), *(one.seconds for one in taken)])
+    yield "{} of {} jobs are missing{}: about {} of training on {} core{}, {} of snapshots, {} of memory a job".format(
+        missing, len(made.jobs), ", and the data of {} experiments".format(len(made.awaited)) if made.awaited else "",
+        _duration(seconds), cores, "s" if cores > 1 else "", _size(sum(one.bytes for one in taken)),
+        _size(max((one.memory for one in taken), default=0)))
+
+
+def _takes(one: Estimate, memory: int) -> str:
+    """memory: of this machine."""
+    parts = ["about " + _duration(one.seconds)] * bool(one.seconds) + [_size(one.bytes)] * bool(one.bytes)
+    return ", ".join(parts + ["{} of memory{}".format(_size(one.memory), "" if one.memory <= memory else (
+        ", more than the {} that this machine has".format(_size(memory))))])
+
+
+def memory(made: Plan, threads: int) -> Dict[str, int]:
+    """Log of each job that is missing -> bytes of memory that it takes."""
+    estimator, found = Estimator(threads, seconds=0), {}
+    for job in plan.unfinished(made):
+        with contextlib.suppress(UserError):  # it will say so itself
+            if job.work:
+                found[job.log] = job.work(estimator).memory
+    return found
+
+
+def _require_memory(made: Plan, needed: Dict[str, int]) -> int:
+    """Bytes that are free. Raises UserError where a job takes more than the machine has."""
+    there, free = machine_memory()
+    for job in made.jobs:
+        if needed.get(job.log, 0) > there:
+            raise UserError("{}: needs about {} of memory, this machine has {}; --set solver.batch_size=N with a "
+                            "smaller batch, or --only without its data set, leaves it out".format(
+                                job.title, _size(needed[job.log]), _size(there)))
+    return free
 
 
 def _duration(seconds: float) -> str:

@@ -65,5 +65,8 @@ def test_jobs_go_through_sbatch(tmp_path, data):
     assert done.returncode == 0 and not failed.exists(), done.stdout + (failed.read_text() if failed.exists() else "")
     calls = (tmp_path / "calls").read_text().splitlines()
     assert len(calls) == 4 and all("--cpus-per-task=1 " in call for call in calls)
+    # What each job was estimated at.
+    wanted = sorted("--mem={}M".format(job["mem_mb"]) for job in jobs)
+    assert sorted(word for call in calls for word in call.split() if word.startswith("--mem")) == wanted
     assert all(os.path.exists(path) for job in jobs for path in job["makes"])
     assert "Value  Softmax loss, Sensitivity" in fer("reproduce", *asked, "--show")

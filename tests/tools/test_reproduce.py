@@ -209,6 +209,18 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
     assert lines[0].startswith("missing  train xie2019b/fer2013-softmax: about ") and len(lines) == 5
     assert lines[-1].startswith("4 of 4 jobs are missing: about ") and " MB of snapshots" in lines[-1]
     assert not (tmp_path / "out").exists()
+    assert all(" MB of memory" in line for line in lines), lines
+
+
+def test_dry_run_estimates_by_the_published_counts_where_there_are_no_data(tmp_path):
+    done = fer("wu2023-table1", "--only", "ckplus-wu2023", "--data", str(tmp_path), "--out", str(tmp_path / "out"),
+               "--set", "net=resnet_small", "--set", "solver.batch_size=2", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and all(line.startswith("no data  train wu2023/ckplus-") for line in lines[:3])
+    assert all(": about " in line and line.endswith(" of memory, of each of 10 folds") for line in lines[:3])
+    assert lines[-1].startswith("0 of 0 jobs are missing, and the data of 3 experiments: about ")
+    assert " about 0 s of training" not in lines[-1]
 
 
 def test_dry_run_says_what_will_fail(tmp_path, data):
@@ -229,13 +241,12 @@ def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cor
         def __init__(self, threads):
             pass
 
-        def training(self, minutes, folder):
-            return Estimate(60 * minutes, 0)
-
+    monkeypatch.setattr(reproduce, "machine_memory", lambda: (10, 10))
     monkeypatch.setattr(reproduce, "Estimator", Timed)
 
     def job(name, minutes, *needs):
-        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1, (minutes, ""))
+        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1,
+                        lambda _: Estimate(60 * minutes, 0))
     first = job("first", 20)
     made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [], {})
     last = list(reproduce.preview(made, plan.Request((), {}, ""), cores))[-1]
