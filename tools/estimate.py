@@ -124,9 +124,8 @@ class Estimator:
         each record."""
         note = prepare.any_note(folder)
         count = note["records"].get(split, sum(note["records"].values()))
-        # A validation part, so that there is a net that is tested.
-        data = parts.Data(folder, len(note["classes"]), dict(note["records"], val=1),
-                          BACKBONES[experiment.net].shape, note["class_counts"].get("train", ()))
+        data = parts.Data(folder, len(note["classes"]), note["records"], BACKBONES[experiment.net].shape,
+                          note["class_counts"].get("train", ()))
         costs = self._of(experiment, data)
         return Estimate(count * costs.test.each_second, 0, round(self._predicting(costs, count) + count * kept))
 
@@ -152,13 +151,15 @@ class Estimator:
         # Experiments that differ in loss weights alone take the same.
         losses = {name: dict(settings, weight=1.0) for name, settings in experiment.losses.items()}
         plain = experiment._replace(name=experiment.paper + "/", losses=losses, weighting={}, pacing={})
-        net = nets.train_val(plain, data._replace(root="", records=(), counts=dict.fromkeys(data.counts, 1)))
-        key = "{} {} {}".format(build.text(net), experiment.solver.get("type"), data.shape)
+        # So do parts of other sizes.
+        counts = dict.fromkeys({**data.counts, "val": 1}, 1)
+        net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),
+                                     input_shapes(experiment, data)))
+        key = net + str(experiment.solver.get("type"))
         if key not in self._costs:
-            shapes = input_shapes(experiment, data)
-            deploy = build.text(nets.deploy(plain, data))
             self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(
-                _measured, net, deploy, shapes, experiment.solver, self._threads, self._seconds), [None])
+                _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._threads,
+                self._seconds), [None])
         return self._costs[key]
 
 
@@ -196,14 +197,13 @@ def with_inputs(net: parts.NetParameter, shapes: Dict[str, Sequence[int]]) -> pa
     return changed
 
 
-def _measured(net: parts.NetParameter, deploy: str, shapes: Dict[str, Sequence[int]], solver: Dict, threads: int,
-              limit: float, _) -> Costs:
+def _measured(net: str, deploy: str, solver: Dict, threads: int, limit: float, _) -> Costs:
     """In a process of its own, whose memory is measured. Memory that is freed goes back to the system at once, so that
-    what is there is what is used."""
+    what is there is what is used. net: that trains, see `with_inputs`."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
     forward.use(Engine(threads))
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (("train.prototxt", build.text(with_inputs(net, shapes))), ("deploy.prototxt", deploy),
+        for name, text in (("train.prototxt", net), ("deploy.prototxt", deploy),
                            ("solver.prototxt", _solver(folder, solver))):
             files.write_text(os.path.join(folder, name), text)
         began = _memory()
@@ -213,7 +213,7 @@ def _measured(net: parts.NetParameter, deploy: str, shapes: Dict[str, Sequence[i
         del predicting
         began = _memory()
         trained = caffe.get_solver(os.path.join(folder, "solver.prototxt"))
-        inputs = [name for name in trained.net.blobs if name in shapes and name in trained.net._layer_names]
+        inputs = [name for name, layer in zip(trained.net._layer_names, trained.net.layers) if layer.type == "Input"]
         step = _cost(trained.net, lambda: trained.step(1), inputs, solver["batch_size"], threads, limit, began)
     return Costs(step, test, weights)
 

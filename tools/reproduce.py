@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from tqdm import tqdm
 
@@ -119,13 +119,18 @@ def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
     estimator, ends = Estimator(request.threads), {}
     known, free = machine_memory()
     taken: List[Estimate] = []
+    failing: Set[str] = set()
     for job in made.jobs:
         if job.done:
             yield "done     {}".format(job.title)
             continue
+        if failing & set(job.needs):
+            yield "missing  {}: waits for what will fail".format(job.title)
+            continue
         try:
             one = job.work(estimator) if job.work else Estimate(0, 0)
         except UserError as error:
+            failing.update(job.makes)
             yield "missing  {}: will fail: {}".format(job.title, error)
             continue
         taken.append(one)
@@ -157,12 +162,14 @@ def _takes(one: Estimate, memory: int) -> str:
 
 
 def memory(made: Plan, threads: int) -> Dict[str, int]:
-    """Log of each job that is missing -> bytes of memory that it takes."""
-    estimator, found = Estimator(threads, seconds=0), {}
+    """Log of each job that is missing -> bytes of memory that it takes; not of those that will fail."""
+    estimator, found, failing = Estimator(threads, seconds=0), {}, set()
     for job in plan.unfinished(made):
-        with contextlib.suppress(UserError):  # it will say so itself
-            if job.work:
+        try:
+            if job.work and not failing & set(job.needs):
                 found[job.log] = job.work(estimator).memory
+        except UserError:
+            failing.update(job.makes)
     return found
 
 

@@ -229,6 +229,7 @@ def test_dry_run_says_what_will_fail(tmp_path, data):
     assert done.returncode == 0, done.stderr
     assert "missing  train xie2019a/fer2013-softmax: will fail: {}: the images are 1x48x48, but the net ".format(
         data) in done.stdout
+    assert "missing  evaluate xie2019a/fer2013-softmax on test: waits for what will fail" in done.stdout
     done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run",
                "--set", "net=toy")
     assert "missing  train xie2019a/fer2013-gabor: about " in done.stdout
