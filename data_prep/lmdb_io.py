@@ -127,7 +127,8 @@ class Reader:
     """Read access by position to an LMDB that `write` made. A record is a view of the file, to be decoded (copied)
     while the reader is open.
 
-    Raises UserError where the folder, its note or a record is missing.
+    Raises UserError where the folder, its note or a record is missing, the file is no LMDB, was cut or is broken, and
+    where the note says another number of records.
     """
 
     def __init__(self, path: str):
@@ -135,19 +136,33 @@ class Reader:
         if not os.path.exists(os.path.join(path, "data.mdb")):
             raise UserError("{}: no LMDB here; `./fer prepare` makes it".format(path))
         self.note = files.read_json(os.path.join(path, NOTE))
-        self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
+        try:
+            self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
+        except lmdb.Error as error:
+            raise self._broken(error) from None
         # Beyond the end of a file that was cut, LMDB's map ends a process without a word.
         needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
         if os.path.getsize(os.path.join(path, "data.mdb")) < needed:
             raise UserError("{}: data.mdb has {} bytes, expected at least {}: the file was cut".format(
                 path, os.path.getsize(os.path.join(path, "data.mdb")), needed))
         self._transaction = self._environment.begin(buffers=True)
+        if len(self) != self.note.get("count"):
+            raise UserError("{}: {} records, but {} says {}; prepare the data anew".format(
+                path, len(self), NOTE, self.note.get("count")))
+
+    def _broken(self, error: lmdb.Error) -> UserError:
+        size = os.path.getsize(os.path.join(self.path, "data.mdb"))
+        return UserError("{}: not a readable LMDB: {}; prepare the data anew".format(
+            self.path, str(error).rpartition(": ")[2] if size else "data.mdb is empty"))
 
     def __len__(self) -> int:
         return self._environment.stat()["entries"]
 
     def __getitem__(self, index: int) -> memoryview:
-        record = self._transaction.get(key_of(index))
+        try:
+            record = self._transaction.get(key_of(index))
+        except lmdb.Error as error:
+            raise self._broken(error) from None
         if record is None:
             raise UserError("{}: no record with key {}".format(self.path, key_of(index).decode()))
         return record

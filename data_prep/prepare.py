@@ -143,6 +143,21 @@ def read_note(folder: str) -> Dict:
     return note
 
 
+def require_manifest(folder: str, note: Dict) -> None:
+    """Raises UserError where the manifest of a prepared folder is not the one that its note was written with."""
+    path = os.path.join(folder, "manifest.csv")
+    if not os.path.exists(path) or files.digest(path) != note["manifest"]:
+        raise UserError("{}: {} since it was prepared; prepare the data anew".format(
+            path, "was changed, or cut," if os.path.exists(path) else "was removed"))
+
+
+def faces(folder: str, note: Optional[Dict] = None) -> List[Face]:
+    """The manifest of a prepared folder; note: its prepare.json, None to read it. Raises UserError where it is not the
+    one that the folder was prepared with."""
+    require_manifest(folder, note or read_note(folder))
+    return manifest.read(os.path.join(folder, "manifest.csv"))
+
+
 def _checked(settings: Settings) -> Settings:
     """The settings with what the protocol decides filled in."""
     protocols = datasets.module(settings.dataset).PROTOCOLS

@@ -104,7 +104,13 @@ def read(folder: str, split: str) -> List[Record]:
     if not os.path.exists(path):
         raise UserError("{}: has no {} part".format(folder, split))
     with open(path, newline="", encoding="utf-8") as stream:
-        return [Record(int(row["key"]), int(row["row"]), int(row["crop"])) for row in csv.DictReader(stream)]
+        rows = csv.reader(stream)
+        try:
+            if tuple(next(rows, ())) != Record._fields:
+                raise ValueError
+            return [Record(*map(int, row)) for row in rows]
+        except (ValueError, TypeError, csv.Error):
+            raise UserError("{}:{}: expected {}".format(path, rows.line_num, ",".join(Record._fields))) from None
 
 
 def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, processes: int) -> Dict:

@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import caffe
 import numpy as np
 
-from data_prep import files, manifest, prepare
+from data_prep import files, prepare
 from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.errors import UserError
 from tools import decisions, evaluate, forward, roc
@@ -87,7 +87,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     if not decided:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
     name = prepare.data_set(note)
-    sequences = any(face.sequence for face in manifest.read(os.path.join(folder, "manifest.csv")))
+    sequences = any(face.sequence for face in prepare.faces(folder, note))
     experiment = run.experiment
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
                    split="+".join(splits),

@@ -19,7 +19,7 @@ def evaluate(run: Run, split: str) -> Dict:
     """
     info = run.info
     note = require_same_data(run)
-    faces = manifest.read(os.path.join(info["data"], "manifest.csv"))
+    faces = prepare.faces(info["data"], note)
     part = forward.read(info["data"], note, split)
     engine = all_cores(info["gpu"])
     experiment = run.experiment

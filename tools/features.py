@@ -157,14 +157,14 @@ def _first_crops(data: str, split: str, limit: Optional[int]) -> List[records.Re
 
 
 def _part(data: str, chosen: Sequence[records.Record], vectors: np.ndarray) -> Part:
-    faces = manifest.read(os.path.join(data, "manifest.csv"))
+    faces = prepare.faces(data)
     return Part(vectors, np.array([faces[record.row].label for record in chosen]),
                 np.array([not faces[record.row].copy_of for record in chosen]),
                 np.array([record.row for record in chosen]))
 
 
 def _save(prefix: str, data: str, results: Sequence[Result], test: Part, limit: Optional[int]) -> None:
-    faces = manifest.read(os.path.join(data, "manifest.csv"))
+    faces = prepare.faces(data)
     with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(["row", "image", "label"] + [result.kernel for result in results])

@@ -8,7 +8,7 @@ import caffe
 import numpy as np
 from google.protobuf import text_format
 
-from data_prep import children, lmdb_io, manifest, progress, records
+from data_prep import children, lmdb_io, prepare, progress, records
 from data_prep.errors import UserError
 from prototxt import build
 from prototxt.backbones import BACKBONES
@@ -34,13 +34,34 @@ class Part(NamedTuple):
 
 
 def read(data: str, note: Dict, split: str) -> Part:
-    """A split of a prepared folder; note: its prepare.json. Raises UserError where the split is missing."""
-    faces = manifest.read(os.path.join(data, "manifest.csv"))
-    rows = [record.row for record in records.read(data, split)]
+    """A split of a prepared folder; note: its prepare.json. Raises UserError that names the file where the split or a
+    record is missing, or the manifest was changed."""
+    faces = prepare.faces(data, note)
+    rows = [record.row for record in records_of(data, note, split)]
     units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
-    readers = {name: lmdb_io.Reader(os.path.join(data, split, name)) for name in ("images", "references")
+    readers = {name: database(data, note, split, name) for name in ("images", "references")
                if os.path.isdir(os.path.join(data, split, name))}
     return Part(units, [faces[row].label for row in rows], rows, **readers)
+
+
+def records_of(data: str, note: Dict, split: str) -> List[records.Record]:
+    """Of a split, in the order of their keys. Raises UserError where there are not as many as `note` says."""
+    found = records.read(data, split)
+    _require_count(os.path.join(data, split, "records.csv"), len(found), note, split)
+    return found
+
+
+def database(data: str, note: Dict, split: str, name: str) -> lmdb_io.Reader:
+    """An LMDB of a split. Raises UserError where it has not as many records as `note` says."""
+    reader = lmdb_io.Reader(os.path.join(data, split, name))
+    _require_count(reader.path, len(reader), note, split)
+    return reader
+
+
+def _require_count(path: str, count: int, note: Dict, split: str) -> None:
+    expected = note["records"].get(split)
+    if count != expected:
+        raise UserError("{}: {} records, but {} were prepared; prepare the data anew".format(path, count, expected))
 
 
 class Images:

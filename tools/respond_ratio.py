@@ -1,11 +1,10 @@
 """RespondRatio, [xie2019b] Eq. (13): which parts of the face the outputs of FC1 respond to (Table 2, Fig. 7 (b))."""
-import os
 from typing import Dict, List, NamedTuple, Tuple
 
 import caffe
 import numpy as np
 
-from data_prep import alignment, crops, files, manifest, prepare, records
+from data_prep import alignment, crops, files, prepare, records
 from data_prep.crops import Window
 from data_prep.errors import UserError
 from tools import deep_features, forward
@@ -118,7 +117,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
 
 def _windows(data: str, note: Dict, split: str) -> List[Window]:
     """Record by record, in the order of the LMDB."""
-    faces = manifest.read(os.path.join(data, "manifest.csv"))
+    faces = prepare.faces(data, note)
     return [crops.SETS[note["asked"]["crops"]].windows(split, faces[record.row].role)[record.crop]
             for record in records.read(data, split)]
 

@@ -21,7 +21,7 @@ from typing import Dict, Optional
 import caffe
 import numpy as np
 
-from data_prep import files, lmdb_io, prepare
+from data_prep import files, prepare
 from data_prep.errors import UserError
 from prototxt import backbones, build, nets, parts, xie
 from prototxt.experiment import Experiment
@@ -74,16 +74,8 @@ def require_same_data(run: Run) -> Dict:
     note = prepare.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
         raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
-    require_manifest(info["data"], note)
+    prepare.require_manifest(info["data"], note)
     return note
-
-
-def require_manifest(data_folder: str, note: Dict) -> None:
-    """Raises UserError where the manifest of a prepared folder is not the one that its note was written with."""
-    path = os.path.join(data_folder, "manifest.csv")
-    if not os.path.exists(path) or files.digest(path) != note["manifest"]:
-        raise UserError("{}: {} since it was prepared; prepare the data anew".format(
-            path, "was changed, or cut," if os.path.exists(path) else "was removed"))
 
 
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
@@ -97,7 +89,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     run = Run(os.path.abspath(folder))
     data_folder = os.path.abspath(data_folder)
     note = prepare.read_note(data_folder)
-    require_manifest(data_folder, note)
+    prepare.require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
     iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
@@ -172,10 +164,11 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: Dict) -> Non
 def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:
     """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
     require_fitting(experiment, data, note)
-    for split in set(note["records"]) & {"train", "val"}:
-        for name in os.listdir(os.path.join(data.root, split)):
+    for split in sorted(set(note["records"]) & {"train", "val"}):
+        forward.records_of(data.root, note, split)
+        for name in sorted(os.listdir(os.path.join(data.root, split))):
             if os.path.isdir(os.path.join(data.root, split, name)):
-                lmdb_io.Reader(os.path.join(data.root, split, name)).close()
+                forward.database(data.root, note, split, name).close()
     texts = build.definitions(experiment.weighted()._replace(pacing={}), data, run.folder,
                               segments.snapshot_prefix(run))
     return {DEPLOY: texts[DEPLOY]} if experiment.weighting or experiment.pacing else texts

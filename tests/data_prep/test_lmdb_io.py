@@ -118,3 +118,26 @@ def test_a_file_that_was_cut_is_named(tmp_path):
         stream.truncate(path.stat().st_size // 2)
     with pytest.raises(UserError, match="lmdb: data.mdb has .* bytes, expected at least .*: the file was cut"):
         lmdb_io.Reader(str(tmp_path / "lmdb"))
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda content: b"", "not a readable LMDB: data.mdb is empty"),
+    (lambda content: b"junk", "not a readable LMDB: File is not an LMDB file"),
+    (lambda content: np.random.RandomState(0).bytes(len(content)), "not a readable LMDB: File is not an LMDB file"),
+    (lambda content: content[:2 * 4096] + bytes(len(content) - 2 * 4096), "not a readable LMDB: Located page was wrong type")],
+    ids=["empty", "short", "garbage", "zeros behind the head"])
+def test_a_file_that_is_no_lmdb_is_named(tmp_path, change, said):
+    fill(tmp_path / "lmdb", (bytes(3000) for _ in range(100))).close()
+    path = tmp_path / "lmdb" / "data.mdb"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError) as error:
+        reader = lmdb_io.Reader(str(tmp_path / "lmdb"))
+        [bytes(reader[index]) for index in range(100)]
+    assert str(error.value).startswith("{}: {}".format(tmp_path / "lmdb", said))
+
+
+def test_fewer_records_than_the_note_says_are_named(tmp_path):
+    fill(tmp_path / "lmdb", [b"0", b"1"]).close()
+    (tmp_path / "lmdb" / "note.json").write_text('{"count": 3}')
+    with pytest.raises(UserError, match="lmdb: 2 records, but note.json says 3; prepare the data anew"):
+        lmdb_io.Reader(str(tmp_path / "lmdb"))

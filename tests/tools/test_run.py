@@ -8,15 +8,15 @@ import sys
 import time
 
 import caffe
-import lmdb
 import numpy as np
 import pytest
 
+from data_prep import files, prepare
 from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
 from tests.tools.conftest import SMALL
-from tools import caffe_log, pretrained, run
+from tools import caffe_log, forward, pretrained, run
 from tools.segments import Engine
 
 NAME = "xie2019a/fer2013-toy-center-gabor"
@@ -176,15 +176,49 @@ def test_a_changed_manifest_is_refused(tmp_path, small):
     assert not os.path.exists(str(tmp_path / "run"))
 
 
+def test_other_numbers_of_records_are_refused(tmp_path, small):
+    data, folder = small_data.prepared(tmp_path), str(tmp_path / "run")
+    table = os.path.join(data, "train", "records.csv")
+    whole = read(table)
+    lines = whole.splitlines(keepends=True)
+    for content, said in ((lines[:-1], "records.csv: 23 records, but 24 were prepared; prepare the data anew"),
+                          (lines[:-1] + [lines[-1][:2]], "records.csv:25: expected key,row,crop"),
+                          (lines[1:], "records.csv:1: expected key,row,crop")):
+        with open(table, "wb") as stream:
+            stream.writelines(content)
+        with pytest.raises(UserError, match=said):
+            run.train(small, data, folder, None, Engine(1))
+        with pytest.raises(UserError, match=said):
+            forward.read(data, prepare.read_note(data), "train")
+    with open(table, "wb") as stream:
+        stream.write(whole)
+    images = os.path.join(data, "train", "images")
+    shutil.rmtree(images)
+    shutil.copytree(os.path.join(data, "test", "images"), images)
+    for attempt in (lambda: run.train(small, data, folder, None, Engine(1)),
+                    lambda: forward.read(data, prepare.read_note(data), "train")):
+        with pytest.raises(UserError, match="train/images: 12 records, but 24 were prepared; prepare the data anew"):
+            attempt()
+    assert not os.path.exists(folder)
+
+
+def test_a_changed_manifest_is_refused_wherever_images_are_read(tmp_path):
+    data = small_data.prepared(tmp_path, features=())
+    with open(os.path.join(data, "manifest.csv"), "a") as stream:
+        stream.write("\n")
+    for attempt in (lambda: forward.read(data, prepare.read_note(data), "test"), lambda: prepare.faces(data)):
+        with pytest.raises(UserError, match="manifest.csv: was changed, or cut, since it was prepared"):
+            attempt()
+
+
 def test_caffes_last_words_are_shown(tmp_path, small):
     data = small_data.prepared(tmp_path)
-    with lmdb.open(os.path.join(data, "train", "images"), map_size=1 << 24) as environment:
-        with environment.begin(write=True) as transaction:
-            transaction.delete(b"00000005")
+    path = os.path.join(data, "train", "gabor", "note.json")
+    files.write_json(path, dict(files.read_json(path), seed=7))
     with pytest.raises(UserError) as error:
         run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     assert "layer train_data (LmdbDataLayer): {}/train/gabor does not match".format(data) in str(error.value)
-    assert "records 24 against 23" in str(error.value) and " @ " not in str(error.value)
+    assert "seed 0 against 7" in str(error.value) and " @ " not in str(error.value)
 
 
 def test_missing_lmdb_is_named_before_anything_is_written(tmp_path, small):
