@@ -124,7 +124,7 @@ def test_a_file_that_was_cut_is_named(tmp_path):
     (lambda content: b"", "not a readable LMDB: data.mdb is empty"),
     (lambda content: b"junk", "not a readable LMDB: File is not an LMDB file"),
     (lambda content: np.random.RandomState(0).bytes(len(content)), "not a readable LMDB: File is not an LMDB file"),
-    (lambda content: content[:2 * 4096] + bytes(len(content) - 2 * 4096), "not a readable LMDB: Located page was wrong type")],
+    (lambda content: content[:2 * 4096] + bytes(len(content) - 2 * 4096), "not a readable LMDB: Located page")],
     ids=["empty", "short", "garbage", "zeros behind the head"])
 def test_a_file_that_is_no_lmdb_is_named(tmp_path, change, said):
     fill(tmp_path / "lmdb", (bytes(3000) for _ in range(100))).close()

@@ -218,7 +218,7 @@ def test_caffes_last_words_are_shown(tmp_path, small):
     with pytest.raises(UserError) as error:
         run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     assert "layer train_data (LmdbDataLayer): {}/train/gabor does not match".format(data) in str(error.value)
-    assert "seed 0 against 7" in str(error.value) and " @ " not in str(error.value)
+    assert "seed 7 against 0" in str(error.value) and " @ " not in str(error.value)
 
 
 def test_missing_lmdb_is_named_before_anything_is_written(tmp_path, small):
