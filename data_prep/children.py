@@ -53,9 +53,15 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
                 raise error
             yield result
     finally:
-        for child in children:
-            child.terminate()
-            child.join()
+        try:
+            # All of them first: some write down how far they are.
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.join()
+        finally:
+            for child in children:
+                child.kill()
         for connection in connections:
             connection.close()
 
@@ -66,8 +72,9 @@ def _run(connection, index: int, start: Callable, arguments: Sequence, work: Cal
     die_with_parent()
     # Ctrl-C is for the parent, which ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         try:
             start(*arguments)
             for job in jobs:

@@ -24,6 +24,8 @@ PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PR
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 SI_KERNEL = 0x80
+# Seconds within which signals count as one: timeout(1) sends two.
+SAME = 0.5
 
 
 class Failure(Exception):
@@ -43,13 +45,16 @@ def say(text, mark="fer: "):
 
 # ---------------------------------------------------------------- children
 
-def run(argv, tick=None, end=signal.SIGKILL, **options):
+def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
     """Runs argv to its end and returns its exit status, 128 + n after signal n.
 
     A signal that somebody sends to us ends the child, by the signal `end`, and so does
     our own death. What a terminal sends (Ctrl-C) has reached the child already: it
     decides; except where there is a `tick`, which is called now and then.
+    pass_to: gives, of the child's number, that of the process that is passed the first
+    SIGINT or SIGTERM, and ends in its own way; None where there is no such process yet.
     """
+    passed = None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     caught = {signal.SIGCHLD} | {s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
                                  if signal.getsignal(s) != signal.SIG_IGN}  # as under nohup
@@ -64,12 +69,42 @@ def run(argv, tick=None, end=signal.SIGKILL, **options):
                 continue
             if not tick and got.si_code == SI_KERNEL and got.si_signo in (signal.SIGINT, signal.SIGQUIT):
                 continue
+            if pass_to and got.si_signo in (signal.SIGINT, signal.SIGTERM):
+                if passed is not None and time.monotonic() - passed < SAME:
+                    continue
+                if passed is None and hand_on(pass_to(child.pid), got.si_signo):
+                    passed = time.monotonic()
+                    continue
             child.send_signal(end)
             child.wait()
             return 128 + got.si_signo
         return child.returncode if child.returncode >= 0 else 128 - child.returncode
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hand_on(process, number):
+    """Whether a process was there to be sent the signal."""
+    try:
+        if process:
+            os.kill(process, number)
+    except OSError:
+        return False
+    return bool(process)
+
+
+def command_in_namespaces(unshare):
+    """Number of the process that does the work, as enter.sh starts it: the child of
+    unshare's child."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name) as f:
+                    parents[int(f.read().rpartition(")")[2].split()[1])] = int(name)
+            except (OSError, IndexError):  # it has just ended
+                continue
+    return parents.get(parents.get(unshare))
 
 
 def start(argv, end=signal.SIGKILL, mask=None, **options):

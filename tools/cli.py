@@ -16,12 +16,16 @@ from data_prep import crops, datasets, features, files, images, manifest, prepar
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 from published import figures  # noqa: E402
+from tools import signals  # noqa: E402
 
 
 def main(arguments: List[str]) -> int:
     options = _parser().parse_args(arguments)
-    if options.debug:
-        return options.command(options)
+    with signals.handled(signals.interrupt):
+        return options.command(options) if options.debug else _without_traceback(options)
+
+
+def _without_traceback(options) -> int:
     try:
         return options.command(options)
     except UserError as error:
@@ -30,9 +34,9 @@ def main(arguments: List[str]) -> int:
         message = "LMDB: {}".format(error)
     except OSError as error:
         message = "{}: {}".format(error.filename, error.strerror) if error.filename else str(error)
-    except KeyboardInterrupt:
+    except signals.Interrupted as error:
         print("fer: stopped; the same command goes on", file=sys.stderr)
-        return 130
+        return 128 + error.number
     print("fer: " + message, file=sys.stderr)
     return 1
 

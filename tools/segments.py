@@ -10,7 +10,9 @@ import glob
 import math
 import os
 import re
+import signal
 import subprocess
+import sys
 from typing import Dict, List, NamedTuple, Optional
 
 import caffe
@@ -19,7 +21,7 @@ from data_prep import children, files
 from data_prep.errors import UserError
 from prototxt import build
 from prototxt.experiment import ROOT
-from tools import caffe_log, pretrained
+from tools import caffe_log, pretrained, signals
 from tools.training_progress import TrainingProgress
 
 # A smoothed loss this many times that of the start is an explosion, not noise.
@@ -96,7 +98,14 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
                 if done < end:
                     definition = (_leg(segment, solver, number, end) if len(legs) > 1
                                   else segment.path("solver.prototxt"))
-                    _caffe_train(segment, definition, done, weights, engine, shown)
+                    stop = _Stop(title, may_snapshot=len(legs) == 1)
+                    with signals.handled(stop):
+                        _caffe_train(segment, solver, definition, done, weights, engine, shown, stop)
+                    if stop.number:
+                        kept = max(segment.snapshots(), default=0)
+                        print("{}: stopped, iteration {} of {} is kept".format(title, kept, solver.max_iter),
+                              file=sys.stderr, flush=True)
+                        raise signals.Interrupted(stop.number)
                     shown.reached(end)
                     done = end
     finally:
@@ -135,9 +144,45 @@ def _leg(segment: Segment, solver, number: int, end: int) -> str:
     return path
 
 
-def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional[str], engine: Engine,
-                 shown: TrainingProgress) -> None:
-    command = ["caffe", "train", "-solver", definition]
+class _Stop:
+    """What a signal does to a training. number: of the signal, None as long as there was none.
+
+    may_snapshot: whether Caffe writes a snapshot before it ends. A leg with dropout does not: see `_legs`.
+    """
+
+    def __init__(self, title: str, may_snapshot: bool):
+        self._title, self._may_snapshot = title, may_snapshot
+        self._process: Optional[subprocess.Popen] = None
+        self.number: Optional[int] = None
+
+    def of(self, process: subprocess.Popen) -> None:
+        self._process = process
+        if self.number:
+            self._end()
+
+    def __call__(self, number: int) -> None:
+        again, self.number = self.number is not None, number
+        if again:
+            self._may_snapshot = False
+        elif self._may_snapshot:
+            signals.say("{}: stops after this iteration, with a snapshot; once more stops it at once".format(
+                self._title))
+        if self._process:
+            self._end()
+
+    def _end(self) -> None:
+        self._process.send_signal(signal.SIGINT if self._may_snapshot else signal.SIGKILL)
+
+
+def _prepare_caffe() -> None:
+    """In the child: it is ended by this process alone, also where a whole group of processes is sent SIGTERM."""
+    children.die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _caffe_train(segment: Segment, solver, definition: str, done: int, weights: Optional[str], engine: Engine,
+                 shown: TrainingProgress, stop: _Stop) -> None:
+    command = ["caffe", "train", "-solver", definition, "-sigint_effect", "stop"]
     if done:
         command += ["-snapshot", _resumable(segment, done)]
     elif weights:
@@ -145,14 +190,15 @@ def _caffe_train(segment: Segment, definition: str, done: int, weights: Optional
     if engine.gpu is not None:
         command += ["-gpu", engine.gpu]
     process = subprocess.Popen(command, env=environment(engine.threads), cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=children.die_with_parent,
+                               stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_prepare_caffe,
                                encoding="utf-8", errors="replace")
     try:
-        last_words = _follow(segment, process, weights, shown)
+        stop.of(process)
+        last_words = _follow(segment, solver, process, weights, shown)
     finally:
         process.kill()
         process.wait()
-    if process.returncode != 0:
+    if process.returncode != 0 and not stop.number:
         raise UserError("{}: caffe train ended with status {}: {}".format(
             segment.folder, process.returncode, " | ".join(last_words)))
 
@@ -176,7 +222,7 @@ def _resumable(segment: Segment, iteration: int) -> str:
     return path
 
 
-def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str], shown: TrainingProgress
+def _follow(segment: Segment, solver, process: subprocess.Popen, weights: Optional[str], shown: TrainingProgress
             ) -> List[str]:
     """Reads Caffe's log to its end, commits its snapshots, and returns its last words."""
     parser = caffe_log.Parser()
@@ -192,7 +238,7 @@ def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str],
                 fatal.append(line.strip())
             if len(written) == 2:
                 # Caffe writes a file after it has announced it, so the next line says that both are whole.
-                _commit(segment, written, weights)
+                _commit(segment, solver, written, weights)
                 written = []
             event = parser.parse(line)
             if isinstance(event, caffe_log.Snapshot):
@@ -207,9 +253,10 @@ def _follow(segment: Segment, process: subprocess.Popen, weights: Optional[str],
     return fatal or list(recent)
 
 
-def _commit(segment: Segment, written: List[str], weights: Optional[str]) -> None:
-    """Moves a snapshot to its place; the caffemodel comes last and makes it count. Raises UserError where it is not
-    whole, or has weights that are not finite."""
+def _commit(segment: Segment, solver, written: List[str], weights: Optional[str]) -> None:
+    """Moves a snapshot to its place; the caffemodel comes last and makes it count. What a signal left before goes: all
+    that is kept is what an uninterrupted training keeps. Raises UserError where it is not whole, or has weights that
+    are not finite."""
     for path in written:
         pretrained.require_whole(path)
     layer = pretrained.not_finite(next(path for path in written if path.endswith(".caffemodel")))
@@ -219,6 +266,10 @@ def _commit(segment: Segment, written: List[str], weights: Optional[str]) -> Non
                                                         _last_good(segment, weights)))
     for path in sorted(written, reverse=True):
         os.replace(path, segment.path("snapshots", "iter_{}{}".format(_iteration(path), os.path.splitext(path)[1])))
+    for iteration in segment.snapshots():
+        if iteration < _iteration(written[0]) and (not solver.snapshot or iteration % solver.snapshot):
+            files.remove(segment.weights_of(iteration))
+            files.remove(segment.path("snapshots", "iter_{}.solverstate".format(iteration)))
 
 
 def _iteration(path: str) -> int:

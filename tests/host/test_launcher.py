@@ -393,6 +393,37 @@ class Inside(unittest.TestCase):
             wait_for(lambda: not alive(note), 5)
             self.assertLess(time.time() - began, 5)
 
+    def test_the_first_signal_is_passed_on_and_the_second_ends_everything(self):
+        note = os.path.join(self.folder, "running")
+        program = textwrap.dedent("""
+            import signal, sys, time
+            def handler(number, _):
+                open(sys.argv[1] + ".got", "w").write(str(int(number)))
+                if sys.argv[2] == "polite":
+                    sys.exit(7)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, handler)
+            open(sys.argv[1], "w").close()
+            while True:
+                time.sleep(0.1)""")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for manner, status in (("polite", 7), ("stubborn", 128 + number)):
+                process = subprocess.Popen([FER, "python", "-c", program, note, manner])
+                wait_for(lambda: os.path.exists(note))
+                process.send_signal(number)
+                process.send_signal(number)  # as timeout(1) does: counts as one
+                wait_for(lambda: os.path.exists(note + ".got") and os.path.getsize(note + ".got"))
+                with open(note + ".got") as f:
+                    self.assertEqual(int(f.read()), number)
+                if manner == "stubborn":
+                    time.sleep(2 * host.SAME)
+                    self.assertIsNone(process.poll())
+                    process.send_signal(number)
+                self.assertEqual(process.wait(10), status)
+                wait_for(lambda: not alive(note), 5)
+                os.remove(note)
+                os.remove(note + ".got")
+
     def test_help_needs_no_environment(self):
         status, out, _ = self.fer("--help", env=dict(os.environ, FER_ENV_DIR="/nonexistent"))
         self.assertEqual(status, 0)
