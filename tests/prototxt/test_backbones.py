@@ -194,3 +194,53 @@ def test_batch_norms_statistics_are_left_alone_by_the_solver(tmp_path):
         mean, _, count = solver.net.params["bn_conv1"]
         np.testing.assert_allclose(mean.data, expected, rtol=1e-4, atol=1e-5)
     assert float(count.data[0]) == pytest.approx(1.9)
+
+
+# Pooling layers, name -> (kind, kernel, stride, pad, side of the output), by hand: Caffe rounds (side - kernel) up to
+# whole strides. Only those inside the inception modules, which keep the side, are padded.
+POOLS = {
+    "toy": {"pool1": ("MAX", 2, 2, 0, 8)},
+    "face_resnet": {"pool1b": ("MAX", 2, 2, 0, 54), "pool2": ("MAX", 2, 2, 0, 26), "pool3": ("MAX", 2, 2, 0, 12),
+                    "pool4": ("MAX", 2, 2, 0, 5)},
+    "face_resnet_pad4": {"pool1b": ("MAX", 2, 2, 0, 56), "pool2": ("MAX", 2, 2, 0, 27),
+                         "pool3": ("MAX", 2, 2, 0, 13), "pool4": ("MAX", 2, 2, 0, 6)},
+    "one_map": {},
+    "inception": {"pool1": ("MAX", 3, 2, 0, 12), "pool2": ("MAX", 3, 2, 0, 6), "pool3a": ("MAX", 3, 1, 1, 6),
+                  "pool3b": ("MAX", 3, 1, 1, 6), "pool3": ("MAX", 3, 2, 0, 3), "pool4a": ("MAX", 3, 1, 1, 3),
+                  "pool4": ("AVE", 0, 1, 0, 1)},
+    "vgg16": {"pool1": ("MAX", 2, 2, 0, 112), "pool2": ("MAX", 2, 2, 0, 56), "pool3": ("MAX", 2, 2, 0, 28),
+              "pool4": ("MAX", 2, 2, 0, 14), "pool5": ("MAX", 2, 2, 0, 7)},
+    # 112 -> 56 without pad; with a pad of 1 it would be 57.
+    "resnet18": {"pool1": ("MAX", 3, 2, 0, 56), "pool5": ("AVE", 0, 1, 0, 1)},
+    "resnet18_raf": {"pool1": ("MAX", 3, 2, 0, 56), "pool5": ("AVE", 0, 1, 0, 1)},
+    "resnet_small": {"pool5": ("AVE", 0, 1, 0, 1)}}
+
+
+@pytest.mark.parametrize("name", sorted(POOLS))
+def test_pools(tmp_path, name):
+    net, found = (None if name == "vgg16" else made(tmp_path, name)), {}
+    for layer in backbones.alone(name).layer:
+        if layer.type == "Pooling":
+            param = layer.pooling_param
+            assert (param.pad_h, param.pad_w, param.kernel_h, param.stride_h) == (0, 0, 0, 0)
+            kind = {param.MAX: "MAX", param.AVE: "AVE"}[param.pool]
+            assert param.global_pooling == (kind == "AVE")
+            side = net.blobs[layer.top[0]].shape[2] if net else POOLS[name][layer.name][4]
+            found[layer.name] = (kind, param.kernel_size, param.stride, param.pad, side)
+    assert found == POOLS[name]
+
+
+@pytest.mark.parametrize("name, bottoms", (
+    ("toy", {"pool1": "conv1"}), ("inception", {"pool1": "conv1", "pool2": "conv2", "pool3a": "pool2"}),
+    ("resnet18", {"pool1": "conv1"})))
+def test_values_of_pools(tmp_path, name, bottoms):
+    net = made(tmp_path, name)
+    net.blobs["data"].data[...] = np.random.RandomState(0).uniform(-1, 1, net.blobs["data"].shape)
+    net.forward()
+    for pool, bottom in bottoms.items():
+        _, kernel, stride, pad, side = POOLS[name][pool]
+        below = net.blobs[bottom].data[0]
+        for y, x in ((0, 0), (0, side - 1), (side - 1, 0), (side - 1, side - 1), (side // 2, 1)):
+            top, left = y * stride - pad, x * stride - pad
+            window = below[:, max(top, 0):top + kernel, max(left, 0):left + kernel]
+            np.testing.assert_array_equal(net.blobs[pool].data[0, :, y, x], window.max(axis=(1, 2)), pool)

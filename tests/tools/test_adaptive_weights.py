@@ -272,3 +272,69 @@ def test_other_settings_begin_anew_where_no_round_is_finished(tmp_path, data):
 def test_a_learning_rate_that_changes_is_refused():
     with pytest.raises(UserError, match="adaptive weights need lr_policy fixed"):
         load("alaw", "solver.lr_policy=step")
+
+
+def with_known_decisions(deploy, features):
+    """A net that finds class 0 in all faces by the block of GSF, and class 6 by that of SIFT: FC1's outputs are its
+    biases, all 1, and FC2 adds those of a block up for its class, of SIFT's twice."""
+    net = caffe.Net(deploy, caffe.TEST)
+    for layer, blobs in net.params.items():
+        for blob in blobs:
+            blob.data[...] = 0
+        if layer.startswith("fc1"):
+            blobs[1].data[...] = 1
+    if len(features) == 1:
+        weights = net.params["fc2"][0].data
+        assert weights.shape == (7, 384 + 294)
+        weights[0, :384], weights[6, 384:] = 1, 2
+    else:
+        net.params["fc2_gsf"][1].data[0], net.params["fc2_sift"][1].data[6] = 1, 2
+    return net
+
+
+@pytest.mark.parametrize("strategy", ["alaw", "blaw"])
+def test_each_loss_is_judged_by_its_own_block_and_branch(tmp_path, monkeypatch, data, strategy):
+    """Of the validation part's 12 images, whose labels go round from 0 to 6, two are of class 0 and one is of class 6.
+
+    Both blocks together, and the mean of both branches' probabilities, find class 6, so SIFT's figure for both.
+    """
+    chosen, note = load(strategy), files.read_json(os.path.join(data, "prepare.json"))
+    prepared = parts.prepared(data, note)
+    restart = adaptive_weights._Restart(segments.Segment(str(tmp_path)), chosen, prepared,
+                                        forward.read(data, note, "val"), None, 1)
+
+    def trained(self, name, factors, engine, tested=True):
+        segment = self.segment(name)
+        files.write_text(segment.path("deploy.prototxt"), build.text(xie.deploy(chosen.weighted(), prepared)))
+        os.makedirs(segment.path("snapshots"))
+        with_known_decisions(segment.path("deploy.prototxt"), xie.branches(chosen)).save(segment.weights_of(4))
+        return segment
+    monkeypatch.setattr(adaptive_weights._Restart, "train", trained)
+    if strategy == "alaw":
+        found = restart.trials(Engine(1), 1)
+    else:
+        found = restart.measure(trained(restart, "training", {}, None), ("gsf", "sift"), Engine(1))
+    assert {feature: one["accuracy"] for feature, one in found.items()} == {"gsf": 2 / 12, "sift": 1 / 12}
+
+
+def test_trials_are_judged_on_the_whole_net_with_one_block(data, adapted):
+    """From the unmasked net's x and FC2's weights: GSF's block is the first 8 x 8 x 6 values, SIFT's the next
+    7 x 7 x 6."""
+    if not is_alaw(adapted):
+        return
+    columns = {"gsf": slice(0, 384), "sift": slice(384, 678)}
+    entry, images = adaptive_weights.history(adapted)[-1], lmdb_io.Reader(os.path.join(data, "val", "images"))
+    for feature, block in columns.items():
+        net = caffe.Net(adapted.path("deploy.prototxt"), caffe.TEST,
+                        weights=adapted.path("trials", feature + ".caffemodel"))
+        weights, bias = (blob.data.astype(float) for blob in net.params["fc2"])
+        right, norms = 0, []
+        for index in range(len(images)):
+            image, label = lmdb_io.decode(images[index])
+            net.blobs["data"].data[0] = (image.astype(float) - 127.5) / 128
+            net.forward()
+            x = net.blobs["normalized"].data[0].astype(float)[block]
+            right += (weights[:, block] @ x + bias).argmax() == label
+            norms.append(np.abs(x).sum() / np.sqrt((x ** 2).sum()) / np.sqrt(len(x)))
+        assert entry["accuracy"][feature] == pytest.approx(right / len(images))
+        assert entry["sparseness"][feature] == pytest.approx(np.mean(norms), rel=1e-5)

@@ -210,3 +210,35 @@ def test_a_run_without_weights_says_how_it_starts(tmp_path, data, capsys):
     chosen = experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"])
     run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
     assert "no --weights: the net starts from He initialisation" in capsys.readouterr().out
+
+
+def test_a_pace_is_a_training_of_its_own(tmp_path, short, data):
+    """The second pace, done again from the first one's weights by a solver that is written here: Adam without history,
+    and the first image of its samples next."""
+    first, last = short.snapshots()
+    pace = self_paced.pace(short, 2)
+    (tmp_path / "solver.prototxt").write_text(
+        'net: "{}" type: "Adam" base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 momentum2: 0.999 weight_decay: 0 '
+        'max_iter: 100 solver_mode: CPU random_seed: 1 snapshot_prefix: "{}"'.format(
+            pace.path("train_val.prototxt"), tmp_path / "x"))
+    forward.use(Engine(1))
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    before = caffe.Net(short.path("deploy.prototxt"), caffe.TEST, weights=short.weights_of(first))
+    for name, blobs in before.params.items():
+        for own, given in zip(solver.net.params[name], blobs):
+            own.data[...] = given.data
+    solver.step(1)
+    # From fresh moments the first step of Adam is as long as the learning rate, whatever the gradient.
+    moved = np.abs(solver.net.params["conv1"][0].data - before.params["conv1"][0].data)
+    assert np.median(moved) == pytest.approx(0.001, rel=0.02)
+    solver.step(last - first - 1)
+    after = caffe.Net(short.path("deploy.prototxt"), caffe.TEST, weights=short.weights_of(last))
+    for name, blobs in after.params.items():
+        for own, given in zip(solver.net.params[name], blobs):
+            np.testing.assert_array_equal(own.data, given.data, name)
+    # A batch of 6 in each step.
+    records = self_paced.selection(short, 2)["selected"].sum()
+    model = caffe.proto.caffe_pb2.NetParameter()
+    model.ParseFromString(read(short.weights_of(last)))
+    position = next(list(layer.blobs[0].data) for layer in model.layer if layer.name == "train_data")
+    assert tuple(position) == divmod(6 * (last - first), records)
