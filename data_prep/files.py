@@ -1,46 +1,157 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are either whole or not there, and what of them may be replaced or removed.
+
+Only what is ours is ever replaced or removed:
+
+    what                             it is ours where
+    a folder                         it holds MARK, which `claim` puts there before all else, or an old one of NOTES
+    all that is in such a folder     that folder is ours; links in the path are resolved before
+    a file that stands alone         its first bytes hold SIGNATURE: a report or a picture that the user named
+    what is not yet whole, a lock    its name is that of `hidden`, which nobody else uses
+
+All else is the user's, and UserError, one line, names it. No symbolic link is followed to what lies behind it:
+`remove` takes the link itself away, `replacing` refuses to write in its place.
+
+The environment of env/host.py has rules of its own, since it is made without this module.
+"""
 import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+from typing import Optional
 
 from data_prep.errors import UserError
 
+MARK = ".caffe-fer"
+# Of folders that were made before there was MARK: file -> what the folder is, and keys that its note has.
+NOTES = {"run.json": ("run", {"experiment", "manifest"}), "prepare.json": ("prepared data", {"asked", "manifest"}),
+         "group.json": ("group of runs", {"kind", "members"}),
+         "plan.json": ("folder of `reproduce`", {"command", "makes"})}
+SIGNATURE = "caffe-fer:generated"
+SIGNED_BYTES = 4096
+
+
+def kind(folder: str) -> Optional[str]:
+    """What a folder of ours is: "run", "prepared data", ... ("" where a killed call did not come to note it); None
+    where the folder is not ours, or not there."""
+    try:
+        with open(os.path.join(folder, MARK), encoding="utf-8", errors="replace") as stream:
+            return stream.readline().strip()
+    except OSError:
+        pass
+    for name, (what, keys) in NOTES.items():
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8") as stream:
+                note = json.load(stream)
+        except (OSError, ValueError):
+            continue
+        note = note[0] if isinstance(note, list) and note else note
+        if isinstance(note, dict) and keys <= set(note):
+            return what
+    return None
+
+
+def require_claimable(folder: str, what: str) -> None:
+    """Raises UserError where `claim` would; makes nothing."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError("{}: is there already and is no folder; give another --out".format(folder))
+    known = kind(folder)
+    # Empty folders are what Snakemake makes for what a job will write.
+    if known not in (None, "", what) or known is None and any(
+            names or any(os.path.islink(os.path.join(inner, name)) for name in folders)
+            for inner, folders, names in os.walk(folder)):
+        raise UserError("{}: is there already and is no {}; give another --out".format(folder, what))
+
+
+def claim(folder: str, what: str) -> None:
+    """Makes a folder that is ours from its first moment on; one that is empty, or ours already, will do.
+
+    what: "run", ...; of one word for all folders that may stand for each other. Raises UserError where the folder
+    holds something else.
+    """
+    require_claimable(folder, what)
+    os.makedirs(folder, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(os.path.join(folder, MARK), "x", encoding="utf-8") as stream:
+        stream.write(what + "\nMade by caffe-fer, which may replace and remove what it has written here.\n")
+
+
+def is_inside_ours(path: str) -> bool:
+    """Whether the folder that holds `path`, or one above it, is ours."""
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    while kind(folder) is None:
+        if folder == os.path.dirname(folder):
+            return False
+        folder = os.path.dirname(folder)
+    return True
+
+
+def hidden(path: str, what: str) -> str:
+    """A name beside `path` that only we use. what: "partial" or "lock"."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(folder, ".{}.caffe-fer-{}".format(name, what))
+
+
+def require_replaceable(path: str, alone: bool = False) -> None:
+    """Raises UserError where a file may not be written to `path`: what is there is not ours. alone: of a file whose
+    place the user has named, which is ours by its SIGNATURE only, also in a folder that is ours."""
+    if not os.path.lexists(path):
+        return
+    if os.path.islink(path) or not os.path.isfile(path):
+        what = "a symbolic link" if os.path.islink(path) else "a folder" if os.path.isdir(path) else "no plain file"
+        raise UserError("{}: is {}, expected a file or nothing; give another name".format(path, what))
+    if not _is_signed(path) and (alone or not is_inside_ours(path)):
+        raise UserError("{}: is there already and was not made by caffe-fer; give another name, or remove it".format(
+            path))
+
+
+def _is_signed(path: str) -> bool:
+    with open(path, "rb") as stream:
+        return SIGNATURE.encode() in stream.read(SIGNED_BYTES)
+
 
 @contextlib.contextmanager
-def replacing(path: str):
-    """Gives a partial name beside `path`, which takes its place when the block ends well.
+def replacing(path: str, alone: bool = False):
+    """Gives a partial name beside `path`, for a file that takes its place when the block ends well.
 
-    Works for a file or a folder that the block makes. What an interrupted earlier call left is removed. The error of
-    a full disk, which names no file, names this one.
+    What an interrupted earlier call left is removed. The error of a full disk, which names no file, names this one.
+    Raises UserError as `require_replaceable`.
     """
-    partial = path + ".partial"
-    remove(partial)
+    require_replaceable(path, alone)
+    partial = hidden(path, "partial")
+    _unlink(partial)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         yield partial
-        if os.path.isdir(path):
-            remove(path)
         os.replace(partial, path)
     except BaseException as error:
-        remove(partial)
+        _unlink(partial)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
             error.filename = path
         raise
 
 
-def remove(path: str) -> None:
-    """Removes a file or a whole folder, if it is there."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def write_text(path: str, text: str) -> None:
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+def remove(path: str) -> None:
+    """Removes a file, a link or a whole folder, if it is there. Raises UserError where it is not ours."""
+    if not os.path.lexists(path):
+        return
+    is_folder = os.path.isdir(path) and not os.path.islink(path)
+    if not is_inside_ours(path) and not (is_folder and kind(path) is not None):
+        raise UserError("{}: is there already and was not made by caffe-fer; remove it if nobody needs it".format(path))
+    if is_folder:
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def write_text(path: str, text: str, alone: bool = False) -> None:
+    """alone: see `require_replaceable`."""
+    with replacing(path, alone) as partial, open(partial, "w", encoding="utf-8") as stream:
         stream.write(text)
 
 
@@ -68,11 +179,19 @@ def free_space(folder: str) -> int:
 
 
 def require_space(folder: str, needed: int) -> None:
-    """Raises UserError where the disk that holds `folder` has fewer than `needed` bytes free."""
+    """Raises UserError where the disk on which `folder` lies, or will lie, has fewer than `needed` bytes free."""
     free = free_space(folder)
     if free < needed:
-        raise UserError("{}: {:.1f} GB are needed and {:.1f} GB are free on this disk".format(
-            folder, needed / 1e9, free / 1e9))
+        raise UserError("{}: {} are needed and {} are free on this disk".format(
+            folder, amount(needed), amount(free)))
+
+
+def amount(count: float) -> str:
+    """Bytes as text, in a unit that leaves one to three digits before the point."""
+    for unit, size_of_unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size_of_unit:
+            return "{:.1f} {}".format(count / size_of_unit, unit)
+    return "{:.0f} bytes".format(count)
 
 
 def size(folder: str) -> int:

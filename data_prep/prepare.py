@@ -24,6 +24,7 @@ from data_prep.manifest import Dataset, Face
 from data_prep.survey import survey
 
 NOTE = "prepare.json"
+KIND = "prepared data"
 # In a partial folder: what it will be, the survey so far, and what is described already.
 ASKED = "asked.json"
 SURVEY = "survey.csv"
@@ -65,17 +66,17 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
                  source_digest=settings.source and files.digest(settings.source),
                  subjects_digest=settings.subjects and files.digest(settings.subjects))
-    if os.path.exists(out):
+    if os.path.lexists(out):
         return _already_there(asked, out)
     # One BLAS thread: the sums of a projection depend on their number in the last bits.
     with _locked(out), threadpool_limits(1):
-        partial = out + ".partial"
+        partial = files.hidden(out, "partial")
         if not _is_begun(asked, partial):
             files.remove(partial)
-            os.makedirs(partial)
+            files.claim(partial, KIND)
             files.write_json(os.path.join(partial, ASKED), asked)
         try:
-            note = _prepare(settings, asked, partial, processes)
+            note = _prepare(settings, asked, out, partial, processes)
         except KeyboardInterrupt:
             raise
         except BaseException:
@@ -188,7 +189,7 @@ def _checked(settings: Settings) -> Settings:
 def _already_there(asked: Dict, out: str) -> Dict:
     path = os.path.join(out, NOTE)
     if not os.path.exists(path):
-        raise UserError("{}: is there already and is no prepared data; give another --out".format(out))
+        raise UserError("{}: is there already and is no {}; give another --out".format(out, KIND))
     note = files.read_json(path)
     for key, value in asked.items():
         if note["asked"].get(key) != value:
@@ -205,7 +206,7 @@ def _is_begun(asked: Dict, partial: str) -> bool:
 @contextlib.contextmanager
 def _locked(out: str):
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    path = out + ".lock"
+    path = files.hidden(out, "lock")
     with open(path, "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -217,7 +218,8 @@ def _locked(out: str):
             os.unlink(path)
 
 
-def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Dict:
+def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: int) -> Dict:
+    """Makes `folder`, which becomes `out`, and returns its note."""
     module = datasets.module(settings.dataset)
     protocol = module.PROTOCOLS[settings.protocol]
     dataset = module.read(settings.source, settings.protocol, folder, processes)
@@ -233,7 +235,7 @@ def _prepare(settings: Settings, asked: Dict, folder: str, processes: int) -> Di
                  for fold in settings.folds or range(1, protocol.folds + 1)}
     needed = sum(size for part in parts.values() for split in manifest.SPLITS
                  for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values())
-    files.require_space(folder, needed)
+    files.require_space(out, needed)
     plan = plan._replace(kept=_kept(plan, parts, folder, files.free_space(folder) - needed))
     notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
              for name, part in parts.items()]

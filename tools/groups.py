@@ -17,6 +17,7 @@ from tools.run import Run
 from tools.segments import Engine, all_cores
 
 NOTE = "group.json"
+KIND = "group of runs"
 
 
 class Group(NamedTuple):
@@ -82,7 +83,7 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     finally:
         # Refused before a member's folder was made, for its data or weights: nothing stays.
         for group in reversed(groups):
-            if os.listdir(group.folder) == [NOTE]:
+            if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
     return open_(folder)
 
@@ -110,13 +111,12 @@ def begin(group: Group) -> None:
     """Notes the group in its folder. Raises UserError where that holds another one, or something else."""
     path = group.path(NOTE)
     note = {"kind": group.kind, "members": list(group.members)}
+    files.claim(group.folder, KIND)
     if os.path.exists(path):
         known = files.read_json(path)
         if known != note:
             raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
                 group.folder, known["kind"], ", ".join(known["members"]), group.kind, ", ".join(group.members)))
-    elif os.path.isdir(group.folder) and os.listdir(group.folder):
-        raise UserError("{}: is there already and is no group of runs; give another --out".format(group.folder))
     else:
         files.write_json(path, note)
 

@@ -13,6 +13,7 @@
 import contextlib
 import ctypes
 import fcntl
+import glob
 import json
 import os
 import time
@@ -33,6 +34,14 @@ DATA = "data.json"
 DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
+KIND = "run"
+# What a training and all that is measured of it leave in the folder, as patterns: it goes when the folder begins with
+# another training. A file that the user has put there stays.
+MADE = ("run.json", "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL,
+        "caffe.log", "scratch", "snapshots", "chain.json", "rounds", "trials", "weighting.json", "rates",
+        "halving.json", "best.caffemodel", "paces", "metrics.json", "metrics-train.json", "metrics-val.json", "metrics-on-*.json",
+        "decisions-train.csv", "decisions-val.csv", "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv",
+        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
 LOCK_ATTEMPTS = 3
 
 
@@ -184,10 +193,7 @@ def versions() -> Dict[str, str]:
 
 @contextlib.contextmanager
 def _locked(run: Run):
-    # Empty folders are what Snakemake makes for what a job will write.
-    if any(names for _, _, names in os.walk(run.folder)) and not os.path.exists(run.path(LOCK)):
-        raise UserError("{}: is there already and is no run; give another --out".format(run.folder))
-    os.makedirs(run.folder, exist_ok=True)
+    files.claim(run.folder, KIND)
     with open(run.path(LOCK), "w") as lock:
         for attempt in reversed(range(LOCK_ATTEMPTS)):
             try:
@@ -202,9 +208,9 @@ def _locked(run: Run):
 
 def _begin(run: Run, info: Dict, texts: Dict[str, str]) -> None:
     if os.path.exists(run.path("run.json")) and not require_same(run, info):
-        for name in os.listdir(run.folder):
-            if name != LOCK:
-                files.remove(run.path(name))
+        for pattern in MADE:
+            for path in glob.glob(os.path.join(glob.escape(run.folder), pattern)):
+                files.remove(path)
     segments.begin(run, texts)
     files.write_json(run.path("run.json"), {**info, "deploy": files.digest(run.path(DEPLOY))})
 

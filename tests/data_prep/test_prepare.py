@@ -128,7 +128,7 @@ def test_broken_image_in_a_worker_is_named_and_leaves_nothing(tmp_path):
 
 def test_full_disk_is_refused_before_the_first_record(tmp_path, source, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match="out.partial: 0.0 GB are needed and 0.0 GB are free"):
+    with pytest.raises(UserError, match="out: [0-9.]+ MB are needed and 1.0 kB are free"):
         run(source, tmp_path / "out")
     assert os.listdir(str(tmp_path)) == []
 
@@ -138,13 +138,13 @@ def test_killed_and_given_again_it_ends_in_the_same_bytes(tmp_path):
     out = str(tmp_path / "out")
     command = [sys.executable, "-m", "tools.cli", "prepare", "fer2013", source, "--out", out, "--processes", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not os.path.exists(out + ".partial/train/gabor/data.mdb"):
+    while not os.path.exists(os.path.join(files.hidden(out, "partial"), "train/gabor/data.mdb")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not os.path.exists(out) and os.path.exists(out + ".partial")
+    assert not os.path.exists(out) and os.path.exists(files.hidden(out, "partial"))
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
     run(source, tmp_path / "undisturbed")
     same(out, tmp_path / "undisturbed")
-    assert not os.path.exists(out + ".partial")
+    assert not os.path.exists(files.hidden(out, "partial"))

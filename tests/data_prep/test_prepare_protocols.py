@@ -269,12 +269,12 @@ def test_killed_in_any_step_it_goes_on_to_the_same_bytes(tmp_path, tiny, moment)
     out = str(tmp_path / "out")
     command = [sys.executable, "-c", textwrap.dedent(KILLED), tiny, out]
     process = subprocess.Popen(command)
-    while not os.path.exists(os.path.join(out + ".partial", moment)):
+    while not os.path.exists(os.path.join(files.hidden(out, "partial"), moment)):
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not os.path.exists(out) and os.path.exists(out + ".partial")
+    assert not os.path.exists(out) and os.path.exists(files.hidden(out, "partial"))
     run(tiny, out, "ten", features=("gabor", "sift"))
     run(tiny, tmp_path / "undisturbed", "ten", features=("gabor", "sift"))
     same(out, tmp_path / "undisturbed")
