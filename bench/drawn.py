@@ -8,14 +8,16 @@ from data_prep import children, files, prepare
 from data_prep.datasets import synthetic
 
 FRAMES = 5
+KIND = "drawn faces"
 
 
 def faces(cache: str, subjects: int, processes: int) -> str:
     """Folder with faces/<part>/<class>/S001.png ... of so many subjects, seven each, and subjects.csv: who is who."""
     folder = os.path.join(cache, "faces-{}".format(subjects))
     if not os.path.exists(folder):
-        partial = folder + ".partial"
+        partial = files.hidden(folder, "partial")
         files.remove(partial)
+        files.claim(partial, KIND)
         jobs = [(partial, subject, subjects) for subject in range(subjects)]
         lines = [line for lines in children.in_order(processes, lambda: None, (), _draw, jobs) for line in lines]
         files.write_text(os.path.join(partial, "subjects.csv"), "path,subject\n" + "".join(lines))

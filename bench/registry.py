@@ -21,6 +21,8 @@ BENCHMARKS = {
     "memory": "peak memory of a preparation, of ten times the images",
 }
 
+KIND = "folder of benchmarks"
+
 
 class Options(NamedTuple):
     """data: folder of what is drawn and prepared, for the next time; out: of results; quick: less of everything;
@@ -38,7 +40,7 @@ def measure(name: str, options: Options) -> Dict:
     began = time.time()
     machine_before = machine()
     for folder in (options.data, options.out):
-        os.makedirs(folder, exist_ok=True)
+        files.claim(folder, KIND)
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=options.out) as scratch:
         rows = importlib.import_module("bench." + name).measure(options._replace(scratch=scratch))
     found = {"benchmark": name, "tells": BENCHMARKS[name], "quick": options.quick, "machine": machine_before,

@@ -113,9 +113,13 @@ def _bgr(image: Image.Image) -> np.ndarray:
 
 
 def write_image(path: str, image: np.ndarray) -> None:
-    """Writes a picture as JPEG; makes its folder."""
-    with files.replacing(path) as partial, open(partial, "wb") as stream:
-        stream.write(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].tobytes())
+    """Writes a picture as JPEG, in whose comment it says that it is ours; makes its folder. Raises UserError where
+    something else is there."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].tobytes()
+    comment = files.SIGNATURE.encode()
+    with files.replacing(path, alone=True) as partial, open(partial, "wb") as stream:
+        # Behind the two bytes that begin a JPEG file: the marker of a comment, its length with these two bytes.
+        stream.write(encoded[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + encoded[2:])
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:

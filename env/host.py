@@ -172,7 +172,7 @@ def build(place):
     parent = os.path.dirname(place)
     try:
         os.makedirs(parent, exist_ok=True)
-        lock = open(os.path.join(parent, "lock"), "w")
+        lock = open(os.path.join(parent, "lock"), "a")  # a file of the user's that has this name keeps its text
     except OSError as e:
         raise Failure("cannot write %s (%s); name another folder in FER_ENV_DIR" % (parent, e.strerror)) from None
     with lock:

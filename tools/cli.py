@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("prepare", _prepare, "Make the manifest and the LMDBs of a data set.",
               "prepare fer2013 fer2013.csv --out data/fer2013")
     sub.add_argument("dataset", choices=datasets.NAMES)
-    sub.add_argument("source", nargs="?", help="the data set's file or folder (synthetic draws its own)")
-    sub.add_argument("--out", help="folder to make (default: data/DATASET)")
+    sub.add_argument("source", type=path, nargs="?", help="the data set's file or folder (synthetic draws its own)")
+    sub.add_argument("--out", type=path, help="folder to make (default: data/DATASET)")
     sub.add_argument("--protocol", help="how a paper uses the set, e.g. xie2019a (default: the set's first one)")
     sub.add_argument("--crops", choices=sorted(crops.SETS), help="(default: the protocol's)")
     sub.add_argument("--features", nargs="*", choices=features.NAMES, default=["gabor"],
@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
     sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
                      help="make the validation part of this share of the training images")
-    sub.add_argument("--subjects", metavar="CSV", help="path,subject of each image, where the data set has no subjects")
+    sub.add_argument("--subjects", type=path, metavar="CSV",
+                     help="path,subject of each image, where the data set has no subjects")
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
     sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
@@ -79,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
               "features --svm --data data/fer2013\n  ./fer features --svm --run runs/softmax")
     sub.add_argument("--svm", action="store_true", required=True, help="by LIBSVM, untuned and tuned")
     whose = sub.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--data", help="folder that `./fer prepare` made; it keeps the results in svm/")
-    whose.add_argument("--run", help="trained run; it keeps the results in svm.json")
+    whose.add_argument("--data", type=path, help="folder that `./fer prepare` made; it keeps the results in svm/")
+    whose.add_argument("--run", type=path, help="trained run; it keeps the results in svm.json")
     sub.add_argument("--features", nargs="+", choices=features.NAMES,
                      help="handcrafted ones (default: all that the folder has)")
     sub.add_argument("--limit", type=at_least(1), help="of training images")
@@ -91,11 +92,11 @@ def _parser() -> argparse.ArgumentParser:
               "--weights models/face_model.caffemodel\n"
               "  ./fer train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10")
     sub.add_argument("experiment", help="one of: " + ", ".join(experiment.names()))
-    sub.add_argument("--data", required=True, help="folder that `./fer prepare` made")
-    sub.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    sub.add_argument("--data", type=path, required=True, help="folder that `./fer prepare` made")
+    sub.add_argument("--out", type=path, required=True, metavar="RUN", help="the run's folder")
     sub.add_argument("--weights", metavar="CAFFEMODEL|RUN", help="to begin with: a caffemodel, or what a trained run "
                      "hands on")
-    sub.add_argument("--stages", metavar="DATA",
+    sub.add_argument("--stages", type=path, metavar="DATA",
                      help="first train the experiments that this one begins with, on the prepared folders in DATA, "
                           "each beside RUN; those without data are skipped")
     sub.add_argument("--seeds", type=at_least(0), nargs="+", default=[], metavar="SEED",
@@ -111,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("watch", _watch, "How far a training is: its folder's state until all is trained, or Ctrl-C. RUN may be "
               "at work elsewhere, on this machine or another one that sees its folder.",
               "watch runs/softmax\n  ./fer watch runs/ten --once")
-    sub.add_argument("run", metavar="RUN", help="run, group of folds or seeds, or folder of `./fer reproduce`")
+    sub.add_argument("run", type=path, metavar="RUN",
+                     help="run, group of folds or seeds, or folder of `./fer reproduce`")
     sub.add_argument("--once", action="store_true", help="show the state once")
     sub.add_argument("--every", type=at_least(1), metavar="SECONDS",
                      help="between two looks (default: 2 on a terminal, else 60)")
@@ -119,10 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("evaluate", _evaluate, "Evaluate a trained run by the vote over each unit; writes metrics.json.",
               "evaluate runs/softmax\n  ./fer evaluate runs/mmi --data data/fer2013-xie2019a --without neutral\n"
               "  ./fer evaluate runs/dacl --every-snapshot")
-    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("run", type=path, metavar="RUN")
     sub.add_argument("--split", choices=manifest.SPLITS, help="(default: test; of DATA without a test part: all)")
-    sub.add_argument("--data", help="another prepared folder to test on, its classes matched by name; writes "
-                                    "metrics-on-<data set>.json")
+    sub.add_argument("--data", type=path, help="another prepared folder to test on, its classes matched by name; "
+                                               "writes metrics-on-<data set>.json")
     sub.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="with --data: classes to leave out")
     sub.add_argument("--every-snapshot", action="store_true",
                      help="all snapshots that were kept, on the validation and the test part (or on SPLIT); writes "
@@ -133,24 +135,24 @@ def _parser() -> argparse.ArgumentParser:
               "predict runs/softmax holiday.jpg party.jpg\n"
               "  ./fer predict runs/softmax photos/*.jpg --json --draw marked > faces.json\n"
               "  ./fer predict runs/spndl angry.jpg --reference neutral.jpg")
-    sub.add_argument("run", metavar="RUN", help="trained run, or group of folds or seeds")
-    sub.add_argument("images", metavar="IMAGE", nargs="+")
+    sub.add_argument("run", type=path, metavar="RUN", help="trained run, or group of folds or seeds")
+    sub.add_argument("images", type=path, metavar="IMAGE", nargs="+")
     sub.add_argument("--whole", action="store_true",
                      help="the images are faces as the data set has them: none is looked for")
-    sub.add_argument("--reference", metavar="IMAGE",
+    sub.add_argument("--reference", type=path, metavar="IMAGE",
                      help="the same person's neutral face, which a net of wu2023's pairs compares with")
     sub.add_argument("--json", action="store_true", help="one JSON document in place of a line a face")
-    sub.add_argument("--draw", metavar="DIR", help="write each image there with its faces marked")
+    sub.add_argument("--draw", type=path, metavar="DIR", help="write each image there with its faces marked")
 
     sub = add("respond-ratio", _respond_ratio, "Which parts of the face FC1 responds to, for each expression "
               "(xie2019b, Table 2); writes respond_ratio.json.", "respond-ratio runs/one_map-l2")
-    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("run", type=path, metavar="RUN")
     sub.add_argument("--split", choices=manifest.SPLITS, default="test", help="(default: test)")
 
     sub = add("report", _report, "One self-contained HTML page on one or several runs, or groups of folds or seeds.",
               "report runs/softmax runs/gabor --out report.html")
-    sub.add_argument("runs", metavar="RUN", nargs="+")
-    sub.add_argument("--out", help="the page (default: report.html in the first RUN)")
+    sub.add_argument("runs", type=path, metavar="RUN", nargs="+")
+    sub.add_argument("--out", type=path, help="the page (default: report.html in the first RUN)")
 
     sub = add("reproduce", _reproduce, "Measure what a paper's table prints: runs what is missing, and sets it beside "
               "the published table.",
@@ -158,10 +160,10 @@ def _parser() -> argparse.ArgumentParser:
               "  ./fer reproduce xie2019a-table7 --data data --out runs/table7 --dry-run\n"
               "  ./fer reproduce xie2019b-table4 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")
     sub.add_argument("tables", metavar="TABLE", nargs="+", help="one of: " + ", ".join(figures.tables()))
-    sub.add_argument("--data", required=True, nargs="+", metavar="DIR|SET=FOLDER",
+    sub.add_argument("--data", type=path, required=True, nargs="+", metavar="DIR|SET=FOLDER",
                      help="folder of prepared folders, named as the data sets of the experiments are "
                           "(fer2013-xie2019a); or one set by itself")
-    sub.add_argument("--out", required=True, help="folder of runs, logs and tables")
+    sub.add_argument("--out", type=path, required=True, help="folder of runs, logs and tables")
     sub.add_argument("--weights", nargs="+", default=[], metavar="FILE|NET=FILE|EXPERIMENT=FILE",
                      help="caffemodels to begin with: one for all nets, others for a net or an experiment, the most "
                           "specific wins; where a run of the table's own comes before, only an experiment's")
@@ -181,15 +183,15 @@ def _parser() -> argparse.ArgumentParser:
               "prints tables and writes OUT/NAME.json.", "bench layers evaluation --quick")
     sub.add_argument("names", metavar="NAME", nargs="*", help="(default: all) " + "; ".join(
         "{}: {}".format(*one) for one in registry.BENCHMARKS.items()).replace("%", "%%"))
-    sub.add_argument("--data", default=os.path.join(experiment.ROOT, "data", "bench"),
+    sub.add_argument("--data", type=path, default=os.path.join(experiment.ROOT, "data", "bench"),
                      help="where drawn faces are kept for the next time (default: data/bench in the project)")
-    sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "bench"),
+    sub.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "bench"),
                      help="folder of results (default: runs/bench in the project)")
     sub.add_argument("--quick", action="store_true", help="fewer repeats of less: to see that all works")
     sub.add_argument("--cores", type=at_least(1), default=_cores(), help="processes or threads (default: all)")
 
     sub = add("demo", _demo, "The main job on drawn faces: prepare, train twice, evaluate, report.", "demo")
-    sub.add_argument("--out", default=os.path.join(experiment.ROOT, "runs", "demo"),
+    sub.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "demo"),
                      help="folder (default: runs/demo in the project)")
     return parser
 
@@ -201,6 +203,14 @@ def at_least(least: int):
             raise argparse.ArgumentTypeError("{}, expected at least {}".format(value, least))
         return value
     return integer
+
+
+def path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'', expected the name of a file or folder")
+    if "\n" in text or "\r" in text:  # it would tear a line of Caffe's log in two
+        raise argparse.ArgumentTypeError("{!r}, expected a name without a line break".format(text))
+    return text
 
 
 def _cores() -> int:
@@ -380,8 +390,9 @@ def _respond_ratio(options) -> int:
 
 def _report(options) -> int:
     from tools import groups, report
-    out = options.out or os.path.join(options.runs[0], "report.html")
-    files.write_text(out, report.page([groups.open_(folder) for folder in options.runs]))
+    out, named = options.out or os.path.join(options.runs[0], "report.html"), bool(options.out)
+    files.require_replaceable(out, alone=named)
+    files.write_text(out, report.page([groups.open_(folder) for folder in options.runs]), alone=named)
     print(out)
     return 0
 
@@ -390,6 +401,7 @@ def _reproduce(options) -> int:
     from tools import plan, reproduce
     request = reproduce.request(options.tables, options.data, options.out, options.set, options.only, options.weights,
                                 options.threads)
+    files.require_claimable(request.out, plan.KIND)
     made = plan.plan(request)
     for note in reproduce.notes(made):
         print("note: " + note, file=sys.stderr)
@@ -403,7 +415,7 @@ def _reproduce(options) -> int:
     if not options.show and not any(cell.folder for cells in made.tables.values() for cell in cells):
         raise UserError("none of the data sets of {} is there".format(", ".join(options.tables)))
     failed = [] if options.show else reproduce.run(made, request, options.cores)
-    print(reproduce.write_tables(made, request))
+    print(reproduce.write_tables(made, request, keep=not options.show))
     for job in failed:
         print("fer: " + reproduce.failure(job), file=sys.stderr)
     return 1 if failed else 0

@@ -9,9 +9,13 @@ from tools.segments import Engine
 
 EXPERIMENTS = ("xie2019a/synthetic-toy-softmax", "xie2019a/synthetic-toy-center-gabor")
 
+KIND = "demo"
+
 
 def demo(folder: str, cores: int) -> None:
-    """Prints a small table and the report's path. Interrupted, the next call goes on."""
+    """Prints a small table and the report's path. Interrupted, the next call goes on. Raises UserError where the
+    folder holds something else."""
+    files.claim(folder, KIND)
     data = os.path.join(folder, "data")
     prepare.prepare(prepare.Settings("synthetic", None), data, cores)
     # One thread each, side by side: faster than two threads, one after the other.

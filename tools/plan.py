@@ -23,6 +23,7 @@ from tools.run import Run, described, require_same
 from tools.segments import Engine, Segment
 
 FILE = "plan.json"
+KIND = "folder of `reproduce`"
 # Bytes of a job that is not estimated.
 LEAST_MEMORY = 1e9
 LAUNCHER = os.path.join(ROOT, "fer")
@@ -350,7 +351,11 @@ def _how_to_make(name: str, needed: Set[str]) -> str:
 
 
 def write(made: Plan, out: str, memory: Optional[Dict[str, int]] = None) -> str:
-    """Notes groups and jobs in the folder, and returns the path of plan.json. memory: bytes, by a job's log."""
+    """Notes groups and jobs in the folder, and returns the path of plan.json. memory: bytes, by a job's log.
+
+    Raises UserError where the folder holds something else.
+    """
+    files.claim(out, KIND)
     for group in made.groups:
         groups.begin(group)
     path = os.path.join(out, FILE)

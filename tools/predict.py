@@ -210,7 +210,7 @@ def described(prediction: Prediction, classes: Sequence[str]) -> Dict:
 def pictures(folder: str, paths: Iterable[str]) -> Dict[str, str]:
     """Image -> where its picture goes, FOLDER/<name>.jpg, with a number where names repeat.
 
-    Raises UserError where a picture would take an image's place.
+    Raises UserError where a picture would take the place of an image, or of any other file that is not ours.
     """
     paths = list(dict.fromkeys(paths))
     taken, targets = set(), {}
@@ -226,4 +226,5 @@ def pictures(folder: str, paths: Iterable[str]) -> Dict[str, str]:
     for target in targets.values():
         if os.path.realpath(target) in given:
             raise UserError("{}: is an image to predict on; give another folder to --draw".format(target))
+        files.require_replaceable(target, alone=True)
     return targets

@@ -81,7 +81,7 @@ def run(made: Plan, request: Request, cores: int) -> List[Job]:
 
 @contextlib.contextmanager
 def _locked(out: str):
-    os.makedirs(out, exist_ok=True)
+    files.claim(out, plan.KIND)
     with open(os.path.join(out, LOCK), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,14 +256,15 @@ def notes(made: Plan) -> List[str]:
                for pretrained in dict.fromkeys(made.without_weights.values())])
 
 
-def write_tables(made: Plan, request: Request) -> str:
-    """Writes them into the folder, and returns them as text."""
+def write_tables(made: Plan, request: Request, keep: bool = True) -> str:
+    """The tables as text. keep: writes them into the folder too."""
     said = notes(made)
     texts = []
     for name, cells in made.tables.items():
         table = lines(cells, request, list(made.stand_ins))
-        files.write_text(os.path.join(request.out, name + ".md"), as_markdown(name, table, said))
-        files.write_text(os.path.join(request.out, name + ".csv"), as_csv(table))
+        if keep:
+            files.write_text(os.path.join(request.out, name + ".md"), as_markdown(name, table, said))
+            files.write_text(os.path.join(request.out, name + ".csv"), as_csv(table))
         texts.append("{}\n{}".format(name, as_text(table)))
     return "\n\n".join(texts)
 

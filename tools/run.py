@@ -39,9 +39,10 @@ KIND = "run"
 # another training. A file that the user has put there stays.
 MADE = ("run.json", "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL,
         "caffe.log", "scratch", "snapshots", "chain.json", "rounds", "trials", "weighting.json", "rates",
-        "halving.json", "best.caffemodel", "paces", "metrics.json", "metrics-train.json", "metrics-val.json", "metrics-on-*.json",
-        "decisions-train.csv", "decisions-val.csv", "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv",
-        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+        "halving.json", "best.caffemodel", "paces", "metrics.json", "metrics-train.json", "metrics-val.json",
+        "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
+        "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
+        "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
 LOCK_ATTEMPTS = 3
 
 

@@ -4,6 +4,7 @@ from typing import Sequence, Union
 
 import jinja2
 
+from data_prep import files
 from tools import features
 from tools.groups import Group
 from tools.report import commands, compared, entries, of_papers, sections, tables, training
@@ -23,6 +24,7 @@ def page(given: Sequence[Union[Run, Group]]) -> str:
         loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("page.html.j2")
     return template.render(
+        signature=files.SIGNATURE,
         sections=[sections.section(entry) for entry in shown], titles=titles,
         papers=sorted({entry.paper for entry in shown}), groups=any(entry.kind != "run" for entry in shown),
         curves=training.plots(shown), members=tables.members(shown), repetitions=tables.repetitions(shown),
