@@ -63,6 +63,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     """
     out = os.path.abspath(out)
     settings = _checked(settings)
+    _require_apart(out, settings)
     asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
                  source_digest=settings.source and files.digest(settings.source),
                  subjects_digest=settings.subjects and files.digest(settings.subjects))
@@ -184,6 +185,16 @@ def _checked(settings: Settings) -> Settings:
         if not os.path.exists(path):
             raise UserError("{}: no such file or folder".format(path))
     return settings._replace(protocol=name, crops=crop_set)
+
+
+def _require_apart(out: str, settings: Settings) -> None:
+    """Raises UserError where the source would hold what is made of it, or OUT the source."""
+    target = os.path.realpath(out)
+    for path in filter(None, (settings.source, settings.subjects)):
+        given = os.path.realpath(path)
+        if os.path.commonpath([target, given]) in (target, given):
+            raise UserError("{}: {} {}, of which it is to be made; give an --out elsewhere".format(
+                out, "is" if target == given else "lies in" if target.startswith(given) else "holds", path))
 
 
 def _already_there(asked: Dict, out: str) -> Dict:

@@ -88,6 +88,31 @@ def test_folder_of_something_else_is_left_alone(tmp_path, source):
     assert os.listdir(str(tmp_path / "out")) == ["thesis.txt"]
 
 
+def test_files_of_the_users_beside_it_stay(tmp_path, source):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("years of work")
+    (tmp_path / "out.lock").write_text("a key")
+    run(source, tmp_path / "out", features=())
+    assert (tmp_path / "out.partial" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "out.lock").read_text() == "a key"
+    assert sorted(os.listdir(str(tmp_path))) == ["out", "out.lock", "out.partial"]
+
+
+def test_out_and_source_are_apart(tmp_path, source):
+    faces = tmp_path / "set" / "faces"
+    for part in ("train", "test"):
+        (faces / part / "happy").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("set")
+    for out, said in ((faces / "out", "lies in"), (faces / "train" / "new" / "out", "lies in"), (faces, "is"),
+                      (tmp_path / "set", "holds"), (tmp_path / "link" / "faces" / "out", "lies in")):
+        with pytest.raises(UserError, match="^{}: {} {}, of which it is to be made".format(out, said, faces)):
+            prepare.prepare(prepare.Settings("folder", str(faces), features=()), str(out), 1)
+    assert sorted(os.listdir(str(faces))) == ["test", "train"] and os.listdir(str(tmp_path / "set")) == ["faces"]
+    # Beside it is elsewhere, also where a name begins alike.
+    run(source, os.path.join(os.path.dirname(source), "fer2013"), features=())
+    run(source, source + "-prepared", features=())
+
+
 def test_bad_input_leaves_nothing(tmp_path, source):
     with open(source) as stream:
         text = stream.read()

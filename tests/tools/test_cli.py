@@ -24,6 +24,10 @@ def test_help_has_an_example(command, capsys):
                                        ["evaluate", "r", "--split", "x"],
                                        ["prepare", "synthetic", "--processes", "0"],
                                        ["prepare", "synthetic", "--seed", "-1"],
+                                       ["prepare", "synthetic", "--out", ""], ["prepare", "folder", ""],
+                                       ["prepare", "synthetic", "--out", "two\nlines"], ["report", "r", "--out", ""],
+                                       ["train", "e", "--data", "d", "--out", ""], ["demo", "--out", ""],
+                                       ["predict", "r", "i", "--draw", ""], ["bench", "--out", ""],
                                        ["train", "e", "--data", "d", "--out", "o", "--threads", "0"]])
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
@@ -52,6 +56,30 @@ def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     assert os.listdir(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("arguments, kind", [
+    (["reproduce", "xie2019b-table4", "--data", "data"], "folder of `reproduce`"),
+    (["reproduce", "xie2019b-table4", "--data", "data", "--show"], "folder of `reproduce`"),
+    (["reproduce", "xie2019b-table4", "--data", "data", "--plan"], "folder of `reproduce`"),
+    (["bench", "kernels", "--quick", "--data", "drawn"], "folder of benchmarks"),
+    (["bench", "kernels", "--quick", "--out", "o", "--data"], "folder of benchmarks"), (["demo"], "demo")])
+def test_a_folder_of_the_users_is_refused(arguments, kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert cli.main(arguments + (["mine"] if arguments[-1] == "--data" else ["--out", "mine"])) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].endswith("mine: is there already and is no {}; give another --out".format(kind))
+    assert os.listdir("mine") == ["thesis.txt"]
+
+
+def test_show_makes_nothing(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    assert cli.main(["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--show",
+                     "--out", str(tmp_path / "out")]) == 0
+    assert "xie2019b-table4" in capsys.readouterr().out and os.listdir(str(tmp_path)) == ["data"]
+
+
 def test_a_table_without_any_data_is_an_error(tmp_path, capsys):
     (tmp_path / "data").mkdir()
     asked = ["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
@@ -78,7 +106,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
         pytest.skip("this user may not mount a file system")
     try:
         assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
-        assert "GB are needed and" in capsys.readouterr().err
+        assert " MB are needed and " in capsys.readouterr().err
         assert os.listdir(str(tiny)) == []
     finally:
         subprocess.run(["umount", str(tiny)], check=True)

@@ -185,6 +185,13 @@ def test_never_draws_over_an_image(faces_run, photographs, tmp_path, capsys):
     assert cli.main(["predict", faces_run.folder, str(tmp_path / "two.jpg"), "--draw", str(tmp_path)]) == 1
     assert "is an image to predict on" in capsys.readouterr().err
     assert (tmp_path / "two.jpg").read_bytes() == (photographs / "two.png").read_bytes()
+    # Nor over another picture, as of the same name in the images' own folder; a drawn one may be drawn anew.
+    shutil.copy(str(photographs / "two.png"), str(tmp_path / "two.png"))
+    asked = ["predict", faces_run.folder, str(tmp_path / "two.png"), "--draw"]
+    assert cli.main([*asked, str(tmp_path)]) == 1
+    assert "two.jpg: is there already and was not made by caffe-fer" in capsys.readouterr().err
+    assert (tmp_path / "two.jpg").read_bytes() == (photographs / "two.png").read_bytes()
+    assert [cli.main([*asked, str(tmp_path / "marked")]) for _ in range(2)] == [0, 0]
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (48, 200), (2000, 100), (700, 900), (1, 4000)])

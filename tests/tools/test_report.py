@@ -12,7 +12,7 @@ from data_prep import files
 from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
-from tools import decisions, evaluate, features, figures, groups, report, respond_ratio, run
+from tools import cli, decisions, evaluate, features, figures, groups, report, respond_ratio, run
 from tools.report import compared, entries, pictures, sections, tables, training
 from tools.report.entries import Entry
 from tools.run import Run
@@ -254,3 +254,18 @@ def test_runs_of_the_same_title_carry_their_folders_names(trained, softmax):
     first, second = groups.runs(softmax)
     assert [entry.title for entry in entries.entries([first, trained, second])] == [
         "softmax (seed01)", "softmax + center + GABOR", "softmax (seed02)"]
+
+
+def test_out_takes_the_place_of_a_report_only(trained, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("years of work")
+    (tmp_path / "notes.html").write_text("<html>notes</html>")
+    for name, said in (("folder", "is a folder"), ("notes.html", "was not made by caffe-fer")):
+        assert cli.main(["report", trained.folder, "--out", str(tmp_path / name)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("fer: {}: ".format(tmp_path / name)) and said in error and error.count("\n") == 1
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "notes.html").read_text() == "<html>notes</html>"
+    for _ in range(2):
+        assert cli.main(["report", trained.folder, "--out", str(tmp_path / "page.html")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "notes.html", "page.html"]

@@ -293,5 +293,18 @@ def test_a_run_without_a_snapshot_may_begin_anew_with_other_settings(tmp_path, d
     with pytest.raises(UserError, match="the loss is"):
         run.train(experiment.load(name, SMALL + ["solver.base_lr=1e12", "solver.snapshot=0"]), data, folder, None,
                   Engine(1))
+    (tmp_path / "run" / "notes.txt").write_text("tried 1e12")
+    (tmp_path / "run" / "plots").mkdir()
     trained = run.train(experiment.load(name, SMALL), data, folder, None, Engine(1))
     assert trained.snapshots() == [4, 8, 12]
+    assert (tmp_path / "run" / "notes.txt").read_text() == "tried 1e12" and (tmp_path / "run" / "plots").is_dir()
+    assert "1e+12" not in read(trained.path("solver.prototxt")).decode()
+
+
+def test_a_folder_of_the_users_with_a_lock_is_no_run(tmp_path, data, small):
+    for name in (".lock", "solver.prototxt", "run.json"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="{}: is there already and is no run; give another --out".format(tmp_path)):
+        run.train(small, data, str(tmp_path), None, Engine(1))
+    assert {name: (tmp_path / name).read_text() for name in os.listdir(str(tmp_path))} == dict.fromkeys(
+        (".lock", "solver.prototxt", "run.json"), "mine")
