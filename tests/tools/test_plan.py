@@ -184,6 +184,7 @@ def test_features_and_response_ratios(tmp_path):
 
 def test_an_svm_of_a_part_of_the_images_is_no_result(tmp_path):
     data = prepared(tmp_path / "data", "fer2013-xie2019a")
+    files.claim(str(tmp_path / "out"), plan.KIND)
     for path in (data + "/svm/sift.json", str(tmp_path / "out/runs/xie2019a/fer2013-gsf/svm.json")):
         files.write_json(path, {"limit": None})
         planned(tmp_path, "xie2019a-table2")

@@ -101,6 +101,7 @@ def test_what_no_setting_changes_is_named(tmp_path, trained):
 
 
 def test_every_committed_experiment_needs_no_change(tmp_path):
+    files.claim(str(tmp_path), "run")
     for name in experiment.names():
         files.write_json(str(tmp_path / "run.json"), {"experiment": experiment.load(name)._asdict()})
         assert commands.changed(Run(str(tmp_path))) == ([], [])
