@@ -188,6 +188,7 @@ def test_no_training_outlives_a_killed_call(tmp_path, data):
 @pytest.mark.slow
 def test_a_failed_job_is_named_and_the_others_go_on(tmp_path, data):
     out = tmp_path / "out"
+    files.claim(str(out), plan.KIND)
     broken = out / "runs" / "xie2019b" / "fer2013-l2"
     broken.mkdir(parents=True)
     (broken / "notes.txt").write_text("no run")
