@@ -1,8 +1,8 @@
 """Gabor features per second against scikit-image's `gabor` filters on the same bank, in one run.
 
 One process and one thread each, on faces of 114x114 pixels. scikit-image gives the 32 magnitude maps alone; ours
-goes on to codes, histograms and the vector of 12800 values. The third line is for the ten crops of [xie2019a], of
-one filtering, all three features.
+goes on to codes, histograms and the vector of 12800 values. The third line is for all three features in literal
+geometry (227x227), the fourth for the ten crops of [xie2019a], of one filtering, all three features.
 """
 from typing import Callable, Dict, List, Sequence
 
@@ -23,6 +23,7 @@ def measure(options) -> List[Dict]:
     faces = [cv2.GaussianBlur(random.randint(0, 256, (256, 256)).astype(np.uint8), (0, 0), 4) for _ in range(images)]
     small = [cv2.resize(face, (114, 114)) for face in faces[:2]]
     whole = features.Extractor(("gabor",), "compact", 256)
+    literal = features.Extractor(features.NAMES, "literal", 256)
     ten = features.Extractor(features.NAMES, "compact", 227)
     windows = crops.SETS["xie2019a"].train
 
@@ -32,10 +33,12 @@ def measure(options) -> List[Dict]:
         return amount * len(things)
     with threadpool_limits(1):
         whole.describe(faces[0], [crops.Window(0, 0, 256)])
+        literal.describe(faces[0], [crops.Window(0, 0, 256)])
         ten.describe(faces[0], windows)
         return timing.rows(timing.in_turn({
             "scikit-image": lambda: each(by_skimage, small),
             "ours": lambda: each(lambda face: whole.describe(face, [crops.Window(0, 0, 256)]), faces),
+            "ours, literal": lambda: each(lambda face: literal.describe(face, [crops.Window(0, 0, 256)]), faces),
             "ours, ten crops": lambda: each(lambda face: ten.describe(face, windows), faces, len(windows))},
             repeats), "faces")
 

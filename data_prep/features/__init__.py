@@ -17,7 +17,7 @@ GRIDS = {"gabor": 5, "gsf": 8, "sift": 7}
 NAMES = tuple(GRIDS)
 # These go through PCA and LDA, block by block; the length of a block's description before that.
 PROJECTED = {"gsf": gabor.MAPS * gabor.BINS, "sift": sift.LENGTH}
-# "literal": all as the paper has it. "compact" takes a quarter of the time, and GSF and GABOR are better by it.
+# "literal": all as the paper has it. "compact" takes half of the time, and GSF and GABOR are better by it.
 GEOMETRIES = {"compact": Geometry(114, float(np.pi)), "literal": Geometry(227, float(2 * np.pi))}
 DEFAULT = "compact"
 

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 import pytest
+from scipy import fft
 
 from data_prep import features
 from data_prep.crops import SETS, Window
@@ -50,6 +51,40 @@ def test_magnitudes_equal_a_convolution(face, orientation, scale, geometry):
 def test_magnitudes_ignore_a_constant():
     flat = gabor.magnitudes(np.full((114, 114), 200, np.uint8), COMPACT)
     assert np.abs(flat).max() < 1e-2
+
+
+@pytest.mark.parametrize("geometry", [COMPACT, LITERAL])
+def test_codes_equal_those_of_whole_transforms_in_double_precision(face, geometry):
+    """Of the first and the last scale, in all orientations; only where a difference is next to zero a bit may be
+    another one. All but 4 in a million were equal on faces of FER2013 (compact), 5 in 100000 (literal)."""
+    image, padding = scaled(face, geometry), geometry.padding
+    fast = gabor.codes(gabor.magnitudes(image, geometry)).reshape(8, 4, *image.shape)
+    # The face is continued to a size that suits a transform.
+    behind = fft.next_fast_len(len(image) + 2 * padding) - len(image) - padding
+    padded = np.pad(image.astype(np.float64), (padding, behind), "reflect")
+    spectrum, frequency = np.fft.fft2(padded), 2 * np.pi * np.fft.fftfreq(len(padded))
+    for scale in (0, 3):
+        k = np.pi / 2 / np.sqrt(2) ** scale
+        for orientation in range(8):
+            kx, ky = k * np.cos(orientation * np.pi / 8), k * np.sin(orientation * np.pi / 8)
+            width = (geometry.sigma / k) ** 2 / 2
+            gains = np.exp(-width * ((frequency - kx) ** 2 + (frequency[:, None] - ky) ** 2)) - np.exp(
+                -width * (frequency ** 2 + frequency[:, None] ** 2 + k ** 2))
+            slow = np.abs(np.fft.ifft2(spectrum * gains))[padding:-behind, padding:-behind]
+            around = np.pad(slow, 1, "reflect")
+            left, right, above, below = around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1]
+            code = (slow > np.median(slow)) + 2 * (right > left) + 4 * (below > above) + 8 * (
+                left + right + above + below > 4 * slow)
+            assert (fast[orientation, scale] != code).mean() < 1e-3
+            assert (np.unique(code).size > 8)
+
+
+@pytest.mark.parametrize("values", [
+    np.random.RandomState(0).rand(31, 30), np.arange(900.).reshape(30, 30), np.full((5, 5), 2.), np.array([[7.]]),
+    np.where(np.arange(900) % 16, 5., np.arange(900)).reshape(30, 30), np.repeat([0., 1], 450).reshape(30, 30)])
+def test_the_median_is_the_lower_middle_value_whatever_a_sample_says(values):
+    values = values.astype(np.float32)
+    assert gabor._median(values) == sorted(values.ravel())[(values.size - 1) // 2]
 
 
 def test_codes_by_hand():
