@@ -243,12 +243,13 @@ def _features(options) -> int:
     if options.run and options.features:
         raise UserError("--features chooses among handcrafted ones, and goes with --data, not with --run")
     if options.data:
-        print(evaluation.table(list(evaluation.svm(options.data, options.features, options.limit)), options.data))
+        found = list(evaluation.svm(options.data, options.features, options.limit))
+        print(evaluation.table(found, options.data, limit=options.limit))
         return 0
     trained = run.Run(os.path.abspath(options.run))
     deep = evaluation.svm_of_run(trained, options.limit)
     handcrafted = [result for kept in evaluation.handcrafted(trained).values() for result in kept.results]
-    print(evaluation.table(handcrafted + deep, trained.info["data"]))
+    print(evaluation.table(handcrafted + deep, trained.info["data"], trained, options.limit))
     if not handcrafted:
         print("fer: to have handcrafted features beside them: ./fer features --svm --data {}".format(
             trained.info["data"]), file=sys.stderr)

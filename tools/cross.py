@@ -93,7 +93,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
                    split="+".join(splits),
                    unit=note["unit"] if sequences else "image",
                    **decisions.count(decided, matching.names), **roc.measures(*decisions.scores(decided)), folds=[],
-                   published=evaluate.published(experiment, note, "test", name), left_out=len(found) - len(decided),
+                   published=evaluate.published([run], "test", len(decided), note), left_out=len(found) - len(decided),
                    all_trained_classes=count_all(found, matching))
     decisions.write(run.path("decisions-on-{}.csv".format(name)), decided)
     files.write_json(metrics_path(run, name), metrics)

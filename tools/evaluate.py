@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 from data_prep import datasets, files, manifest, prepare
 from prototxt.experiment import Experiment
 from published import figures
-from tools import adaptive_weights, decisions, forward, roc
+from tools import adaptive_weights, decisions, departures, forward, roc
 from tools.decisions import Decision
 from tools.forward import Part
 from tools.run import Run, require_same_data
@@ -28,7 +28,8 @@ def evaluate(run: Run, split: str) -> Dict:
                    dataset=experiment.data if prepare.is_of(note, experiment.data) else prepare.data_set(note),
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)), folds=[],
-                   published=None if datasets.protocol(experiment.data).folds else published(experiment, note, split),
+                   published=None if datasets.protocol(experiment.data).folds else published(
+                       [run], split, len(decided)),
                    without_copies=_without_copies(decided, faces))
     if experiment.weighting:
         metrics["alone"] = {feature: _right(decide(experiment, part, *reading, engine)) for feature, reading in
@@ -66,13 +67,17 @@ def best(snapshots: Sequence[Dict]) -> Dict:
     return max(snapshots, key=lambda one: one["correct"])
 
 
-def published(experiment: Experiment, note: Dict, split: str, tested: Optional[str] = None) -> Optional[Dict]:
-    """The paper's figure: value, and correct and total where it is a count. None where it has none, and where the
-    data that the note is of are others. tested: data set, where it is not the one trained on."""
-    if not prepare.is_of(note, tested or experiment.data):
+def published(runs: Sequence[Run], split: str, total: int, tested: Optional[Dict] = None) -> Optional[Dict]:
+    """The paper's figure for a run, or all runs of a group: value, and correct and total where it is a count; whether
+    it may be compared with, and what departs from it. None where it has none.
+
+    total: units that were decided on; tested: note of the data, where they are not those trained on."""
+    figure = figures.of_experiment(runs[0].experiment.name, split, tested and prepare.data_set(tested))
+    if not figure:
         return None
-    figure = figures.of_experiment(experiment.name, split, tested)
-    return figure and {"value": figure.value, "correct": figure.correct, "total": figure.total}
+    found = departures.of_figure(figure, runs, total, tested)
+    return {"value": figure.value, "correct": figure.correct, "total": figure.total, "comparable": not found,
+            "departures": [one._asdict() for one in found]}
 
 
 def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str,

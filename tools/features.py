@@ -14,7 +14,8 @@ from data_prep import files, lmdb_io, manifest, prepare, progress, records
 from data_prep.errors import UserError
 from data_prep.features import NAMES
 from published import figures as printed_figures
-from tools import deep_features, forward
+from tools import deep_features, departures, forward
+from tools.departures import Departure
 from tools.run import Run, require_same_data
 from tools.segments import all_cores
 
@@ -116,6 +117,12 @@ def published(row: str, column: Optional[str]) -> Optional[float]:
                  if (figure.table, figure.row, figure.column) == ("II", row, column)), None)
 
 
+def departing(data: str, names: Sequence[str]) -> List[Departure]:
+    """What stands against comparing handcrafted features of a prepared folder with Table II."""
+    printed = next(figure for figure in printed_figures.read("xie2019a") if figure.row == HANDCRAFTED)
+    return departures.of_data(prepare.read_note(data), printed.data, names)
+
+
 def data_prefix(data: str, name: str) -> str:
     """Of the files that keep what is known of a handcrafted feature."""
     return os.path.join(data, "svm", name)
@@ -197,8 +204,9 @@ def handcrafted(run: Run) -> Dict[str, Saved]:
     return {name: kept for name, kept in found.items() if kept}
 
 
-def table(results: Sequence[Result], data: str) -> str:
-    """Results as text, with the published figures."""
+def table(results: Sequence[Result], data: str, run: Optional[Run] = None, limit: Optional[int] = None) -> str:
+    """Results as text, with the published figures and what stands against comparing with them. run: of deep ones;
+    limit: of training images."""
     layout = "{:<8}{:<11}{:<26}{:>17}{:>17}{:>19}{:>11}"
     lines = [layout.format("feature", "setting", "kernel", "val", "test", "test, no copies", "published")]
     for result in results:
@@ -206,6 +214,13 @@ def table(results: Sequence[Result], data: str) -> str:
             result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
             "" if result.published is None else result.published))
     lines.append("geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"]))
+    printed = {result.feature for result in results if result.published is not None}
+    handcrafted = sorted(printed - {DEEP})
+    part = [Departure("training images", "the first {}".format(limit), "all")] if limit else []
+    for whose, found in (("handcrafted features", departing(data, handcrafted) + part if handcrafted else []),
+                         ("deep features", departures.of_runs([run]) + part if run and DEEP in printed else [])):
+        if found:
+            lines.append("{} are not compared with the published ones: {}".format(whose, "; ".join(map(str, found))))
     return "\n".join(lines)
 
 

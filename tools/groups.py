@@ -149,7 +149,7 @@ def _folds(group: Group, split: str, counts: Sequence[Dict]) -> Dict:
     first = members(group)[0]
     note = prepare.read_note(first.info["data"])
     return {**decisions.count(decided, note["classes"]), **roc.measures(*decisions.scores(decided)),
-            "published": evaluate.published(first.experiment, note, split)}
+            "published": evaluate.published(runs(group), split, len(decided))}
 
 
 def _seeds(found: Sequence[Dict]) -> Dict:

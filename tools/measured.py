@@ -1,4 +1,5 @@
 """What runs have reached, beside what the papers print: k of N where that is a count."""
+import functools
 import os
 from typing import Callable, Dict, List, NamedTuple, Optional
 
@@ -6,7 +7,7 @@ import numpy as np
 
 from data_prep import files, prepare
 from published.figures import Figure
-from tools import cross, evaluate, features, groups, respond_ratio
+from tools import cross, evaluate, features, groups, pretrained, respond_ratio
 from tools.segments import Segment
 
 # The papers shorten classes in several ways, but for their first two letters.
@@ -36,6 +37,23 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
     if tested:
         path = cross.metrics_path(one, prepare.data_set(prepare.any_note(tested)))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
+
+
+def problem(folder: str) -> Optional[str]:
+    """Why what a run or group has reached is no result: a part of it is not trained, or its weights are not finite."""
+    for run in groups.runs(groups.open_(folder)):
+        path = run.path("run.json")
+        if not os.path.exists(path) or run.info["iterations"] not in run.snapshots():
+            return "not measured"
+        weights = run.caffemodel()
+        if not _is_finite(weights, os.stat(weights).st_mtime_ns):
+            return "NaN weights"
+    return None
+
+
+@functools.lru_cache(maxsize=None)
+def _is_finite(path: str, changed: int) -> bool:
+    return pretrained.not_finite(path) is None
 
 
 def _accuracy(figure: Figure, metrics: Dict) -> Measured:

@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
 class Cell(NamedTuple):
     """A printed figure, and where its measurement will lie: folder of a run or group, or of data; None where the
-    data are missing."""
+    data are missing, and of other people's."""
 
     figure: Figure
     folder: Optional[str]
@@ -97,9 +97,10 @@ def plan(request: Request) -> Plan:
     made = _Planner(request)
     tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)] for name in request.tables}
     for name, cells in tables.items():
-        if not cells:
+        if all(cell.figure.system == "other" for cell in cells):
             raise UserError("{} has no figure on {}; it has some on {}".format(
-                name, ", ".join(request.only), ", ".join(sorted({_data(one) for one in _figures(*known[name], ())}))))
+                name, ", ".join(request.only), ", ".join(sorted({
+                    _data(one) for one in _figures(*known[name], ()) if one.system != "other"}))))
     unknown = [change for change in request.changes if change not in made.applied]
     if unknown and made.jobs:
         raise UserError("--set {}: no experiment of {} has this setting".format(unknown[0], ", ".join(request.tables)))
@@ -120,8 +121,10 @@ def data_sets() -> FrozenSet[str]:
 
 
 def _figures(paper: str, table: str, only: Sequence[str]) -> List[Figure]:
-    return [figure for figure in figures.read(paper) if figure.table == table and figure.system != "other"
-            and (not only or _data(figure) in only)]
+    """Those of the data sets in `only`, other people's too."""
+    sets = {name.partition("-")[0] for name in only}
+    return [figure for figure in figures.read(paper) if figure.table == table and (
+        not only or (figure.data in sets if figure.system == "other" else _data(figure) in only))]
 
 
 def _data(figure: Figure) -> str:
@@ -152,6 +155,8 @@ class _Planner:
         return {name: _how_to_make(name, needed) for name, needed in self._missing.items()}
 
     def cell(self, figure: Figure) -> Cell:
+        if figure.system == "other":
+            return Cell(figure, None)
         used = [name for name in (figure.data, figure.trained_on) if name]
         if not all([self._there(name, figure) for name in used]):
             if figure.experiment:

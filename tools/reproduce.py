@@ -5,18 +5,16 @@
     OUT/snakemake.log                        of the last call
 """
 import contextlib
-import csv
 import datetime
 import difflib
 import fcntl
 import functools
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, Iterator, List, Optional, Sequence, Set
 
 from tqdm import tqdm
 
@@ -25,11 +23,10 @@ from data_prep.errors import UserError
 from prototxt import backbones
 from prototxt import experiment as experiments
 from prototxt.experiment import ROOT
-from published.figures import Figure
-from tools import measured, plan
+from tools import departures, groups, measured, plan, tables
 from tools.estimate import Estimate, Estimator, machine_memory
-from tools.measured import Measured
 from tools.plan import Cell, Job, Plan, Request
+from tools.tables import Entry
 
 LOG = "snakemake.log"
 LOCK = ".reproduce.lock"
@@ -37,17 +34,6 @@ SNAKEFILE = os.path.join(ROOT, "Snakefile")
 POLL_SECONDS = 0.5
 # Before Snakemake's command line: its jobs end with it, also where this process is killed.
 GUARD = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
-
-
-class Line(NamedTuple):
-    """Of a table: texts."""
-
-    row: str
-    column: str
-    data: str
-    measured: str
-    published: str
-    difference: str
 
 
 def run(made: Plan, request: Request, cores: int) -> List[Job]:
@@ -196,52 +182,27 @@ def _size(count: float) -> str:
 
 # ---------------------------------------------------------------- tables
 
-def lines(cells: Sequence[Cell], request: Request, stand_ins: Sequence[str] = ()) -> List[Line]:
-    """stand_ins: data sets that others stand in for."""
-    return [_line(cell, request, bool({cell.figure.data, cell.figure.trained_on} & set(stand_ins))) for cell in cells]
+def entries(cells: Sequence[Cell], request: Request) -> List[Entry]:
+    return [_entry(cell, request) for cell in cells]
 
 
-def _line(cell: Cell, request: Request, stand_in: bool) -> Line:
-    figure = cell.figure
-    tested = request.data[figure.data] if figure.trained_on and cell.folder else ""
-    found = cell.folder and measured.of_figure(figure, cell.folder, tested)
-    printed = "{}/{}".format(figure.correct, figure.total) if figure.kind == "count" else figure.value
-    return Line(figure.row, figure.column, figure.data, _text(found, figure) if found else "-", printed,
-                _difference(found, figure, stand_in) if found else "not measured" if cell.folder else "no data")
-
-
-def _text(found: Measured, figure: Figure) -> str:
-    if found.correct is None:
-        return "{:.2f}".format(found.value)
-    share = "{}/{}".format(found.correct, found.total)
-    return share if figure.kind == "count" else "{:.2f} ({})".format(found.value, share)
-
-
-def _difference(found: Measured, figure: Figure, stand_in: bool) -> str:
-    if stand_in:
-        return "other data"
-    if figure.kind == "count" and found.total == figure.total:
-        return "equal" if found.correct == figure.correct else "{:+d}".format(found.correct - figure.correct)
-    points = "{:+.2f} points".format(found.value - float(figure.value))
-    return points if figure.kind != "ratio" else points.partition(" ")[0]
-
-
-def as_text(table: Sequence[Line]) -> str:
-    cells = [Line._fields, *table]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(Line._fields))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
-
-
-def as_markdown(name: str, table: Sequence[Line], notes: Sequence[str]) -> str:
-    rows = [Line._fields, ["---"] * len(Line._fields), *table]
-    text = ["# " + name, ""] + ["| {} |".format(" | ".join(cell.replace("|", "\\|") for cell in row)) for row in rows]
-    return "\n".join(text + [""] * bool(notes) + ["- " + note for note in notes]) + "\n"
-
-
-def as_csv(table: Sequence[Line]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([Line._fields, *table])
-    return stream.getvalue()
+def _entry(cell: Cell, request: Request) -> Entry:
+    figure, folder = cell
+    if figure.system == "other":
+        return Entry(figure)
+    if not folder:
+        return Entry(figure, why="no data")
+    tested = request.data[figure.data] if figure.trained_on else ""
+    problem = figure.experiment and measured.problem(folder)
+    found = None if problem else measured.of_figure(figure, folder, tested)
+    if not found:
+        return Entry(figure, why=problem or "not measured")
+    if not figure.experiment:
+        return Entry(figure, found, departures=departures.of_data(
+            prepare.any_note(folder), figure.data, [figure.column]) + departures.of_count(figure, found.total))
+    trained = groups.runs(groups.open_(folder))
+    return Entry(figure, found, "", departures.of_figure(
+        figure, trained, found.total, prepare.any_note(tested) if tested else None), trained[0].info["weights"] or "")
 
 
 def notes(made: Plan) -> List[str]:
@@ -261,11 +222,11 @@ def write_tables(made: Plan, request: Request, keep: bool = True) -> str:
     said = notes(made)
     texts = []
     for name, cells in made.tables.items():
-        table = lines(cells, request, list(made.stand_ins))
+        table = entries(cells, request)
         if keep:
-            files.write_text(os.path.join(request.out, name + ".md"), as_markdown(name, table, said))
-            files.write_text(os.path.join(request.out, name + ".csv"), as_csv(table))
-        texts.append("{}\n{}".format(name, as_text(table)))
+            files.write_text(os.path.join(request.out, name + ".md"), tables.as_markdown(name, table, said))
+            files.write_text(os.path.join(request.out, name + ".csv"), tables.as_csv(table))
+        texts.append(tables.as_text(name, table))
     return "\n\n".join(texts)
 
 

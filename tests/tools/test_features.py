@@ -49,8 +49,11 @@ def test_copies_are_left_out_of_the_last_count():
 def test_table_and_command(prepared, capsys):
     assert cli.main(["features", "--svm", "--data", prepared, "--features", "sift", "--limit", "35"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[0] == "feature" and len(lines) == 5
-    assert lines[1].endswith("44.36") and "geometry of the features: compact" in lines[-1]
+    assert lines[0].split()[0] == "feature" and len(lines) == 6
+    assert lines[1].endswith("44.36") and "geometry of the features: compact" in lines[-2]
+    assert lines[-1].startswith("handcrafted features are not compared with the published ones: data: fer2013-plain "
+                                "(paper: fer2013-xie2019a); ")
+    assert lines[-1].endswith("; training images: the first 35 (paper: all)")
 
 
 def test_missing_feature_and_missing_memory(prepared, monkeypatch):
@@ -129,6 +132,10 @@ def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
     files.write_json(copy.path("run.json"), info)
     assert [result.published for result in features.svm_of_run(copy, None)] == [69.94] * 3 + [72.22]
     assert [result.published for result in features.svm_of_run(trained, None)] == [None] * 4
+    table = features.table(features.svm_of_run(copy, None), info["data"], copy)
+    assert table.splitlines()[-1].startswith("deep features are not compared with the published ones: weights: none "
+                                             "(paper: face_model.caffemodel); ")
+    assert "geometry" in features.table(features.svm_of_run(trained, None), info["data"], trained).splitlines()[-1]
 
 
 def test_untuned_is_chosen_on_the_validation_part():
@@ -155,7 +162,7 @@ def test_handcrafted_ones_stand_beside_the_run(trained, capsys):
         list(features.svm(data, ["gabor"], None))
         assert cli.main(["features", "--svm", "--run", trained.folder]) == 0
         out, err = capsys.readouterr()
-        assert [line.split()[0] for line in out.splitlines()][1:-1] == ["gabor"] * 3 + ["x"] * 4 and not err
+        assert [line.split()[0] for line in out.splitlines()][1:-2] == ["gabor"] * 3 + ["x"] * 4 and not err
     finally:
         files.remove(features.data_prefix(data, ""))
     assert prepare.read_note(data)["manifest"] == trained.info["manifest"]

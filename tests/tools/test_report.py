@@ -61,6 +61,20 @@ def test_it_shows_what_was_measured(page, trained):
     assert len(re.findall('<figure><img[^>]*><br>', page)) == 12
 
 
+def test_what_a_run_departs_in_stands_under_the_published_figure(tmp_path, trained, page):
+    assert "not compared" not in page  # the paper prints nothing of it
+    one = copied(trained, tmp_path / "run")
+    info = one.info
+    info["experiment"]["name"] = "xie2019a/fer2013-gabor"
+    files.write_json(one.path("run.json"), info)
+    shown = report.page([one])
+    cell = re.search(r">72.08 \(Table II\)\s*<br><span class=\"unit\">not compared: (.*?)</span>", shown)[1]
+    for text in ("weights: none (paper: face_model.caffemodel)", "net: toy (paper: face_resnet)",
+                 "solver.max_iter: 12 (paper: 30000)", "data: fer2013-plain (paper: fer2013-xie2019a)",
+                 "images: 12 (paper: 3589)"):
+        assert text in cell, text
+
+
 def test_the_best_snapshot_has_a_row_of_its_own(tmp_path, trained, page):
     """On the test part iteration 4 is best, with 9 of 12; on the validation part 8, which has 6 of 12 in the test."""
     assert "best snapshot" not in page
@@ -235,7 +249,7 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
     info["experiment"]["name"] = "xie2019a/fer2013-alaw"
     files.write_json(less.path("run.json"), info)
     shown = report.page([less, adapted])
-    assert '<td class="number">72.67 (Table VII, VIII, IX)</td>' in shown
+    assert '<td class="number">72.67 (Table VII, VIII, IX)' in shown
     table = shown.split("Table VIII)")[1].split("</table>")[0]
     assert re.findall(r'<td class="number">([\de.-]+)</td>\s*<td class="number">not evaluated</td>', table) == [
         "0.001", "1e-05"]

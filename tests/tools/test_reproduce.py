@@ -1,7 +1,9 @@
 """A published table, measured: what is read of a run, how it is set beside the paper, and the whole way."""
+import csv
 import functools
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from data_prep.datasets import synthetic
 from data_prep.errors import UserError
 from prototxt.experiment import ROOT
 from published import figures
-from tools import measured, plan, reproduce
+from tools import measured, plan, pretrained, reproduce, tables
 from tools.estimate import Estimate
 from tools.plan import Cell
 from tools.run import Run
@@ -83,34 +85,37 @@ def test_response_ratio_is_the_mean_of_the_folds(tmp_path):
     wanted = figure(measure="respond_ratio", kind="ratio", row="An.", column="Mouth, SP", value="1.14")
     files.write_json(str(tmp_path / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
     assert measured.of_figure(wanted, str(tmp_path)) == (1.25, None, None)
-    line, = reproduce.lines([Cell(wanted, str(tmp_path))], plan.Request((), {}, ""))
-    assert (line.measured, line.published, line.difference) == ("1.25", "1.14", "+0.11")
 
 
-@pytest.mark.parametrize("fields, texts", (
-    (dict(), ("5/8", "5/8", "equal")),
-    (dict(correct=7), ("5/8", "7/8", "-2")),
-    # Of other units no count can be compared.
-    (dict(correct=50, total=80, value="62.6"), ("5/8", "50/80", "-0.10 points")),
-    (dict(kind="unexplained", correct=None, total=None, value="60.19"), ("62.50 (5/8)", "60.19", "+2.31 points")),
-    (dict(kind="fold_mean", correct=None, total=None), ("62.50", "62.5", "+0.00 points"))))
-def test_beside_the_published(run, fields, texts):
-    line, = reproduce.lines([Cell(figure(**fields), run)], plan.Request((), {}, ""))
-    assert (line.measured, line.published, line.difference) == texts
+def table_entry(folder, wanted, data=None):
+    entry, = reproduce.entries([Cell(wanted, folder)], plan.Request((), data or {}, ""))
+    return entry
 
 
-def test_nothing_is_compared_with_a_stand_in_or_without_data(run):
-    wanted = figure(data="ckplus-wu2023")
-    line, = reproduce.lines([Cell(wanted, run)], plan.Request((), {}, ""), ["ckplus-wu2023"])
-    assert (line.measured, line.difference) == ("5/8", "other data")
-    assert reproduce.lines([Cell(wanted, None)], plan.Request((), {}, ""))[0].difference == "no data"
+def test_only_a_whole_run_with_finite_weights_is_measured(tmp_path, trained):
+    copy = Run(str(tmp_path / "run"))
+    shutil.copytree(trained.folder, copy.folder)
+    files.write_json(copy.path("metrics.json"), METRICS)
+    wanted = figure(experiment="xie2019a/fer2013-toy-center-gabor")
+    assert table_entry(copy.folder, wanted).found == (62.5, 5, 8)
+    model = pretrained.read(copy.caffemodel())
+    model.layer[[layer.name for layer in model.layer].index("fc2")].blobs[0].data[3] = float("nan")
+    with open(copy.caffemodel(), "wb") as stream:
+        stream.write(model.SerializeToString())
+    entry = table_entry(copy.folder, wanted)
+    assert (entry.found, entry.why, entry.comparable, entry.difference) == (None, "NaN weights", False, "")
+    files.remove(copy.caffemodel())
+    assert (table_entry(copy.folder, wanted).found, table_entry(copy.folder, wanted).why) == (None, "not measured")
+    # Of a group no part may be missing.
+    files.write_json(str(tmp_path / "group" / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
+    files.write_json(str(tmp_path / "group" / "metrics.json"), METRICS)
+    shutil.copytree(trained.folder, str(tmp_path / "group" / "fold01"))
+    assert table_entry(str(tmp_path / "group"), wanted).why == "not measured"
 
 
-def test_as_markdown_and_csv():
-    table = [reproduce.Line("a|b", "c", "d", "1/2", "1/2", "equal")]
-    assert reproduce.as_csv(table).splitlines() == [
-        "row,column,data,measured,published,difference", "a|b,c,d,1/2,1/2,equal"]
-    assert "| a\\|b | c | d | 1/2 | 1/2 | equal |" in reproduce.as_markdown("t", table, ["note"])
+def test_quoted_figures_and_those_without_data():
+    assert table_entry(None, figure(system="other")) == tables.Entry(figure(system="other"))
+    assert table_entry(None, figure()).why == "no data"
 
 
 # ---------------------------------------------------------------- the whole way
@@ -199,7 +204,7 @@ def test_a_failed_job_is_named_and_the_others_go_on(tmp_path, data):
         log, broken) in done.stderr
     assert done.stderr.count("fer: failed") == 1
     assert (out / SOFTMAX / "metrics.json").exists()
-    assert "not measured" in done.stdout and "other data" in done.stdout
+    assert "not measured" in done.stdout and "[a] not compared: " in done.stdout
 
 
 def test_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, data):
@@ -280,16 +285,21 @@ def test_one_table_of_each_paper_on_drawn_faces(tmp_path, drawn, table, publishe
     words = [word for key, value in changes.items() for word in ("--set", "{}={}".format(key, value))]
     done = fer(table, "--data", "{}={}".format(published, data), "--out", str(tmp_path), *words)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == table and lines[1].split() == list(reproduce.Line._fields)
-    wanted = [one for one in figures.read(table.split("-")[0]) if one.table == figures.tables()[table][1]
-              and one.system != "other"]
-    assert len(lines) == 2 + len(wanted)
-    for line, one in zip(lines[2:], wanted):
-        # Of the published table's data sets only one is there.
-        assert line.endswith("other data" if one.data == published else "no data"), line
-    csv_ = (tmp_path / (table + ".csv")).read_text().splitlines()
-    assert len(csv_) == 1 + len(wanted)
+    assert done.stdout.startswith(table) and max(map(len, done.stdout.splitlines())) <= tables.WIDTH
+    wanted = [one for one in figures.read(table.split("-")[0]) if one.table == figures.tables()[table][1]]
+    with open(str(tmp_path / (table + ".csv")), newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["row"], row["column"], row["printed"]) for row in rows] == [
+        (one.row, one.column, one.value) for one in wanted]
+    for row, one in zip(rows, wanted):
+        # Of the published table's data sets only one is there, and other data stand in for it.
+        assert row["difference"] == "" and bool(row["measured"]) == (one.data == published), row
+        assert row["comparable"] == ("no" if one.data == published else ""), row
+        if one.data == published:
+            for departure in ("data: synthetic-{} (paper: {})".format(protocol, published), "net: {} (".format(net),
+                              "solver.max_iter: 4 (", "crops: ") + ("weights: none (",) * (
+                                  table.split("-")[0] != "liu2017"):
+                assert departure in row["departures"] or departure == "solver.max_iter: 4 (" and one.column == "x"
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 from data_prep import prepare
 from tools import adaptive_weights, comparison, figures, groups, segments
 from tools.decisions import Decision
+from tools.departures import Departure
 from tools.report import commands, pictures, tables, training
 from tools.report.commands import Again
 from tools.report.entries import Entry
@@ -29,12 +30,14 @@ class Sample(NamedTuple):
 class Section(NamedTuple):
     """info, definition, solver, right, wrong: of a group's first run; split: the part that confusion, right and wrong
     are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints;
-    chosen: what choices among the snapshots come to; again: how to run it again."""
+    departures: what stands against comparing with it; chosen: what choices among the snapshots come to;
+    again: how to run it again."""
 
     entry: Entry
     info: Dict
     metrics: Dict[str, Optional[Dict]]
     published: List[str]
+    departures: List[Departure]
     chosen: List[tables.Chosen]
     split: Optional[str]
     confusion: Optional[str]
@@ -54,7 +57,8 @@ def section(entry: Entry) -> Section:
     shown = entry.shown_split
     right, wrong = _samples(entry, shown) if shown else ([], [])
     return Section(
-        entry, run.info, metrics, tables.published(entry), tables.chosen_snapshots(entry), shown,
+        entry, run.info, metrics, tables.published(entry), tables.departing(entry),
+        tables.chosen_snapshots(entry), shown,
         pictures.svg(figures.confusion_matrix(metrics[shown])) if shown else None, weights(entry), right, wrong,
         commands.again(entry), *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
         {name: points[-1][1] for name, points in training.curves(run).items()} if entry.kind == "run" else {})

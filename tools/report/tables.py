@@ -3,17 +3,20 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from published import figures as printed_figures
-from tools import decisions, evaluate, features, figures, groups, respond_ratio, roc
+from tools import decisions, departures, evaluate, features, figures, groups, respond_ratio, roc
+from tools.departures import Departure
 from tools.report import pictures
 from tools.report.entries import Entry
 
 
 class Kappa(NamedTuple):
-    """Row of [xie2019a] Table VIII. printed: the paper's figure for a part, in %, where it has the experiment."""
+    """Row of [xie2019a] Table VIII. printed: the paper's figure for a part, in %, where it has the experiment;
+    departures: see `departing`."""
 
     value: float
     entry: Entry
     printed: Dict[str, str]
+    departures: List[Departure]
 
 
 # Papers whose authors' code keeps the epoch that is best on the test part; of farzaneh2021 it is its main.py.
@@ -49,6 +52,14 @@ def published(entry: Entry) -> List[str]:
     return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
 
 
+def departing(entry: Entry) -> List[Departure]:
+    """In what an entry departs from the first figure that the paper prints of its test part; none where there is no
+    such figure."""
+    figure = printed_figures.of_experiment(entry.run.info["experiment"]["name"], "test")
+    metrics = entry.metrics("test")
+    return departures.of_figure(figure, groups.runs(entry.one), metrics and metrics["total"]) if figure else []
+
+
 def chosen_snapshots(entry: Entry) -> List[Chosen]:
     """Of an entry all of whose snapshots were evaluated on the test part: the best on it, and, where the validation
     part was too, what the best on that has on both."""
@@ -75,7 +86,7 @@ def kappas(entries: Sequence[Entry]) -> List[Kappa]:
     """Of entries that differ in kappa, the largest first; none where there are not several."""
     rows = [Kappa(entry.run.experiment.weighting["kappa"], entry, {
         figure.split: figure.value for figure in printed_figures.read("xie2019a")
-        if (figure.table, figure.experiment) == ("VIII", entry.run.info["experiment"]["name"])})
+        if (figure.table, figure.experiment) == ("VIII", entry.run.info["experiment"]["name"])}, departing(entry))
         for entry in entries if entry.run.experiment.weighting]
     rows.sort(key=lambda row: -row.value)
     return rows if len({row.value for row in rows}) > 1 else []
@@ -120,12 +131,14 @@ def respond_ratios(entries: Sequence[Entry]) -> Dict:
             "respond_ratio_bars": pictures.svg(figures.respond_ratios(fear, "fear")) if fear else None}
 
 
-def svms(entries: Sequence[Entry]) -> List[Tuple[str, features.Saved]]:
-    """Rows of [xie2019a] Table II: handcrafted features of the runs' data, then the runs' deep ones."""
+def svms(entries: Sequence[Entry]) -> List[Tuple[str, features.Saved, List[Departure]]]:
+    """Rows of [xie2019a] Table II: handcrafted features of the runs' data, then the runs' deep ones; with what stands
+    against comparing them with the printed ones."""
     rows = {}
     for entry in entries:
         for name, kept in features.handcrafted(entry.run).items():
-            rows.setdefault((entry.run.info["manifest"], name), (name.upper(), kept))
-    deep = [(entry.title, features.saved(features.run_prefix(entry.run), entry.run.info["manifest"]))
-            for entry in entries]
-    return list(rows.values()) + [(title, kept) for title, kept in deep if kept]
+            rows.setdefault((entry.run.info["manifest"], name), (
+                name.upper(), kept, features.departing(entry.run.info["data"], [name])))
+    deep = [(entry.title, features.saved(features.run_prefix(entry.run), entry.run.info["manifest"]),
+             departures.of_runs([entry.run])) for entry in entries]
+    return list(rows.values()) + [row for row in deep if row[1]]
