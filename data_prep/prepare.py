@@ -12,6 +12,7 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
+import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -80,6 +81,10 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
             note = _prepare(settings, asked, out, partial, processes)
         except KeyboardInterrupt:
             raise
+        except lmdb.Error as error:  # it names no file, and calls a full disk an input/output error
+            free = files.free_space(partial)
+            files.remove(partial)
+            raise UserError("{}: LMDB: {}; {} are free on this disk".format(out, error, files.amount(free))) from None
         except BaseException:
             files.remove(partial)
             raise

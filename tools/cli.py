@@ -225,7 +225,7 @@ def _prepare(options) -> int:
     out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
         filter(None, [options.dataset, options.protocol])))
     print(prepare.summary(out, prepare.prepare(settings(options), out, options.processes)))
-    print("{:.2f} GB, {:.0f} s".format(files.size(out) / 1e9, time.time() - began))
+    print("{}, {:.0f} s".format(files.amount(files.size(out)), time.time() - began))
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from data_prep import files
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import cli
@@ -107,6 +108,24 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
     try:
         assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
         assert " MB are needed and " in capsys.readouterr().err
+        assert os.listdir(str(tiny)) == []
+    finally:
+        subprocess.run(["umount", str(tiny)], check=True)
+
+
+def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    """A real file system that is too small, where this may be mounted."""
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
+    tiny = tmp_path / "tiny"
+    tiny.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(tiny)], stderr=subprocess.DEVNULL)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    monkeypatch.setattr(files, "require_space", lambda folder, needed: None)  # it was there a moment ago
+    try:
+        assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("fer: {}: LMDB: ".format(tiny / "out")) and error.endswith(" are free on this disk\n")
         assert os.listdir(str(tiny)) == []
     finally:
         subprocess.run(["umount", str(tiny)], check=True)
