@@ -1,6 +1,7 @@
 """An experiment: one YAML file of `experiments/`, on top of its paper's defaults."""
 import contextlib
 import functools
+import math
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
@@ -30,10 +31,15 @@ SECTIONS = {
     "halving": {"loss_rise", "patience"},
     "weighting": {"gamma", "kappa", "eps", "restart_iterations", "rounds"},
     "pacing": {"paces", "first", "more", "epochs"},
-    "solver": {"type", "base_lr", "lr_policy", "gamma", "stepsize", "momentum", "momentum2", "weight_decay",
+    "solver": {"type", "base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue", "momentum", "momentum2",
+               "delta", "rms_decay", "weight_decay", "regularization_type", "clip_gradients", "average_loss",
                "batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed"}}
-# Settings that are no numbers, and what they may be; None: what Caffe has.
-WORDS = {"lr_policy": None, "type": None, "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
+# Caffe's policies for the learning rate, and the settings that each needs: SolverParameter in its caffe.proto.
+POLICIES = {"fixed": (), "step": ("gamma", "stepsize"), "exp": ("gamma",), "inv": ("gamma", "power"),
+            "multistep": ("gamma", "stepvalue"), "poly": ("power",), "sigmoid": ("gamma", "stepsize")}
+# Settings that are no numbers, and what they may be.
+WORDS = {"lr_policy": tuple(POLICIES), "type": ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"),
+         "regularization_type": ("L1", "L2"), "gradient": ("paper", "exact"), "normalization": ("batch", "none"),
          "structure": ("single", "branched"), "normalize": ("none", "fixed", "learned"),
          "class_weights": ("none", "inverse", "balanced"), "activation": ("none", "relu"),
          "coefficient": ("same", "divided"), "decision": ("mean", "highest"), "attention": ("none", "network"),
@@ -46,9 +52,13 @@ NET = "net"
 # Shares: from 0 to below 1.
 SHARES = {"dropout", "prune_v", "prune_w"}
 # The solver's settings that are whole numbers, and the least that each may be.
-WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed", "stepsize"}
+WHOLE = {"batch_size", "max_iter", "display", "test_interval", "snapshot", "random_seed", "stepsize", "average_loss"}
 LEAST = {"batch_size": 1, "max_iter": 1, "test_interval": 1, "display": 0, "snapshot": 0, "random_seed": 0,
-         "base_lr": 0, "momentum": 0, "weight_decay": 0, "stepsize": 1, "gamma": 0}
+         "base_lr": 0, "momentum": 0, "weight_decay": 0, "stepsize": 1, "gamma": 0, "average_loss": 1}
+# Whole numbers in rising order, "1000,2000" with --set.
+LISTS = {"stepvalue"}
+# Caffe has no more room for the solver's whole numbers.
+MOST = 2 ** 31 - 1
 
 
 class Experiment(NamedTuple):
@@ -159,7 +169,7 @@ def applicable(name: str, changes: Sequence[str]) -> List[str]:
     nets = [change for change in changes if change.startswith(NET + "=")]
     chosen = load(name, nets)
     levels = _levels(_read(_path(chosen.paper + "/" + DEFAULTS)), dict(_read(_path(name)), net=chosen.net))
-    known = _settings({section: getattr(chosen, section) for section in ("losses", *SECTIONS)}) + [
+    known = _settable({section: getattr(chosen, section) for section in ("losses", *SECTIONS)}) + [
         key for key in ALONE if any(key in level for level in levels)]
     return nets + [change for change in changes if change.partition("=")[0] in known]
 
@@ -187,15 +197,32 @@ def _merged(levels: Iterable[Optional[Dict]]) -> Dict:
 
 def _change(sections: Dict, change: str) -> None:
     name, equals, value = change.partition("=")
-    if not equals or name not in _settings(sections):
+    if not equals or name not in _settable(sections):
         raise UserError("--set {}: expected KEY=VALUE with a key of the experiment: {}".format(
-            change, ", ".join([NET] + _settings(sections))))
+            change, ", ".join([NET] + _settable(sections))))
     *outer, key = name.split(".")
     section = functools.reduce(dict.get, outer, sections)
-    section[key] = value if key in WORDS else _number(value, change)
+    if key in LISTS:
+        section[key] = [_number(one, change) for one in value.split(",")]
+    else:
+        section[key] = value if key in WORDS else _number(value, change)
+
+
+def _settable(sections: Dict) -> List[str]:
+    """Those that the experiment has, and all of the solver's."""
+    known = _settings(sections)
+    return known + sorted({"solver." + key for key in SECTIONS["solver"]} - set(known))
 
 
 def _check_solver(where: str, solver: Dict) -> None:
+    policy = solver.get("lr_policy")
+    missing = [key for key in POLICIES.get(policy, ()) if key not in solver]
+    if missing:
+        raise UserError("{}: lr_policy {} needs {}".format(where, policy, " and ".join(
+            "--set solver.{}=...".format(key) for key in missing)))
+    for key in WHOLE & set(solver):
+        if solver[key] > MOST:
+            raise UserError("{}: {} is {}, expected at most {}".format(where, key, solver[key], MOST))
     for key, least in LEAST.items():
         if key in solver and (solver[key] < least or (key in WHOLE and not isinstance(solver[key], int))):
             raise UserError("{}: {} is {}, expected {} of at least {}".format(
@@ -212,7 +239,9 @@ def _settings(sections: Dict, prefix: str = "") -> List[str]:
 def _number(text: str, change: str):
     for kind in (int, float):
         with contextlib.suppress(ValueError):
-            return kind(text)
+            value = kind(text)
+            if math.isfinite(value):
+                return value
     raise UserError("--set {}: {!r} is no number".format(change, text))
 
 
@@ -245,7 +274,12 @@ def _check_section(where: str, settings: Dict, allowed) -> None:
     for key, value in settings.items():
         if key in WORDS:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if key in LISTS:
+            if not (isinstance(value, list) and all(isinstance(one, int) and one > 0 for one in value)
+                    and value == sorted(set(value)) and value):
+                raise UserError("{}: {} is {!r}, expected whole numbers in rising order".format(where, key, value))
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise UserError("{}: {} is {!r}, expected a number (YAML wants 1.0e-6, not 1e-6)".format(
                 where, key, value))
         elif key == "p" and value not in NORMS:

@@ -2,9 +2,10 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
-from typing import List
+from typing import List, Optional
 
 # Caffe's own chatter; a training run's goes into its log.
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -17,6 +18,9 @@ from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 from published import figures  # noqa: E402
 from tools import signals  # noqa: E402
+
+# Of BLAS: what Debian's OpenBLAS is built for.
+MOST_THREADS = 128
 
 
 def main(arguments: List[str]) -> int:
@@ -103,9 +107,10 @@ def _parser() -> argparse.ArgumentParser:
                      help="train once with each: RUN/seed01 ...")
     sub.add_argument("--processes", type=at_least(1), default=_cores(),
                      help="trainings side by side: folds, seeds, trials of adaptive weights (default: one a core)")
-    sub.add_argument("--threads", type=at_least(1),
+    sub.add_argument("--threads", type=at_least(1, MOST_THREADS),
                      help="of BLAS (default: the run's; of a new one, one a core, or 1 where several run)")
-    sub.add_argument("--gpu", metavar="IDS", help="as `caffe train -gpu` has it; Debian's Caffe is CPU-only")
+    sub.add_argument("--gpu", metavar="IDS", type=_gpus,
+                     help="as `caffe train -gpu` has it; Debian's Caffe is CPU-only")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting, e.g. solver.max_iter=3000, losses.gabor.weight=1e-3")
 
@@ -169,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
                           "specific wins; where a run of the table's own comes before, only an experiment's")
     sub.add_argument("--only", nargs="+", default=[], metavar="SET", help="data sets to do (default: all)")
     sub.add_argument("--cores", type=at_least(1), default=_cores(), help="(default: all)")
-    sub.add_argument("--threads", type=at_least(1), default=1,
+    sub.add_argument("--threads", type=at_least(1, MOST_THREADS), default=1,
                      help="of BLAS, of each training; another number gives other bytes (default: 1)")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change a setting of the experiments that have it, e.g. net=toy, solver.max_iter=3000")
@@ -196,11 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def at_least(least: int):
+def at_least(least: int, most: Optional[int] = None):
     def integer(text: str) -> int:
         value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError("{}, expected at least {}".format(value, least))
+        if value < least or most is not None and value > most:
+            raise argparse.ArgumentTypeError("{}, expected at least {}{}".format(
+                value, least, "" if most is None else " and at most {}".format(most)))
         return value
     return integer
 
@@ -210,6 +216,12 @@ def path(text: str) -> str:
         raise argparse.ArgumentTypeError("'', expected the name of a file or folder")
     if "\n" in text or "\r" in text:  # it would tear a line of Caffe's log in two
         raise argparse.ArgumentTypeError("{!r}, expected a name without a line break".format(text))
+    return text
+
+
+def _gpus(text: str) -> str:
+    if text != "all" and not all(re.fullmatch("[0-9]+", one) for one in text.split(",")):
+        raise argparse.ArgumentTypeError("{!r}, expected numbers such as 0 or 0,1, or all".format(text))
     return text
 
 
@@ -265,7 +277,11 @@ def _train(options) -> int:
         raise UserError("--weights and --stages: give one of them")
     chosen, weights = experiment.load(options.experiment, options.set), options.weights
     if weights and os.path.isdir(weights):
-        weights = stages.handed_on(Run(os.path.abspath(weights)))
+        given = groups.open_(weights)
+        if not isinstance(given, Run):
+            raise UserError("--weights {}: holds several runs; give one of them: {}".format(
+                weights, ", ".join(os.path.join(weights, name) for name in given.members)))
+        weights = stages.handed_on(given)
     elif options.stages:
         prepare.require_prepared(options.data)
         weights = stages.train(chosen, options.stages, os.path.dirname(os.path.abspath(options.out)),

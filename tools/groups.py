@@ -11,8 +11,9 @@ import numpy as np
 
 from data_prep import children, files, prepare
 from data_prep.errors import UserError
+from prototxt.backbones import BACKBONES
 from prototxt.experiment import Experiment
-from tools import decisions, evaluate, roc, run
+from tools import decisions, estimate, evaluate, roc, run
 from tools.run import Run
 from tools.segments import Engine, all_cores
 
@@ -63,6 +64,7 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     where several run side by side. processes: how many trainings at a time.
     Raises UserError as `run.train`, and where the folder holds another group.
     """
+    _require_memory(experiment)
     groups, leaves = [], []
     for one in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
         (groups if isinstance(one, Group) else leaves).append(one)
@@ -86,6 +88,16 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
             if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
     return open_(folder)
+
+
+def _require_memory(experiment: Experiment) -> None:
+    """Raises UserError where the images of a step alone do not fit. What is above them in the net is many times that,
+    and differs from net to net: Caffe says where it does not suffice."""
+    images = experiment.solver["batch_size"] * sum(experiment.tuplets.values() or [1])
+    needed, there = 4 * images * int(np.prod(BACKBONES[experiment.net].shape)), estimate.machine_memory()[0]
+    if needed > there:
+        raise UserError("{}: solver.batch_size {} takes {:.0f} GB for the images of a step alone; this machine has "
+                        "{:.1f} GB".format(experiment.name, experiment.solver["batch_size"], needed / 1e9, there / 1e9))
 
 
 def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Leaf]]:

@@ -6,6 +6,7 @@
     SEGMENT/scratch/                                      where Caffe writes its next snapshot
 """
 import collections
+import errno
 import glob
 import math
 import os
@@ -195,12 +196,34 @@ def _caffe_train(segment: Segment, solver, definition: str, done: int, weights: 
     try:
         stop.of(process)
         last_words = _follow(segment, solver, process, weights, shown)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(_not_whole(error.filename or segment.path("caffe.log"))) from None
     finally:
         process.kill()
         process.wait()
     if process.returncode != 0 and not stop.number:
-        raise UserError("{}: caffe train ended with status {}: {}".format(
-            segment.folder, process.returncode, " | ".join(last_words)))
+        raise UserError("{}: {}".format(segment.folder, _failure(segment, process.returncode, last_words)))
+
+
+def _failure(segment: Segment, status: int, last_words: List[str]) -> str:
+    said = "caffe train ended with status {}: {}".format(status, " | ".join(last_words))
+    if any("SerializeToOstream" in words for words in last_words):
+        with open(segment.path("caffe.log"), encoding="utf-8", errors="replace") as log:
+            announced = caffe_log.SNAPSHOT.findall(log.read())
+        return "{}: {}".format(_not_whole((announced or [segment.path("scratch")])[-1]), said)
+    if status == -signal.SIGKILL or re.search("bad_alloc|MemoryError|host allocation|out of memory", said):
+        return "the memory did not suffice; a smaller solver.batch_size needs less: " + said
+    return said
+
+
+def _not_whole(path: str) -> str:
+    disk = os.path.abspath(path)
+    while not os.path.ismount(disk):
+        disk = os.path.dirname(disk)
+    return "{}: could not be written whole; the disk mounted at {} has {:.1f} MB free".format(
+        path, disk, files.free_space(path) / 1e6)
 
 
 def _resumable(segment: Segment, iteration: int) -> str:
@@ -258,7 +281,10 @@ def _commit(segment: Segment, solver, written: List[str], weights: Optional[str]
     that is kept is what an uninterrupted training keeps. Raises UserError where it is not whole, or has weights that
     are not finite."""
     for path in written:
-        pretrained.require_whole(path)
+        try:
+            pretrained.require_whole(path)
+        except UserError:
+            raise UserError(_not_whole(path)) from None
     layer = pretrained.not_finite(next(path for path in written if path.endswith(".caffemodel")))
     if layer is not None:
         raise UserError("{}: layer {} has weights that are NaN or infinite at iteration {} (learning rate too high?); "

@@ -216,6 +216,18 @@ class Variables(unittest.TestCase):
     def test_kernel_is_left_where_set(self):
         self.assertEqual(self.environ(OPENBLAS_CORETYPE="Nehalem")["OPENBLAS_CORETYPE"], "Nehalem")
 
+    def test_values_that_openblas_passes_over_are_refused(self):
+        for name, wrong, right in (("OPENBLAS_NUM_THREADS", ("abc", "0", "-1", "1.5"), ("1", "64", "")),
+                                   ("OPENBLAS_CORETYPE", ("Foo", "Haswell "), ("Haswell", "skylakex", ""))):
+            for value in wrong:
+                with mock.patch.dict(os.environ, {name: value}), self.assertRaisesRegex(
+                        host.Failure, "%s is '%s', expected" % (name, value)) as caught:
+                    fer.environ()
+                self.assertEqual(caught.exception.status, 2)
+            for value in right:
+                with mock.patch.dict(os.environ, {name: value}):
+                    fer.environ()
+
     def test_kernel(self):
         avx512 = "avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512cd"
         for vendor, flags, kernel in (("GenuineIntel", avx512, "SkylakeX"), ("AuthenticAMD", avx512, "SkylakeX"),

@@ -169,3 +169,33 @@ def test_solver_settings_out_of_range_are_named(change, said):
     ("wu2023/synthetic-spndl-without-neutral", "")))
 def test_what_the_papers_nets_were_pretrained_on(name, pretrained):
     assert experiment.load(name).pretrained == pretrained
+
+
+@pytest.mark.parametrize("policy, needed", [
+    ("fixed", []), ("step", ["gamma", "stepsize"]), ("exp", ["gamma"]), ("inv", ["gamma", "power"]),
+    ("multistep", ["gamma", "stepvalue"]), ("poly", ["power"]), ("sigmoid", ["gamma", "stepsize"])])
+def test_a_policy_needs_what_caffes_solver_takes_for_it(policy, needed):
+    """As caffe.proto says of lr_policy; the settings are none that the experiment has."""
+    name = "xie2019a/fer2013-toy-softmax"
+    values = {"gamma": "0.5", "stepsize": "7", "power": "0.75", "stepvalue": "3,9"}
+    given = ["solver.{}={}".format(key, values[key]) for key in needed]
+    assert experiment.applicable(name, given) == given
+    solver = experiment.load(name, ["solver.lr_policy=" + policy] + given).solver
+    assert {key: solver[key] for key in needed} == {
+        key: {"gamma": 0.5, "stepsize": 7, "power": 0.75, "stepvalue": [3, 9]}[key] for key in needed}
+    for missing in given:
+        with pytest.raises(UserError, match="lr_policy {} needs --set {}=...".format(policy, missing.split("=")[0])):
+            experiment.load(name, ["solver.lr_policy=" + policy] + [one for one in given if one != missing])
+
+
+@pytest.mark.parametrize("change, said", [
+    ("solver.base_lr=nan", "'nan' is no number"), ("losses.center.weight=-inf", "'-inf' is no number"),
+    ("solver.base_lr=1e999", "'1e999' is no number"),
+    ("solver.batch_size=1e9", "batch_size is 1000000000.0, expected a whole number"),
+    ("solver.batch_size=2147483648", "batch_size is 2147483648, expected at most 2147483647"),
+    ("solver.lr_policy=stp", "lr_policy is 'stp', expected one of fixed, step, "), ("solver.type=Sgd", "type is 'Sgd'"),
+    ("solver.stepvalue=5,3", "stepvalue is [5, 3], expected whole numbers in rising order"),
+    ("solver.stepvalue=2.5", "stepvalue is [2.5]"), ("solver.iter_size=2", "expected KEY=VALUE with a key of")])
+def test_values_that_no_training_can_have(change, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        experiment.load("xie2019a/fer2013-toy-center-gabor", [change])

@@ -149,3 +149,14 @@ def test_the_whole_path(tmp_path):
     assert "of 7 images right" in fer("evaluate", "run 1")
     assert fer("report", "run 1").strip() == os.path.join("run 1", "report.html")
     assert (tmp_path / "my data" / "run 1" / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected numbers such as 0 or 0,1, or all"),
+    (["--gpu", "0,"], "argument --gpu: '0,', expected"), (["--gpu", ""], "argument --gpu: '', expected"),
+    (["--threads", "9999"], "argument --threads: 9999, expected at least 1 and at most 128"),
+    (["--threads", "0"], "argument --threads: 0, expected at least 1")])
+def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", str(tmp_path / "run")] + words)
+    assert ended.value.code == 2 and said in capsys.readouterr().err

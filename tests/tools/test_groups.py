@@ -103,3 +103,18 @@ def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
                     ) == 1
     assert "fold01: has no gabor features" in capfd.readouterr().err
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, folded):
+    chosen = experiment.load(NAME, CHANGES + ["solver.batch_size=1000000000"])
+    with pytest.raises(UserError, match="solver.batch_size 1000000000 takes 9216 GB for the images"):
+        groups.train(chosen, folded, str(tmp_path / "run"), None, (), None, None, 1)
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
+    group = groups.Group(str(tmp_path / "group"), "folds", ["fold01", "fold02"])
+    groups.begin(group)
+    assert cli.main(["train", NAME, "--data", folded, "--out", str(tmp_path / "run"), "--weights", group.folder]) == 1
+    assert capsys.readouterr().err == (
+        "fer: --weights {0}: holds several runs; give one of them: {0}/fold01, {0}/fold02\n".format(group.folder))

@@ -16,7 +16,7 @@ from data_prep.errors import UserError
 from prototxt import experiment
 from tests import small_data
 from tests.tools.conftest import SMALL
-from tools import caffe_log, forward, pretrained, run
+from tools import caffe_log, forward, pretrained, run, segments
 from tools.segments import Engine
 
 NAME = "xie2019a/fer2013-toy-center-gabor"
@@ -308,3 +308,30 @@ def test_a_folder_of_the_users_with_a_lock_is_no_run(tmp_path, data, small):
         run.train(small, data, str(tmp_path), None, Engine(1))
     assert {name: (tmp_path / name).read_text() for name in os.listdir(str(tmp_path))} == dict.fromkeys(
         (".lock", "solver.prototxt", "run.json"), "mine")
+
+
+@pytest.mark.parametrize("what", ["caffemodel", "solverstate"])
+def test_a_file_that_a_full_disk_cut_is_no_snapshot(tmp_path, trained, what):
+    """Caffe's last bytes go out when it closes the file, which it does not look at."""
+    segment, written = segments.Segment(str(tmp_path)), []
+    for kind in ("caffemodel", "solverstate"):
+        written.append(str(tmp_path / "snapshot_iter_8.{}".format(kind)))
+        shutil.copy(trained.path("snapshots", "iter_8." + kind), written[-1])
+    cut = written[what == "solverstate"]
+    os.truncate(cut, os.path.getsize(cut) - 1)
+    with pytest.raises(UserError, match="iter_8.{}: could not be written whole; the disk mounted at /.* has [0-9.]+ MB"
+                                        .format(what)):
+        segments._commit(segment, None, written, None)
+    assert segment.snapshots() == []
+
+
+@pytest.mark.parametrize("status, words, said", [
+    (-9, "I1125 solver.cpp:239] Iteration 3", "the memory did not suffice; a smaller solver.batch_size needs less: "),
+    (-6, "F1125 12:00:00.0 1 syncedmem.hpp:25] Check failed: *ptr host allocation of size 9 failed", "the memory did"),
+    (-6, "F1125 12:00:00.0 1 io.cpp:72] Check failed: proto.SerializeToOstream(&output)",
+     "/q/s_iter_4.caffemodel: could not be written whole; the disk mounted at /"),
+    (-6, "F1125 12:00:00.0 1 layer.cpp:1] Check failed: other", "caffe train ended with status -6: F1125")])
+def test_what_caffe_died_of_is_named(tmp_path, status, words, said):
+    (tmp_path / "caffe.log").write_text("I1 s.cpp:1] Snapshotting to binary proto file /q/s_iter_4.caffemodel\n")
+    told = segments._failure(segments.Segment(str(tmp_path)), status, [words])
+    assert told.startswith(said) and told.endswith("caffe train ended with status {}: {}".format(status, words))

@@ -103,7 +103,8 @@ def test_adaptive_weights_with_both_trials_at_work(tmp_path):
 
 def test_self_paced_learning_within_its_second_pace(tmp_path):
     data, name, out = small_pairs.prepared(tmp_path), "wu2023/synthetic-spndl", str(tmp_path / "run")
-    changes = SOLVER + ["pacing.paces=2", "pacing.more=50", "pacing.epochs=4", "solver.batch_size=2", "solver.test_interval=5"]
+    changes = SOLVER + ["pacing.paces=2", "pacing.more=50", "pacing.epochs=4", "solver.batch_size=2",
+                        "solver.test_interval=5"]
     code, said = stop(start(name, data, out, changes), os.path.join(out, "paces", "02", "caffe.log"),
                       "Iteration 3 (", signal.SIGTERM)
     assert code == 143 and re.search(r"run pace 2/2: stopped, iteration \d+ of 17 is kept", said)
