@@ -31,10 +31,15 @@ def assign(faces: Sequence[Face], folds: int, where: str) -> List[Face]:
     return [face._replace(fold=fold_of[face.subject]) for face in faces]
 
 
-def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool) -> List[Face]:
-    """Faces with their split when `fold` is the test part, the next one validation and the others training
-    ([xie2019a] III-A). With `pairs`, neutral frames are references and in no split."""
-    names = {fold: "test", fold % folds + 1: "val"}
+def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation: str = "fold") -> List[Face]:
+    """Faces with their split when `fold` is the test part.
+
+    validation: "fold", the next one is for validation and the others for training ([xie2019a] III-A); "none", all
+    others are for training ([xie2019b] 3.1). With `pairs`, neutral frames are references and in no split.
+    """
+    names = {fold: "test"}
+    if validation == "fold":
+        names[fold % folds + 1] = "val"
     return [face._replace(split="" if pairs and face.role == "neutral" else names.get(face.fold, "train"))
             for face in faces]
 

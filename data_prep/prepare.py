@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_limits
 from data_prep import crops, datasets, descriptions, files, folds, manifest, records, subjects
 from data_prep.datasets import Protocol
 from data_prep.errors import UserError
-from data_prep.features import DEFAULT as DEFAULT_GEOMETRY
 from data_prep.features import PROJECTED
 from data_prep.manifest import Dataset, Face
 from data_prep.survey import survey
@@ -35,22 +34,25 @@ NO_FACE = "no_face.csv"
 
 class Settings(NamedTuple):
     """dataset: name; source: its file or folder, None for one that is drawn; protocol: name, None for the set's
-    default; crops: name in crops.SETS, None for the protocol's; features: names; geometry: of the features, name
-    in features.GEOMETRIES; features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which
-    ones, None for all; hold_out: share of the training images that becomes the validation part; seed: of the
-    training order and of what is held out; subjects: table of who is on which image (`subjects.assign`), None for
-    what the data set says."""
+    default; crops: name in crops.SETS; features: names; geometry: of the features, name in features.GEOMETRIES;
+    features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which ones, None for all;
+    validation: "fold" where one of the folds is the validation part, else "none"; hold_out: share of the training
+    images that becomes the validation part, of a set without folds; seed: of the training order and of what is held
+    out; subjects: table of who is on which image (`subjects.assign`), None for what the data set says.
+
+    None of crops, features, geometry, validation and hold_out: the protocol's."""
 
     dataset: str
     source: Optional[str]
     protocol: Optional[str] = None
     crops: Optional[str] = None
-    features: Sequence[str] = ("gabor",)
-    geometry: str = DEFAULT_GEOMETRY
+    features: Optional[Sequence[str]] = None
+    geometry: Optional[str] = None
     features_of: str = "crop"
     encoding: str = "raw"
     folds: Optional[Sequence[int]] = None
-    hold_out: float = 0.0
+    validation: Optional[str] = None
+    hold_out: Optional[float] = None
     seed: int = 0
     subjects: Optional[str] = None
 
@@ -63,7 +65,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     is left.
     """
     out = os.path.abspath(out)
-    settings = _checked(settings)
+    settings = completed(settings)
     _require_apart(out, settings)
     asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
                  source_digest=settings.source and files.digest(settings.source),
@@ -165,13 +167,18 @@ def faces(folder: str, note: Optional[Dict] = None) -> List[Face]:
     return manifest.read(os.path.join(folder, "manifest.csv"))
 
 
-def _checked(settings: Settings) -> Settings:
-    """The settings with what the protocol decides filled in."""
+def completed(settings: Settings) -> Settings:
+    """The settings with what the protocol decides filled in. Raises UserError on what does not go together."""
     protocols = datasets.module(settings.dataset).PROTOCOLS
     name = settings.protocol or next(iter(protocols))
     if name not in protocols:
         raise UserError("{} has no protocol {!r}; it has: {}".format(settings.dataset, name, ", ".join(protocols)))
-    crop_set = settings.crops or protocols[name].crops
+    protocol = protocols[name]
+    settings = settings._replace(protocol=name, **{
+        key: getattr(protocol, key) for key in ("crops", "features", "geometry", "hold_out")
+        if getattr(settings, key) is None})
+    settings = settings._replace(features=sorted(set(settings.features)))
+    crop_set = settings.crops
     if settings.encoding == "png" and crops.SETS[crop_set].illumination:
         raise UserError("crops {} are floats, which PNG cannot hold".format(crop_set))
     if settings.features and crops.SETS[crop_set].cut_in_training:
@@ -179,17 +186,23 @@ def _checked(settings: Settings) -> Settings:
                         "--features without a name".format(crop_set))
     if not 0 <= settings.hold_out < 1:
         raise UserError("hold-out {}: expected at least 0 and below 1".format(settings.hold_out))
-    if settings.hold_out and protocols[name].folds:
-        raise UserError("hold-out: protocol {} has folds, which bring a validation part".format(name))
+    if settings.hold_out and protocol.folds:
+        raise UserError("hold-out: protocol {} has folds; --validation fold makes one of them the validation "
+                        "part".format(name))
+    if protocol.folds:
+        settings = settings._replace(validation=settings.validation or protocol.validation)
+    elif settings.validation:
+        raise UserError("validation {}: protocol {} of {} has no folds; --hold-out makes a validation part".format(
+            settings.validation, name, settings.dataset))
     for fold in settings.folds or ():
-        if not 1 <= fold <= protocols[name].folds:
+        if not 1 <= fold <= protocol.folds:
             raise UserError("fold {}: protocol {} of {} has {}".format(
                 fold, name, settings.dataset,
-                "folds 1 to {}".format(protocols[name].folds) if protocols[name].folds else "no folds"))
+                "folds 1 to {}".format(protocol.folds) if protocol.folds else "no folds"))
     for path in filter(None, (settings.source, settings.subjects)):
         if not os.path.exists(path):
             raise UserError("{}: no such file or folder".format(path))
-    return settings._replace(protocol=name, crops=crop_set)
+    return settings
 
 
 def _require_apart(out: str, settings: Settings) -> None:
@@ -247,7 +260,8 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
                         len(dataset.classes))
     parts = {"": faces}
     if protocol.folds:
-        parts = {"fold{:02d}".format(fold): _with_copies(folds.split(faces, fold, protocol.folds, protocol.pairs))
+        parts = {"fold{:02d}".format(fold): _with_copies(folds.split(
+        faces, fold, protocol.folds, protocol.pairs, settings.validation))
                  for fold in settings.folds or range(1, protocol.folds + 1)}
     needed = sum(size for part in parts.values() for split in manifest.SPLITS
                  for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values())

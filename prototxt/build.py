@@ -22,8 +22,6 @@ from prototxt.experiment import ROOT, Experiment, load, names
 FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 
 
-# Of a set that is all for training, the share that `./fer prepare --hold-out` is expected to have taken.
-HOLD_OUT = 0.1
 # Training images of each class, for committed class weights. FER2013: of its CSV; CK+: of all folds.
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
@@ -88,13 +86,16 @@ def expected(experiment: Experiment) -> parts.Data:
     root, images = "data/" + experiment.data, protocol.counts
     if protocol.folds:
         share = protocol.counts["images"] / protocol.folds
-        images = {"train": round((protocol.folds - 2) * share), "val": round(share), "test": round(share)}
+        validated = protocol.validation == "fold"
+        images = {"train": round((protocol.folds - 1 - validated) * share), "test": round(share)}
+        if validated:
+            images["val"] = round(share)
         root += "/fold01"
     elif "images" in protocol.counts:
-        held_out = round(HOLD_OUT * protocol.counts["images"])
-        images = {"train": protocol.counts["images"] - held_out, "val": held_out}
-    elif "val" not in images and experiment.paper not in nets.UNTESTED:
-        images = {"train": round(images["train"] * (1 - HOLD_OUT)), "val": round(images["train"] * HOLD_OUT)}
+        images = {"train": protocol.counts["images"]}
+    elif protocol.hold_out:
+        images = {"train": round(images["train"] * (1 - protocol.hold_out)),
+                  "val": round(images["train"] * protocol.hold_out)}
     counts = {split: count * crops.SETS[protocol.crops].count(split, "peak") for split, count in images.items()}
     return parts.Data(root, len(protocol.classes), counts, backbones.BACKBONES[experiment.net].shape,
                      CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))

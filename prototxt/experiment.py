@@ -99,6 +99,16 @@ class Experiment(NamedTuple):
             return self.weighting["rounds"] * self.weighting["restart_iterations"]
         return self.solver["max_iter"]
 
+    @property
+    def validated_for(self) -> str:
+        """What it needs a validation part for, "" where it trains without one as well."""
+        if self.weighting:
+            return "its adaptive loss weights"
+        if self.halving:
+            return "the halving of its learning rate"
+        # The weights with the highest accuracy are handed on to the next stage.
+        return "the choice of its weights" if self.paper == "liu2017" else ""
+
     def weighted(self, **factors: float) -> "Experiment":
         """With fixed weights, multiplied by lambda_1 and lambda_2 of [xie2019a] Eq. (9), given by the losses' names."""
         return self._replace(weighting={}, losses={

@@ -5,12 +5,10 @@ from prototxt.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
 BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "liu2017": liu2017, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
-# Those that train without a validation part: RAF-DB and AffectNet have none, and their papers hold nothing out.
-UNTESTED = ("farzaneh2021", "wu2023")
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and the one that the solver tests on the validation part.
+    """The net that trains, and where there is a validation part the one that the solver tests on it.
 
     `accuracy` is that of what `deploy` predicts.
     """

@@ -171,7 +171,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 
 def both_phases(experiment: Experiment, data: Data, body: Body,
                 train_losses: Callable[[caffe.NetSpec, Experiment, Data], None]) -> NetParameter:
-    """The net that trains, and the one that the solver tests on the validation part.
+    """The net that trains, and where there is a validation part the one that the solver tests on it.
 
     `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
     train_losses: adds those that the training net has beside the softmax loss.
@@ -183,6 +183,8 @@ def both_phases(experiment: Experiment, data: Data, body: Body,
     train_losses(train, experiment, data)
 
     val = caffe.NetSpec()
+    if "val" not in data.counts:
+        return merge(experiment.name, train.to_proto(), val.to_proto())
     validation_data(val, data)
     body(val, experiment, data, False)
     _softmax_loss(val, experiment, data)

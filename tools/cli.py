@@ -63,18 +63,22 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=path, help="folder to make (default: data/DATASET)")
     sub.add_argument("--protocol", help="how a paper uses the set, e.g. xie2019a (default: the set's first one)")
     sub.add_argument("--crops", choices=sorted(crops.SETS), help="(default: the protocol's)")
-    sub.add_argument("--features", nargs="*", choices=features.NAMES, default=["gabor"],
-                     help="handcrafted features (default: gabor)")
-    sub.add_argument("--geometry", choices=sorted(features.GEOMETRIES), default=features.DEFAULT,
-                     help="of the features: literal as the paper has it, compact is better and faster "
-                          "(default: {})".format(features.DEFAULT))
+    sub.add_argument("--features", nargs="*", choices=features.NAMES,
+                     help="handcrafted features (default: what the protocol's experiments take)")
+    sub.add_argument("--geometry", choices=sorted(features.GEOMETRIES),
+                     help="of the features: literal as the paper has it, compact is better and faster (default: the "
+                          "protocol's; literal of xie2019a)")
     sub.add_argument("--features-of", choices=("crop", "face"), default="crop",
                      help="each crop its own features, or all crops those of their face (default: crop)")
     sub.add_argument("--encoding", choices=("raw", "png"), default="raw",
                      help="of images; png is smaller and slower to read (default: raw)")
     sub.add_argument("--fold", type=int, nargs="+", help="of a set that is cross-validated (default: all)")
-    sub.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
-                     help="make the validation part of this share of the training images")
+    sub.add_argument("--validation", choices=("fold", "none"),
+                     help="of a set that is cross-validated: one fold is the validation part, or all but the test fold "
+                          "train (default: as the protocol's paper has it)")
+    sub.add_argument("--hold-out", type=float, metavar="SHARE",
+                     help="of a set without folds: make the validation part of this share of the training images "
+                          "(default: the protocol's; 0 but for multi_pie)")
     sub.add_argument("--subjects", type=path, metavar="CSV",
                      help="path,subject of each image, where the data set has no subjects")
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
@@ -245,8 +249,9 @@ def settings(options) -> prepare.Settings:
     """What `prepare` is asked for."""
     return prepare.Settings(
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
-        sorted(set(options.features)), options.geometry, options.features_of, options.encoding, options.fold,
-        options.hold_out, options.seed, options.subjects and os.path.abspath(options.subjects))
+        options.features if options.features is None else sorted(set(options.features)), options.geometry,
+        options.features_of, options.encoding, options.fold, options.validation, options.hold_out, options.seed,
+        options.subjects and os.path.abspath(options.subjects))
 
 
 def _features(options) -> int:

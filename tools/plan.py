@@ -9,7 +9,7 @@ import math
 import os
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set
 
-from data_prep import files, prepare
+from data_prep import datasets, files, prepare
 from data_prep.errors import UserError
 from prototxt import backbones, parts, xie
 from prototxt import experiment as experiments
@@ -26,6 +26,8 @@ FILE = "plan.json"
 KIND = "folder of `reproduce`"
 # Bytes of a job that is not estimated.
 LEAST_MEMORY = 1e9
+# Of what data must have: a table of who is on which image.
+SUBJECTS = "subjects"
 LAUNCHER = os.path.join(ROOT, "fer")
 
 
@@ -138,7 +140,7 @@ class _Planner:
         self._request = request
         self.jobs: Dict[str, Job] = {}
         self.groups: List[Group] = []
-        # Data set -> features that they must have.
+        # Data set -> what it must have.
         self._missing: Dict[str, Set[str]] = {}
         self.stand_ins: Dict[str, str] = {}
         self.unstaged: List[str] = []
@@ -186,7 +188,7 @@ class _Planner:
     def _there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
         if not prepare.is_prepared(folder):
-            self._missing.setdefault(name, set()).update(_features(figure) if name == _data(figure) else ())
+            self._missing.setdefault(name, set()).update(_needs(figure) if name == _data(figure) else ())
             return False
         note = prepare.any_note(folder)
         if not prepare.is_of(note, name):
@@ -340,10 +342,13 @@ def _last_weights(chosen: Experiment, data: str, run: str) -> str:
     return Segment(run).weights_of(iterations)
 
 
-def _features(figure: Figure) -> Set[str]:
-    """Handcrafted ones, which its data must have."""
-    return set(experiments.load(figure.experiment).losses if figure.experiment else [figure.column.lower()]) & set(
-        xie.FEATURES)
+def _needs(figure: Figure) -> Set[str]:
+    """What its data must have: handcrafted features, and of tuplets SUBJECTS where the data set does not say them."""
+    if not figure.experiment:
+        return {figure.column.lower()}
+    chosen = experiments.load(figure.experiment)
+    unsaid = chosen.tuplets and not datasets.protocol(chosen.data).subjects
+    return set(chosen.losses) & set(xie.FEATURES) | ({SUBJECTS} if unsaid else set())
 
 
 def _how_to_make(name: str, needed: Set[str]) -> str:
@@ -351,6 +356,8 @@ def _how_to_make(name: str, needed: Set[str]) -> str:
     command = "./fer prepare {} SOURCE".format(dataset)
     if protocol:
         command += " --protocol " + protocol
+    if SUBJECTS in needed:
+        command += " --subjects SUBJECTS.csv"
     return "{} --features{} --out DATA/{}".format(
         command, "".join(" " + one for one in xie.FEATURES if one in needed), name)
 

@@ -166,9 +166,11 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: Dict) -> Non
             os.path.join(data.root, "train", "references")):
         raise UserError("{}: has no references, which {} needs; prepare it with a protocol of pairs, wu2023".format(
             data.root, experiment.name))
-    if "val" not in note["records"] and experiment.paper not in nets.UNTESTED:
-        raise UserError("{}: has no validation part; `./fer prepare ... --hold-out 0.1` makes one of the training "
-                        "part".format(data.root))
+    why = "val" not in note["records"] and experiment.validated_for
+    if why:
+        raise UserError("{}: has no validation part, which {} needs for {}; `./fer prepare ...` makes one by "
+                        "{}".format(data.root, experiment.name, why, "--validation fold" if note["asked"].get(
+                            "validation") else "--hold-out 0.1, of the training part"))
 
 
 def _definitions(experiment: Experiment, data: parts.Data, note: Dict, run: Run) -> Dict[str, str]:

@@ -23,6 +23,11 @@ class Protocol(NamedTuple):
         is for training or, of a net that another set trained, for test ([xie2019b] 3.5).
     pairs: each sample goes with the neutral frame of its sequence.
     unit: of an evaluation's decisions, "sequence" or "image".
+    features, geometry: what is prepared of handcrafted features where nothing else is asked for, see `features`: of
+        [xie2019a] what its experiments take, as printed.
+    validation: "fold" where one of the folds is the validation part, or "none": all but the test fold train.
+    hold_out: share of the training part that becomes the validation part where nothing else is asked for.
+    subjects: whether the set says who is on an image.
     """
 
     classes: Sequence[str]
@@ -32,6 +37,11 @@ class Protocol(NamedTuple):
     folds: int = 0
     pairs: bool = False
     unit: str = "sequence"
+    features: Sequence[str] = ()
+    geometry: str = "compact"
+    validation: str = "fold"
+    hold_out: float = 0.0
+    subjects: bool = True
 
 
 def module(name: str):

@@ -17,7 +17,8 @@ from data_prep.manifest import Dataset, Face
 
 # The authors' table of manual annotations, without contempt; [farzaneh2021] writes 280,000. The validation part
 # is its test part, since the authors keep theirs.
-PROTOCOLS = {"farzaneh2021": Protocol(CLASSES, {"train": 283901, "test": 3500}, crops="farzaneh2021")}
+PROTOCOLS = {"farzaneh2021": Protocol(CLASSES, {"train": 283901, "test": 3500}, crops="farzaneh2021",
+                                      subjects=False)}
 # The set's own numbers, from 0; contempt, none, uncertain and no face (7 to 10) are left out.
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 CODES = range(11)

@@ -15,15 +15,17 @@ LABELS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
 EXPRESSIONS = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
 WITH_NEUTRAL = trees.SIX + ("neutral",)
 WITH_CONTEMPT = trees.SIX + ("contempt",)
-XIE = Protocol(WITH_NEUTRAL, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10)
+XIE = Protocol(WITH_NEUTRAL, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10,
+               features=("gsf", "sift"), geometry="literal")
+SPARSE = XIE._replace(crops="xie2019b-ckplus", features=(), validation="none")
 # [liu2017] prints 921 images; three of each of its 327 sequences are 981.
 PROTOCOLS = {
     "xie2019a": XIE,
-    "xie2019b": XIE._replace(crops="xie2019b-ckplus"),
-    "xie2019b_whole": XIE._replace(crops="xie2019b-ckplus", folds=0),
+    "xie2019b": SPARSE,
+    "xie2019b_whole": SPARSE._replace(folds=0),
     "liu2017": Protocol(WITH_CONTEMPT, {"images": 981, "units": 327, "subjects": 118}, "template", "liu2017", folds=8),
     "wu2023": Protocol(WITH_CONTEMPT, {"images": 981, "subjects": 118}, "box", "wu2023", folds=10, pairs=True,
-                       unit="image")}
+                       unit="image", validation="none")}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:

@@ -11,7 +11,7 @@ from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"images": 981, "units": 327, "subjects": 118}
-PROTOCOLS = {"plain": Protocol(WITH_CONTEMPT, COUNTS, folds=10),
+PROTOCOLS = {"plain": Protocol(WITH_CONTEMPT, COUNTS, folds=10, features=("gabor",)),
              "liu2017": Protocol(WITH_CONTEMPT, COUNTS, crops="liu2017", folds=8)}
 
 

@@ -15,9 +15,10 @@ from data_prep.manifest import Dataset, Face
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 COUNTS = {"train": 28709, "val": 3589, "test": 3589}
-PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
-             "xie2019a": Protocol(CLASSES, COUNTS, crops="xie2019a"),
-             "liu2017": Protocol(CLASSES, COUNTS, crops="liu2017")}
+PLAIN = Protocol(CLASSES, COUNTS, features=("gabor",), subjects=False)
+PROTOCOLS = {"plain": PLAIN,
+             "xie2019a": PLAIN._replace(crops="xie2019a", features=("gabor", "gsf", "sift"), geometry="literal"),
+             "liu2017": PLAIN._replace(crops="liu2017", features=())}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE = 48
 # Names that the folder versions in circulation give the classes and the parts.

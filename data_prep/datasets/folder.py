@@ -6,7 +6,7 @@ from data_prep.datasets.fer2013 import FOLDER_SPLITS
 from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
-PROTOCOLS = {"plain": Protocol((), {})}
+PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False)}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:

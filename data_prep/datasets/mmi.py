@@ -21,10 +21,12 @@ from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
 # Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
-XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10)
+XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
+               features=("gsf", "sift"), geometry="literal")
+SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none")
 PROTOCOLS = {"xie2019a": XIE,
-             "xie2019b": XIE._replace(crops="xie2019b-mmi"),
-             "xie2019b_whole": XIE._replace(crops="xie2019b-mmi", folds=0),
+             "xie2019b": SPARSE,
+             "xie2019b_whole": SPARSE._replace(folds=0),
              "liu2017": Protocol(trees.SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
                                  unit="image")}
 EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}

@@ -7,14 +7,16 @@ import os
 from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
-XIE = Protocol(trees.SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10)
+XIE = Protocol(trees.SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10,
+               features=("gsf", "sift"), geometry="literal")
+SPARSE = XIE._replace(crops="xie2019b-oulu", features=(), validation="none")
 PROTOCOLS = {
     "xie2019a": XIE,
     "xie2019a_vl": XIE,
-    "xie2019b": XIE._replace(crops="xie2019b-oulu"),
-    "xie2019b_whole": XIE._replace(crops="xie2019b-oulu", folds=0),
+    "xie2019b": SPARSE,
+    "xie2019b_whole": SPARSE._replace(folds=0),
     "wu2023": Protocol(trees.SIX, {"images": 1440, "subjects": 80}, "box", "wu2023", folds=10, pairs=True,
-                       unit="image")}
+                       unit="image", validation="none")}
 # [xie2019a] II-B and Table XI, [xie2019b] 3.1, [wu2023] 4.1.
 CONDITIONS = {"xie2019a": "NI/Strong", "xie2019a_vl": "VL/Strong", "xie2019b": "NI/Strong",
               "xie2019b_whole": "NI/Strong", "wu2023": "VL/Strong"}

@@ -7,8 +7,8 @@ from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"train": 12271, "test": 3068}
-PROTOCOLS = {"wu2023": Protocol(CLASSES, COUNTS, crops="wu2023"),
-             "farzaneh2021": Protocol(CLASSES, COUNTS, crops="farzaneh2021")}
+PROTOCOLS = {"wu2023": Protocol(CLASSES, COUNTS, crops="wu2023", subjects=False),
+             "farzaneh2021": Protocol(CLASSES, COUNTS, crops="farzaneh2021", subjects=False)}
 # The set's own numbers, from 1.
 EXPRESSIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 LIST = "EmoLabel/list_patition_label.txt"

@@ -8,7 +8,8 @@ from data_prep.errors import UserError
 from data_prep.manifest import SPLITS, Dataset, Face
 
 # [liu2017] reports on the validation part.
-PROTOCOLS = {"liu2017": Protocol(CLASSES, {"train": 958, "val": 436, "test": 372}, "template", "liu2017")}
+PROTOCOLS = {"liu2017": Protocol(CLASSES, {"train": 958, "val": 436, "test": 372}, "template", "liu2017",
+                                 subjects=False)}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:

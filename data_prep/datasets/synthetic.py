@@ -32,7 +32,7 @@ CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 COUNTS = {"train": 840, "val": 210, "test": 210}
 # The same without the neutral sequences; what serves as a reference is no sample.
 FOLDED = {"images": 1080, "subjects": 60}
-PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS),
+PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS, features=("gabor",)),
              "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a"),
              "liu2017": Protocol(CLASSES, {"images": 1260, "units": 420, "subjects": 60}, "template", "liu2017",
                                  folds=6),

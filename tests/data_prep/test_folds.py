@@ -45,6 +45,15 @@ def test_splits_never_share_a_subject_and_each_fold_is_tested_once(count, seed):
     assert sorted(tested) == sorted({face.subject for face in assigned})
 
 
+@given(st.integers(2, 10), st.integers(0, 2 ** 20))
+def test_without_validation_all_but_the_test_fold_train(count, seed):
+    """[xie2019b] 3.1: "the samples of the other nine folds are used for the training"."""
+    assigned = folds.assign(faces_of(np.random.RandomState(seed).randint(1, 5, 20)), count, "set")
+    for fold in range(1, count + 1):
+        found = folds.split(assigned, fold, count, pairs=False, validation="none")
+        assert [face.split for face in found] == ["test" if face.fold == fold else "train" for face in assigned]
+
+
 def test_folds_by_hand():
     """Sizes 5 4 3 2 1 1 in two folds: S0 -> 1, S1 -> 2, S2 -> 2 (7 against 5 images: to the smaller, 2 has 4), ..."""
     assigned = folds.assign(faces_of([5, 4, 3, 2, 1, 1]), 2, "set")

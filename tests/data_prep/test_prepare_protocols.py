@@ -100,6 +100,29 @@ def test_a_folder_for_each_fold(tmp_path, tiny):
         prepare.read_note(str(tmp_path / "out"))
 
 
+def test_folds_without_a_validation_part(tmp_path, tiny):
+    note = run(tiny, tmp_path / "out", "folds", folds=[2], validation="none")
+    assert prepare.read_note(str(tmp_path / "out" / "fold02"))["counts"] == {"train": 12, "test": 4}
+    assert note["asked"]["validation"] == "none"
+    assert not (tmp_path / "out" / "fold02" / "val").exists()
+    with pytest.raises(UserError, match="holds a preparation with validation none, not fold"):
+        run(tiny, tmp_path / "out", "folds", folds=[2])
+    with pytest.raises(UserError, match="validation none: protocol whole of tiny has no folds; --hold-out makes"):
+        run(tiny, tmp_path / "other", "whole", validation="none")
+    with pytest.raises(UserError, match="hold-out: protocol folds has folds; --validation fold makes one of them"):
+        run(tiny, tmp_path / "other", "folds", hold_out=0.1)
+
+
+def test_what_the_protocol_decides_stands_back_behind_what_is_asked_for(tmp_path, tiny, monkeypatch):
+    protocol = PROTOCOLS["whole"]._replace(features=("gabor",), geometry="literal", hold_out=0.25)
+    monkeypatch.setitem(PROTOCOLS, "own", protocol)
+    asked = prepare.Settings("tiny", tiny, "own")
+    settled = prepare.completed(asked)
+    assert (settled.features, settled.geometry, settled.hold_out) == (["gabor"], "literal", 0.25)
+    other = prepare.completed(asked._replace(features=(), geometry="compact", hold_out=0.0))
+    assert (other.features, other.geometry, other.hold_out) == ([], "compact", 0.0)
+
+
 def test_one_fold_alone(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds", folds=[2])
     assert sorted(os.listdir(str(tmp_path / "out"))) == ["fold02", "manifest.csv", "prepare.json"]

@@ -141,6 +141,6 @@ def test_solver_is_adam_as_printed():
     solver = build.solver(load("ckplus-ndf"), build.expected(load("ckplus-ndf")), "f", "s")
     assert (solver.type, solver.lr_policy) == ("Adam", "fixed")
     assert (solver.base_lr, solver.momentum, solver.momentum2) == tuple(map(pytest.approx, (1e-3, 0.9, 0.999)))
-    assert load("oulu_casia-ndf").solver["max_iter"] == 250 * 1440 * 8 // 10 // 128
-    assert load("ckplus-ndf").solver["max_iter"] == round(250 * 785 / 128)
+    assert load("oulu_casia-ndf").solver["max_iter"] == 250 * 1440 * 9 // 10 // 128
+    assert load("ckplus-ndf").solver["max_iter"] == round(250 * 883 / 128)
     assert load("raf_db-baseline").solver["max_iter"] == round(150 * 12271 / 128)

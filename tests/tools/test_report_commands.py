@@ -35,7 +35,7 @@ def test_a_run_s_commands(trained, data):
     again = commands.again(Entry(trained, "t"))
     prepared, train, evaluate = map(options, again.commands)
     asked = prepare.read_note(data)["asked"]
-    assert cli.settings(prepared)._replace(crops="whole") == prepare.Settings(
+    assert prepare.completed(cli.settings(prepared)) == prepare.Settings(
         *(asked[key] for key in prepare.Settings._fields))
     assert prepared.out == data
     assert (train.data, train.out, train.weights, train.seeds, train.threads, train.gpu) == (
@@ -55,13 +55,13 @@ def test_a_run_s_commands(trained, data):
     prepare.Settings("fer2013", "/f.csv", "liu2017", features=(), subjects="/who.csv", crops="whole"),
     prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3])])
 def test_a_preparation_is_asked_for_again(tmp_path, given):
-    asked = prepare._checked(given._replace(source=None, subjects=None))._replace(
+    asked = prepare.completed(given._replace(source=None, subjects=None))._replace(
         source=given.source, subjects=given.subjects)
     data = tmp_path / "data" / "fold01" if given.dataset == "ckplus" else tmp_path / "data"
     files.write_json(str(data / "prepare.json"), {"asked": dict(asked._asdict(), source_digest=None)})
     found = options(commands._line(commands._prepare(str(data))))
     again = cli.settings(found)
-    assert prepare._checked(again._replace(source=None, subjects=None)) == asked._replace(
+    assert prepare.completed(again._replace(source=None, subjects=None)) == asked._replace(
         source=None, subjects=None, features=list(asked.features))
     assert (again.source, again.subjects) == (given.source, given.subjects)
     assert found.out == str(tmp_path / "data")

@@ -3,7 +3,7 @@ import os
 import shlex
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from data_prep import datasets, features, files
+from data_prep import datasets, files, prepare
 from data_prep.errors import UserError
 from data_prep.prepare import NOTE, Settings
 from prototxt import experiment
@@ -90,11 +90,11 @@ def _prepare(data: str) -> List[str]:
                         if key in Settings._fields})
     protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
     words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
-    if asked.features != ["gabor"]:
+    default = prepare.completed(Settings(asked.dataset, None, asked.protocol))
+    if list(asked.features) != sorted(default.features):
         words += ["--features", *asked.features]
-    default = Settings(asked.dataset, None, crops=protocol.crops, geometry=features.DEFAULT)
-    for key in ("crops", "geometry", "features_of", "encoding", "hold_out", "subjects", "seed"):
-        if getattr(asked, key) != getattr(default, key):
+    for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "seed"):
+        if getattr(asked, key) not in (getattr(default, key), None):
             words += ["--" + key.replace("_", "-"), str(getattr(asked, key))]
     if asked.folds:
         words += ["--fold", *map(str, asked.folds)]

@@ -2,6 +2,7 @@
 import pytest
 
 from data_prep import crops, datasets
+from prototxt import experiment
 
 ALL = [(name, key) for name in datasets.NAMES for key in datasets.module(name).PROTOCOLS]
 
@@ -16,6 +17,34 @@ def test_protocol(name, key):
     assert parts and not protocol.folds or set(protocol.counts) <= {"images", "units", "subjects"}
     assert not protocol.pairs or protocol.folds
     assert "-" not in key and protocol.crops in crops.SETS
+
+
+def test_features_are_those_that_the_experiments_take():
+    """As [xie2019a] II-B prints them: blocks of 80x80 pixels on 227x227."""
+    taken = {}
+    for one in map(experiment.load, experiment.names()):
+        taken.setdefault(one.data, set()).update(set(one.losses) & {"gabor", "gsf", "sift"})
+    for name, key in ALL:
+        data, protocol = "{}-{}".format(name, key), datasets.protocol("{}-{}".format(name, key))
+        if key.startswith("xie2019a") and name != "synthetic":
+            # GABOR by itself is in Table II too.
+            assert set(protocol.features) == taken[data] and protocol.geometry == "literal", data
+        elif key != "plain":
+            assert protocol.features == (), data
+
+
+@pytest.mark.parametrize("name, key, validation", [
+    # "The other nine folds are used for the training", 3.1.
+    ("ckplus", "xie2019b", "none"), ("oulu_casia", "xie2019b", "none"), ("mmi", "xie2019b", "none"),
+    # "A 10-fold subject-independent cross-validation", 4.1, and no word of a validation part.
+    ("ckplus", "wu2023", "none"), ("oulu_casia", "wu2023", "none"),
+    # "Eight and one groups are used as the training and validation datasets", III-A.
+    ("ckplus", "xie2019a", "fold"), ("oulu_casia", "xie2019a", "fold"), ("oulu_casia", "xie2019a_vl", "fold"),
+    ("mmi", "xie2019a", "fold"),
+    # "6 subsets is used for training and the others are used for validation and testing", 6.1.
+    ("ckplus", "liu2017", "fold")])
+def test_validation_is_as_the_paper_has_it(name, key, validation):
+    assert datasets.protocol("{}-{}".format(name, key)).validation == validation
 
 
 def test_default_protocol_is_the_first():
