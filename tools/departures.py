@@ -149,6 +149,8 @@ def of_data(note: Dict, data: str, used: Sequence[str]) -> List[Departure]:
     if not prepare.is_of(note, data):
         found.append(Departure("data", prepare.data_set(note), data))
     settled = [("crops", asked.get("crops"), protocol.crops)]
+    if protocol.folds and asked.get("validation"):
+        settled.append(("validation part (fold, none)", asked["validation"], protocol.validation))
     if used:
         settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
                     ("features of", asked.get("features_of"), FEATURES_OF)]
