@@ -97,3 +97,17 @@ def test_hold_out_keeps_subjects_whole():
     for face in folds.hold_out(faces, 0.25, seed=0):
         parts[face.split].add(face.subject)
     assert len(parts["val"]) == 5 and not parts["val"] & parts["train"]
+
+
+def test_the_fold_after_the_tested_one_is_for_validation():
+    assigned = folds.assign(faces_of([1] * 10), 10, "set")
+    for fold, following in ((1, 2), (3, 4), (9, 10), (10, 1)):
+        parts = {face.fold: face.split for face in folds.split(assigned, fold, 10, pairs=False)}
+        assert parts == {**{number: "train" for number in range(1, 11)}, fold: "test", following: "val"}
+
+
+def test_hold_out_takes_the_number_that_is_nearest():
+    faces = [Face("{}.png".format(number), None, 0, "a", split="train") for number in range(10)]
+    # 1.7 of 10 images are two, 1.3 one.
+    for share, taken in ((0.17, 2), (0.13, 1)):
+        assert sum(face.split == "val" for face in folds.hold_out(faces, share, 0)) == taken

@@ -169,3 +169,11 @@ def test_copies_of_training_images_are_counted_apart(tmp_path, small):
     right = [decision.right for decision in decisions.read(trained.path("decisions-test.csv"))]
     assert metrics["without_copies"] == {"correct": sum(right[:-2]), "total": 10}
     assert metrics["correct"] == sum(right)
+
+
+def test_average_accuracy_is_over_the_classes_that_have_units():
+    """One of two of the first class is right, none is of the second, and the third's only one is right."""
+    decided = [decisions.Decision("u", label, predicted, (0, 0, 0), (0,)) for label, predicted in (
+        (0, 0), (0, 2), (2, 2))]
+    found = decisions.count(decided, ["a", "b", "c"])
+    assert (found["correct"], found["total"], found["average_accuracy"]) == (2, 3, (1 / 2 + 1) / 2)
