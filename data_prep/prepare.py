@@ -9,7 +9,7 @@ A set that is cross-validated has such a folder for each fold, DIR/fold01 ..., b
 import contextlib
 import fcntl
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 import cv2
 import lmdb
@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from data_prep import crops, datasets, descriptions, files, folds, manifest, records, subjects
-from data_prep.datasets import Protocol
+from data_prep.datasets import Protocol, trees
 from data_prep.errors import UserError
 from data_prep.features import PROJECTED
 from data_prep.manifest import Dataset, Face
@@ -110,6 +110,9 @@ def summary(out: str, note: Dict) -> str:
                 found, what + " images" if what in manifest.SPLITS else what, published))
     if note["no_face"]:
         lines.append("note: no face found in {} images, listed in {} and left out".format(note["no_face"], NO_FACE))
+    for kind, found in note.get("left_out", {}).items():
+        lines.append("note: {} {} and are left out, e.g. {}".format(
+            found["count"], trees.LEFT_OUT[kind], found["example"]))
     if note["copies"]:
         lines.append("note: {} validation and test images have the pixels of a training image".format(note["copies"]))
     return "\n".join(lines)
@@ -275,6 +278,8 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
                    if not (protocol.pairs and face.role == "neutral")]
         note = dict(note, folds=sorted(parts), copies=0, records={}, published_counts=protocol.counts,
                     **_counts(dataset, fold_of))
+    if settings.source and os.path.isdir(settings.source):
+        note = dict(note, left_out=trees.left_out(settings.source, dataset.faces))
     files.write_json(os.path.join(folder, NOTE), note)
     for name in (DESCRIPTIONS, ASKED, SURVEY):
         files.remove(os.path.join(folder, name))
@@ -307,12 +312,28 @@ def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: 
             faces = folds.assign(faces, protocol.folds, where)
         elif not any(face.split for face in faces):
             faces = [face._replace(split="train") for face in faces]
+        trained = {face.class_name for face in faces if face.split == "train" or protocol.folds}
         if settings.hold_out:
-            faces = folds.hold_out(faces, settings.hold_out, settings.seed)
-        if not protocol.folds and not any(face.split == "train" for face in faces):
+            faces = _held_out(settings, faces, trained)
+        if not trained:
             raise UserError("{}: no train images".format(where))
+        if len(trained) == 1:
+            raise UserError("{}: all train images are of the class {}, at least two classes are needed".format(
+                where, *trained))
         manifest.write(path, _with_copies(faces))
     return manifest.read(path)
+
+
+def _held_out(settings: Settings, faces: List[Face], trained: Set[str]) -> List[Face]:
+    found = folds.hold_out(faces, settings.hold_out, settings.seed)
+    if found == faces:
+        raise UserError("hold-out {}: of {} train images none is held out; give a larger share".format(
+            settings.hold_out, sum(face.split == "train" for face in faces)))
+    without = trained - {face.class_name for face in found if face.split == "train"}
+    if without:
+        raise UserError("hold-out {}: no train image is left of {}; give a smaller share".format(
+            settings.hold_out, ", ".join(sorted(without))))
+    return found
 
 
 def _with_copies(faces: Sequence[Face]) -> List[Face]:

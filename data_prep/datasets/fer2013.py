@@ -26,7 +26,6 @@ FOLDER_CLASSES = dict({name: label for label, name in enumerate(CLASSES)},
                       anger=0, happiness=3, sadness=4, surprised=5)
 FOLDER_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                  "publictest": "val", "test": "test", "privatetest": "test"}
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
@@ -92,26 +91,24 @@ def _pixels(text: str, where: str) -> np.ndarray:
 
 
 def _read_folder(root: str) -> Dataset:
+    from data_prep.datasets import trees  # which names the classes as this module does
     faces = []
-    for part in sorted(os.listdir(root)):
-        if not os.path.isdir(os.path.join(root, part)):
-            continue
+    for part in trees.folders(root):
         if part.lower() not in FOLDER_SPLITS:
             raise UserError("{}: unknown part, expected one of {}".format(
                 os.path.join(root, part), ", ".join(FOLDER_SPLITS)))
-        for emotion in sorted(os.listdir(os.path.join(root, part))):
-            faces += _read_class(root, part, emotion)
+        for emotion in trees.folders(root, part):
+            faces += _read_class(root, part, emotion, trees.images(root, os.path.join(part, emotion)))
     if not faces:
         raise UserError("{}: no images, expected {}/<emotion>/*.jpg".format(root, os.path.join(root, "train")))
     return Dataset("fer2013", CLASSES, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
-def _read_class(root: str, part: str, emotion: str) -> List[Face]:
+def _read_class(root: str, part: str, emotion: str, paths: List[str]) -> List[Face]:
     folder = os.path.join(root, part, emotion)
     if emotion.lower() not in FOLDER_CLASSES:
         raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(CLASSES)))
     label = FOLDER_CLASSES[emotion.lower()]
-    names = [name for name in sorted(os.listdir(folder)) if name.lower().endswith(IMAGE_SUFFIXES)]
     # The common folder version merges both test parts, and keeps the part in the file's name.
-    return [Face(os.path.join(part, emotion, name), None, label, CLASSES[label],
-                 split=USAGE.get(name.split("_")[0], FOLDER_SPLITS[part.lower()])) for name in names]
+    return [Face(path, None, label, CLASSES[label],
+                 split=USAGE.get(os.path.basename(path).split("_")[0], FOLDER_SPLITS[part.lower()])) for path in paths]

@@ -12,7 +12,8 @@ PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False)}
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """source: a folder <part>/<class>/<image>; parts are named train, val, test, as in a folder of FER2013.
 
-    Raises UserError on an unknown part, two folders for one part, no training part and a class that it has not.
+    Raises UserError on an unknown part, two folders for one part, no training part, a class that it has not and one of
+    which it has no image.
     """
     parts = {}
     for name in trees.folders(source):
@@ -35,4 +36,9 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
                     os.path.join(source, path), ", ".join(classes)))
             faces += [Face(image, None, classes.index(name), name, split=split)
                       for image in trees.images(source, path)]
+    trained = {face.label for face in faces if face.split == "train"}
+    for label, name in enumerate(classes):
+        if faces and label not in trained:
+            raise UserError("{}: no images here; each class needs some in the training part".format(
+                os.path.join(source, parts["train"], name)))
     return trees.dataset("folder", classes, source, faces, os.path.join(parts["train"], "<class>", "*.jpg"))

@@ -1,15 +1,21 @@
 """What the readers of folders share: listing in a fixed order, names of expressions, peak frames."""
 import os
 import re
-from typing import List, NamedTuple, Sequence
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES, IMAGE_SUFFIXES
+from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.errors import UserError
-from data_prep.images import read_image
+from data_prep.images import SUFFIXES, read_image
 from data_prep.manifest import Dataset, Face
 
 SIX = CLASSES[:6]
 PEAKS = 3
+# Of images that are not read.
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".eps", ".ico", ".dng",
+                  ".cr2", ".nef", ".arw")
+LEFT_OUT = {"images": "images lie where this data set and protocol take none",
+            "kinds": "images are of a kind that is not read",
+            "hidden": "files with an image's name are hidden"}
 
 
 class Frame(NamedTuple):
@@ -20,14 +26,19 @@ class Frame(NamedTuple):
 
 
 def entries(root: str, path: str = ".") -> List[str]:
-    """Names in the folder `path` of `root`, sorted, without hidden ones (archives carry macOS's `._` files)."""
+    """Names in the folder `path` of `root`, sorted, without hidden ones and macOS's folder of them."""
     folder = os.path.join(root, path) if path != "." else root
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except FileNotFoundError:
         raise UserError("{}: no such folder".format(folder)) from None
     except OSError as error:
         raise UserError("{}: {}".format(folder, error.strerror)) from None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the data: archives carry macOS's `._` files, some in a folder of theirs."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def folders(root: str, path: str = ".") -> List[str]:
@@ -37,7 +48,8 @@ def folders(root: str, path: str = ".") -> List[str]:
 
 def images(root: str, path: str) -> List[str]:
     """Paths from `root` of the images in its folder `path`, sorted."""
-    return [os.path.join(path, name) for name in entries(root, path) if name.lower().endswith(IMAGE_SUFFIXES)]
+    return [os.path.join(path, name) for name in entries(root, path)
+            if name.lower().endswith(SUFFIXES) and not os.path.isdir(os.path.join(root, path, name))]
 
 
 def frames(root: str, path: str) -> List[Frame]:
@@ -101,6 +113,28 @@ def peak_faces(root: str, path: str, neutral: bool, like: Face) -> List[Face]:
     peaks = last(found, os.path.join(root, path), neutral)
     first = [like._replace(path=found[0].path, frame=found[0].number, role="neutral")] if neutral else []
     return first + [like._replace(path=frame.path, frame=frame.number, role="peak") for frame in peaks]
+
+
+def left_out(root: str, faces: Iterable[Face]) -> Dict[str, Dict]:
+    """What lies below `root` and is none of `faces`: of each kind of LEFT_OUT that is there, how many files and the
+    first one ("count", "example"). Linked folders are not looked into."""
+    taken = {os.path.normpath(face.path) for face in faces}
+    found: Dict[str, Dict] = {}
+    for folder, below, names in os.walk(root):
+        below.sort()
+        inside = os.path.relpath(folder, root)
+        for name in sorted(names):
+            path = os.path.normpath(os.path.join(inside, name))
+            kind = None if path in taken else _kind(path)
+            if kind:
+                found.setdefault(kind, {"count": 0, "example": path})["count"] += 1
+    return found
+
+
+def _kind(path: str) -> Optional[str]:
+    if path.lower().endswith(SUFFIXES):
+        return "hidden" if any(map(is_hidden, path.split(os.sep))) else "images"
+    return "kinds" if path.lower().endswith(OTHER_SUFFIXES) else None
 
 
 def dataset(name: str, classes: Sequence[str], root: str, faces: List[Face], expected: str) -> Dataset:

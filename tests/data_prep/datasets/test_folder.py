@@ -1,6 +1,8 @@
 """A folder of parts and classes of any names."""
 import pytest
+from PIL import Image
 
+from data_prep import prepare
 from data_prep.datasets import folder
 from data_prep.errors import UserError
 from data_prep.manifest import Face
@@ -46,3 +48,59 @@ def test_broken_image_is_named_when_it_is_loaded(tmp_path, text):
     dataset = read(tmp_path)
     with pytest.raises(UserError, match="train/happy/a.jpg: not a readable image"):
         dataset.load(dataset.faces[0])
+
+
+def prepared(tmp_path, source, **settings):
+    out = str(tmp_path / "out")
+    note = prepare.prepare(prepare.Settings("folder", str(source), features=[], **settings), out, processes=1)
+    return note, prepare.summary(out, note)
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path, picture):
+    for path in ("s/train/a b/1.JPG", "s/train/a b/2.tiff", "s/train/ü'x/1.png", "s/test/a b/1.webp"):
+        picture(path)
+    Image.new("RGB", (1, 1)).save(str(tmp_path / "s/train/ü'x/2.gif"))
+    for path in ("s/train/0.jpg", "s/train/a b/deeper/1.png", "s/train/a b/deeper/2.png", "s/train/a b/._1.JPG",
+                 "s/__MACOSX/train/a b/1.JPG", "s/train/a b/3.HEIC", "s/train/a b/Thumbs.db", "s/train/.DS_Store",
+                 "s/notes.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    (tmp_path / "s/train/a b/4.png").mkdir()
+    note, said = prepared(tmp_path, tmp_path / "s")
+    assert note["counts"] == {"train": 4, "test": 1}
+    assert note["left_out"] == {"images": {"count": 3, "example": "train/0.jpg"},
+                                "kinds": {"count": 1, "example": "train/a b/3.HEIC"},
+                                "hidden": {"count": 2, "example": "__MACOSX/train/a b/1.JPG"}}
+    assert "note: 3 images lie where this data set and protocol take none and are left out, e.g. train/0.jpg" in said
+    assert "note: 2 files with an image's name are hidden and are left out, e.g. __MACOSX/train/a b/1.JPG" in said
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path, picture):
+    picture("s/train/a/1.png")
+    picture("s/train/b/1.png")
+    note, said = prepared(tmp_path, tmp_path / "s")
+    assert note["left_out"] == {} and "left out" not in said
+
+
+def test_a_class_without_training_images_is_refused(tmp_path, picture):
+    picture("s/train/a/1.png")
+    (tmp_path / "s/train/b").mkdir()
+    with pytest.raises(UserError, match="s/train/b: no images here; each class needs some in the training part"):
+        prepared(tmp_path, tmp_path / "s")
+    (tmp_path / "s/train/b").rmdir()
+    with pytest.raises(UserError, match="s: all train images are of the class a, at least two classes are needed"):
+        prepared(tmp_path, tmp_path / "s")
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("share, said", [
+    (0.001, "hold-out 0.001: of 8 train images none is held out; give a larger share"),
+    (0.95, "hold-out 0.95: no train image is left of a, b; give a smaller share")])
+def test_hold_out_of_nothing_or_everything_is_refused(tmp_path, picture, share, said):
+    for number in range(4):
+        picture("s/train/a/{}.png".format(number), number)
+        picture("s/train/b/{}.png".format(number), 9 + number)
+    with pytest.raises(UserError) as error:
+        prepared(tmp_path, tmp_path / "s", hold_out=share)
+    assert str(error.value) == said
+    assert not list(tmp_path.glob("out*"))
