@@ -4,6 +4,7 @@ import gzip
 import os
 import tempfile
 import warnings
+import zlib
 from typing import List
 
 import numpy as np
@@ -39,7 +40,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
 def _read_csv(path: str, folder: str) -> Dataset:
     name = os.path.basename(path)
     faces, place = [], {}
-    opener = gzip.open if path.endswith(".gz") else open
+    opener = gzip.open if path.lower().endswith(".gz") else open
     try:
         # The pixels go into a file without a name: memory stays small, and nothing is left of it, come what may.
         with opener(path, "rt", newline="", encoding="utf-8-sig") as stream, \
@@ -57,7 +58,7 @@ def _read_csv(path: str, folder: str) -> Dataset:
                 faces.append(face)
             pixels.flush()
             images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE)) if faces else None
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
     if not faces:
         raise UserError("{}: no rows".format(path))

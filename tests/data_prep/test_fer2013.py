@@ -120,3 +120,15 @@ def test_broken_image_is_named(tmp_path, content, said):
     with pytest.raises(UserError) as error:
         dataset.load(dataset.faces[0])
     assert str(error.value) == "{}: {}".format(path, said)
+
+
+def test_broken_gzip_is_named(tmp_path):
+    whole = gzip.compress(("emotion,pixels,Usage\n" + 50 * "0,{},Training\n".format(" ".join(["7"] * 2304))).encode())
+    path = tmp_path / "FER.CSV.GZ"
+    path.write_bytes(whole)
+    assert len(fer2013.read(str(path), "plain", "", 1).faces) == 50
+    for content in (whole[:-20], whole[:60] + b"\xff\xff\xff" + whole[63:], whole[:-6] + bytes(6), b"emotion,pixels"):
+        path.write_bytes(content)
+        with pytest.raises(UserError) as error:
+            fer2013.read(str(path), "plain", "", 1)
+        assert str(error.value).startswith("{}: not a readable CSV: ".format(path))
