@@ -125,7 +125,7 @@ def test_what_the_protocol_decides_stands_back_behind_what_is_asked_for(tmp_path
 
 def test_one_fold_alone(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds", folds=[2])
-    assert sorted(os.listdir(str(tmp_path / "out"))) == ["fold02", "manifest.csv", "prepare.json"]
+    assert sorted(os.listdir(str(tmp_path / "out"))) == [".caffe-fer", "fold02", "manifest.csv", "prepare.json"]
     assert note["folds"] == ["fold02"]
     with pytest.raises(UserError, match="fold 5: protocol folds of tiny has folds 1 to 4"):
         run(tiny, tmp_path / "other", "folds", folds=[5])
