@@ -17,7 +17,7 @@ from data_prep import crops, datasets, features, files, images, manifest, prepar
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 from published import figures  # noqa: E402
-from tools import signals  # noqa: E402
+from tools import figure_targets, signals  # noqa: E402
 
 # Of BLAS: what Debian's OpenBLAS is built for.
 MOST_THREADS = 128
@@ -163,16 +163,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("runs", type=path, metavar="RUN", nargs="+")
     sub.add_argument("--out", type=path, help="the page (default: report.html in the first RUN)")
 
-    sub = add("reproduce", _reproduce, "Measure what a paper's table prints: runs what is missing, and sets it beside "
-              "the published table.",
+    sub = add("reproduce", _reproduce, "Measure what a paper's table prints, or its figure shows: runs what is "
+              "missing, and sets it beside the published table, or draws the figure (OUT/FIGURE.png, .svg, and the "
+              "numbers as .csv).",
               "reproduce xie2019a-table7 --data data --weights models/face_model.caffemodel --out runs/table7\n"
               "  ./fer reproduce xie2019a-table7 --data data --out runs/table7 --dry-run\n"
-              "  ./fer reproduce xie2019b-table4 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")
-    sub.add_argument("tables", metavar="TABLE", nargs="+", help="one of: " + ", ".join(figures.tables()))
+              "  ./fer reproduce xie2019b-table4 xie2019b-fig8 --data fer2013-xie2019a=data/synthetic --set net=toy "
+              "--out runs/small")
+    sub.add_argument("tables", metavar="TABLE|FIGURE", nargs="+", help="tables: " + ", ".join(
+        figures.tables()) + "; figures: " + ", ".join(figure_targets.TARGETS))
     sub.add_argument("--data", type=path, required=True, nargs="+", metavar="DIR|SET=FOLDER",
                      help="folder of prepared folders, named as the data sets of the experiments are "
                           "(fer2013-xie2019a); or one set by itself")
-    sub.add_argument("--out", type=path, required=True, help="folder of runs, logs and tables")
+    sub.add_argument("--out", type=path, required=True, help="folder of runs, logs, tables and figures")
     sub.add_argument("--weights", nargs="+", default=[], metavar="FILE|NET=FILE|EXPERIMENT=FILE",
                      help="caffemodels to begin with: one for all nets, others for a net or an experiment, the most "
                           "specific wins; where a run of the table's own comes before, only an experiment's")
@@ -420,7 +423,7 @@ def _report(options) -> int:
 
 
 def _reproduce(options) -> int:
-    from tools import plan, reproduce
+    from tools import drawings, plan, reproduce
     request = reproduce.request(options.tables, options.data, options.out, options.set, options.only, options.weights,
                                 options.threads)
     files.require_claimable(request.out, plan.KIND)
@@ -434,10 +437,14 @@ def _reproduce(options) -> int:
     if options.plan:
         print(plan.write(made, request.out, reproduce.memory(made, request.threads)))
         return 0
-    if not options.show and not any(cell.folder for cells in made.tables.values() for cell in cells):
+    if not options.show and not any(cell.folder for kind in (made.tables, made.drawn) for cells in kind.values()
+                                    for cell in cells):
         raise UserError("none of the data sets of {} is there".format(", ".join(options.tables)))
     failed = [] if options.show else reproduce.run(made, request, options.cores)
-    print(reproduce.write_tables(made, request, keep=not options.show))
+    if made.tables:
+        print(reproduce.write_tables(made, request, keep=not options.show))
+    for drawn in drawings.write(made, request.out, keep=not options.show):
+        print("\n".join([drawn.name] + ["  " + line for line in drawn.paths + drawn.notes]))
     for job in failed:
         print("fer: " + reproduce.failure(job), file=sys.stderr)
     return 1 if failed else 0

@@ -1,11 +1,13 @@
 """Drawing: Matplotlib figures and small pictures of what runs and nets have to show."""
 import itertools
-from typing import Dict, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import matplotlib.cm
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tools import roc
@@ -16,31 +18,32 @@ WIDTH = 5.4
 
 
 class Curve(NamedTuple):
-    """points: (iteration, value); color: number of the run; thin: a noisy one, without markers."""
+    """points: (iteration, value); color: number of the run; thin: a noisy one, without markers; dashed: to tell two
+    curves of one run apart."""
 
     label: str
     points: Sequence[Tuple[float, float]]
     color: int
     thin: bool = False
+    dashed: bool = False
 
 
-def curves(given: Sequence[Curve], ylabel: str) -> Figure:
-    """Values over the iterations."""
+def curves(given: Sequence[Curve], ylabel: str, xlabel: str = "iteration") -> Figure:
+    """Values over the iterations, or over what xlabel says."""
     figure, axes = _figure(WIDTH, 3.4)
     for curve in given:
         style = dict(linewidth=0.9, alpha=0.55) if curve.thin else dict(marker="o", markersize=3)
+        style["linestyle"] = "--" if curve.dashed else "-"
         axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label, **style)
-    axes.set(xlabel="iteration", ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 
 
-def confusion_matrix(metrics: Dict) -> Figure:
-    """Row: true class, in % of it; counts below."""
-    counts = np.array(metrics["confusion"])
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(4.8, 4.4))
-    axes = figure.subplots()
+def confusion_matrix(metrics: Dict, title: str = "", axes: Optional[Axes] = None) -> Figure:
+    """Row: true class, in % of it; counts below. axes: to draw on, else those of a figure of its own."""
+    counts, shares = np.array(metrics["confusion"]), confusion_shares(metrics)
+    axes = axes or Figure(figsize=(4.8, 4.4)).subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
         if count:
@@ -51,7 +54,14 @@ def confusion_matrix(metrics: Dict) -> Figure:
     axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
     axes.set_yticklabels(metrics["classes"])
     axes.tick_params(length=0)
-    return figure
+    axes.set_title(title, fontsize=9)
+    return axes.figure
+
+
+def confusion_shares(metrics: Dict) -> np.ndarray:
+    """(classes, classes): in % of the true class, which is the row."""
+    counts = np.array(metrics["confusion"])
+    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def repetitions(groups: Sequence[Tuple[str, Sequence[float]]]) -> Figure:
@@ -75,18 +85,19 @@ def deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def loss_weights(rounds: Sequence[Dict], title: str, alone: Dict[str, Dict]) -> Figure:
+def loss_weights(rounds: Sequence[Dict], title: str, alone: Dict[str, Dict], axes: Optional[Axes] = None) -> Figure:
     """[xie2019a] Fig. 12: lambda_1 (GSF) and lambda_2 (SIFT) over the rounds of Algorithm 1.
 
     alone: test units that each feature loss gets right by itself, "correct" and "total"; empty where not known.
+    axes: to draw on, else those of a figure of its own.
     """
-    figure, axes = _figure(2.6, 2.0)
+    axes = axes or _figure(2.6, 2.0)[1]
     _over_rounds(axes, rounds, "weights", {
         feature: "{}, test {correct}/{total}".format(feature.upper(), **count) for feature, count in alone.items()})
     axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":")
     axes.set(ylim=(0, 2), xlabel="round", ylabel="loss weight")
     axes.set_title(title, fontsize=9)
-    return figure
+    return axes.figure
 
 
 def objectives(rounds: Sequence[Dict], title: str) -> Figure:
@@ -141,6 +152,46 @@ def _figure(width: float, height: float):
     axes.spines["top"].set_visible(False)
     axes.spines["right"].set_visible(False)
     return figure, axes
+
+
+def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: Tuple[float, float]) -> Figure:
+    """One figure of what several functions draw on the axes that they are given, row by row; size: of each one's
+    place, in inches."""
+    columns = min(columns, len(draw))
+    rows = -(-len(draw) // columns)
+    figure = Figure(figsize=(columns * size[0], rows * size[1]))
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, one in zip(places, draw):
+        one(axes=axes)
+    for axes in places[len(draw):]:
+        axes.set_visible(False)
+    _tighten(figure)
+    return figure
+
+
+def strips(rows: Sequence[Tuple[str, Sequence[Tuple[np.ndarray, str]]]]) -> Figure:
+    """Rows of pictures, uint8 grey (H, W) or BGR (H, W, 3), each with the text below it; a row's title is above its
+    first one."""
+    columns = max(len(pictures) for _, pictures in rows)
+    size = 1.3 if columns > 6 else 2.0
+    lines = max(text.count("\n") + 1 for _, pictures in rows for _, text in pictures)
+    figure = Figure(figsize=(columns * size, len(rows) * (size + 0.2 + 0.13 * lines)))
+    places = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (title, pictures) in zip(places, rows):
+        for axes in line:
+            axes.set_axis_off()
+        for axes, (image, text) in zip(line, pictures):
+            shown = image if image.ndim == 2 else image[:, :, ::-1]
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
+        line[0].set_title(title, fontsize=8, loc="left")
+    _tighten(figure, h_pad=0.3 + 0.6 * lines, w_pad=0.4)
+    return figure
+
+
+def _tighten(figure: Figure, **pads) -> None:
+    FigureCanvasAgg(figure)  # which knows how large texts are
+    figure.tight_layout(**pads)
 
 
 def mosaic(maps: np.ndarray, columns: int, tile: int, gap: int = 3) -> np.ndarray:

@@ -1,22 +1,23 @@
 """Figures of [wu2023]: accuracy and loss over the paces, the features at two paces, and the samples left out."""
 import itertools
 import os
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from data_prep import files, lmdb_io
+from data_prep import files, lmdb_io, prepare
 from prototxt import wu2023
-from tools import caffe_log, decisions, forward, segments, self_paced
+from tools import caffe_log, evaluate, forward, segments, self_paced
 from tools.run import Run, require_same_data
 
 SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
          "contempt": "Co"}
 # What is kept in a run's folder.
-ACCURACIES = "accuracy-per-pace-{}.json"
 PLACES = "t-sne-pace{:02d}.npz"
 
 
@@ -26,20 +27,7 @@ def paces(run: Run) -> int:
 
 def accuracies(run: Run, split: str) -> List[float]:
     """Of a self-paced run after each pace; kept in its folder, since each is a pass over the part."""
-    path = run.path(ACCURACIES.format(split))
-    ends = run.snapshots()
-    kept = files.read_json(path) if os.path.exists(path) else {}
-    if kept.get("iterations") != ends:
-        part = forward.read(run.info["data"], require_same_data(run), split)
-        found = []
-        for end in ends:
-            prob = forward.of_part(run.experiment, part, run.path("deploy.prototxt"), run.caffemodel(end),
-                                   ["prob"])["prob"]
-            decided = decisions.vote(part.units, part.labels, part.rows, prob)
-            found.append(sum(one.right for one in decided) / len(decided))
-        kept = {"iterations": ends, "accuracies": found}
-        files.write_json(path, kept)
-    return kept["accuracies"]
+    return [one["correct"] / one["total"] for one in evaluate.every_snapshot(run, split)]
 
 
 def accuracy_per_pace(paced: Dict[str, Sequence[float]], level: Dict[str, float]) -> Figure:
@@ -51,6 +39,7 @@ def accuracy_per_pace(paced: Dict[str, Sequence[float]], level: Dict[str, float]
     for (name, value), style in zip(level.items(), itertools.cycle(("--", ":", "-."))):
         axes.axhline(100 * value, linestyle=style, color="grey", label=name)
     axes.set(xlabel="pace", ylabel="accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -61,16 +50,35 @@ def losses(run: Run) -> List[Tuple[float, float]]:
             for iteration, value in caffe_log.curves(link.segment.path("caffe.log")).get("train softmax_loss", [])]
 
 
+def pace_epochs(run: Run) -> List[int]:
+    """Epochs that are done at the end of each pace."""
+    return np.cumsum(self_paced.epochs(run.experiment)).tolist()
+
+
+def by_epoch(run: Run, points: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
+    """Points over iterations, over epochs: an epoch of a pace has the pace's own samples, so it has fewer iterations
+    than one with all."""
+    experiment = run.experiment
+    if experiment.pacing:
+        at, epochs = [0, *run.snapshots()], [0, *pace_epochs(run)]
+    else:
+        images = prepare.read_note(run.info["data"])["records"]["train"]
+        at = [0, run.info["iterations"]]
+        epochs = [0, run.info["iterations"] * experiment.solver["batch_size"] / images]
+    return [(float(np.interp(iteration, at, epochs)), value) for iteration, value in points]
+
+
 def loss_curves(with_paces: Sequence[Tuple[float, float]], without: Sequence[Tuple[float, float]],
-                ends: Sequence[int], labels: Sequence[str]) -> Figure:
-    """Fig. 6: training loss with and without self-paced learning. ends: iterations at which the paces end."""
+                ends: Sequence[float], labels: Sequence[str]) -> Figure:
+    """Fig. 6: training loss over the epochs, with and without self-paced learning. ends: epochs at which the paces
+    end."""
     figure = Figure(figsize=(5.4, 3.6))
     axes = figure.subplots()
     for points, label in zip((with_paces, without), labels):
         axes.plot(*zip(*points), linewidth=0.8, label=label)
     for end in ends[:-1]:
         axes.axvline(end, linewidth=0.5, color="grey")
-    axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
+    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
     axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -112,27 +120,38 @@ def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Feature
     return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
 
 
-def distribution(shown: Features, title: str, classes: Sequence[str]) -> Figure:
-    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names."""
-    figure = Figure(figsize=(4.6, 4.2))
-    axes = figure.subplots()
+def distribution(shown: Features, title: str, classes: Sequence[str], axes: Optional[Axes] = None) -> Figure:
+    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names; axes: to draw
+    on, else those of a figure of its own."""
+    axes = axes or Figure(figsize=(4.6, 4.2)).subplots()
     for label in np.unique(shown.labels):
         axes.scatter(*shown.places[shown.labels == label].T, s=9, label=classes[label])
     axes.scatter(*shown.places[~shown.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
                  label="left out")
-    axes.set(title=title, xticks=[], yticks=[])
+    axes.set(title=title, xticks=[], yticks=[], xlabel="t-SNE, first dimension", ylabel="t-SNE, second dimension")
     axes.legend(fontsize=8, frameon=False)
-    return figure
+    return axes.figure
 
 
-def excluded(run: Run, pace: int, count: int, seed: int = 0) -> List[Tuple[np.ndarray, str]]:
-    """Fig. 8: training images, uint8 (channels, height, width), that a pace leaves out, drawn at random, with their
-    labels and losses."""
+class Excluded(NamedTuple):
+    """A training image that a pace leaves out. image: uint8 (channels, height, width); loss: before the pace."""
+
+    image: np.ndarray
+    record: int
+    label: str
+    loss: float
+
+    @property
+    def text(self) -> str:
+        return "{} {:.3f}".format(SHORT.get(self.label, self.label), self.loss)
+
+
+def excluded(run: Run, pace: int, count: int, seed: int = 0) -> List[Excluded]:
+    """Fig. 8: of what a pace leaves out, drawn at random."""
     note = require_same_data(run)
     images = forward.read(run.info["data"], note, "train").images
     selection = self_paced.selection(run, pace)
     left_out = np.flatnonzero(~selection["selected"])
     drawn = np.random.RandomState((seed, pace)).permutation(left_out)[:count]
-    names = [SHORT.get(name, name) for name in note["classes"]]
-    return [(lmdb_io.decode(images[record])[0],
-             "{} {:.3f}".format(names[selection["labels"][record]], selection["losses"][record])) for record in drawn]
+    return [Excluded(lmdb_io.decode(images[record])[0], int(record), note["classes"][selection["labels"][record]],
+                     float(selection["losses"][record])) for record in drawn]

@@ -4,6 +4,7 @@
     OUT/logs/<paper>/<experiment>/train.log  what a job says
     OUT/plan.json                            the jobs, for the Snakefile
 """
+import difflib
 import functools
 import math
 import os
@@ -16,7 +17,7 @@ from prototxt import experiment as experiments
 from prototxt.experiment import ROOT, Experiment
 from published import figures
 from published.figures import Figure
-from tools import cross, evaluate, features, groups, respond_ratio, self_paced, stages
+from tools import cross, evaluate, features, figure_targets, groups, respond_ratio, self_paced, stages
 from tools.estimate import Estimate, Estimator
 from tools.groups import Group
 from tools.run import Run, described, require_same
@@ -76,7 +77,8 @@ class Plan(NamedTuple):
     """tables: name -> cells; jobs: in an order in which they can be done; groups: of folds, to be noted before;
     missing: data set -> how to make it; stand_ins: data set -> what stands in for it; unstaged: stages that are left
     out, their data missing; without_weights: experiment that begins with random weights -> what the paper's net was
-    pretrained on; awaited: experiments that cannot be trained, their data missing."""
+    pretrained on; awaited: experiments that cannot be trained, their data missing; drawn: name of a figure -> cells,
+    one for each of its uses."""
 
     tables: Dict[str, List[Cell]]
     jobs: List[Job]
@@ -86,6 +88,7 @@ class Plan(NamedTuple):
     unstaged: List[str]
     without_weights: Dict[str, str]
     awaited: Sequence[Experiment] = ()
+    drawn: Dict[str, List[Cell]] = {}
 
 
 def plan(request: Request) -> Plan:
@@ -94,10 +97,18 @@ def plan(request: Request) -> Plan:
     SVM of a part of the training images, and where one result would stand for two figures."""
     known = figures.tables()
     for name in request.tables:
-        if name not in known:
-            raise UserError("there is no table {!r}; there are: {}".format(name, ", ".join(known)))
+        if name not in known and name not in figure_targets.TARGETS:
+            raise UserError(_unknown(name, [*known, *figure_targets.TARGETS]))
     made = _Planner(request)
-    tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)] for name in request.tables}
+    tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)]
+              for name in request.tables if name in known}
+    drawn = {name: [made.cell(figure, seeds) for figure, seeds in figure_targets.cells(name)
+                    if not request.only or figure.data in request.only]
+             for name in request.tables if name not in known}
+    for name, cells in drawn.items():
+        if not cells:
+            raise UserError("{} shows nothing of {}; it shows {}".format(name, ", ".join(request.only), ", ".join(
+                sorted({figure.data for figure, _ in figure_targets.cells(name)}))))
     for name, cells in tables.items():
         if all(cell.figure.system == "other" for cell in cells):
             raise UserError("{} has no figure on {}; it has some on {}".format(
@@ -111,7 +122,13 @@ def plan(request: Request) -> Plan:
         raise UserError("--weights {}=...: nothing of {} begins with them; it trains {}".format(
             unused[0], ", ".join(request.tables), ", ".join(made.trainings)))
     return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged),
-                made.without_weights, list(made.awaited.values()))
+                made.without_weights, list(made.awaited.values()), drawn)
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 5, 0.7)
+    return "there is no table or figure {!r}; {}: {}".format(
+        name, "near to it" if near else "there are", ", ".join(near or known))
 
 
 @functools.lru_cache(maxsize=None)
@@ -156,7 +173,8 @@ class _Planner:
     def missing(self) -> Dict[str, str]:
         return {name: _how_to_make(name, needed) for name, needed in self._missing.items()}
 
-    def cell(self, figure: Figure) -> Cell:
+    def cell(self, figure: Figure, seeds: Sequence[int] = ()) -> Cell:
+        """seeds: to train with each of, for figures of repetitions."""
         if figure.system == "other":
             return Cell(figure, None)
         used = [name for name in (figure.data, figure.trained_on) if name]
@@ -166,13 +184,16 @@ class _Planner:
             return Cell(figure, None)
         if not figure.experiment:
             return Cell(figure, self._handcrafted(figure))
-        folder = self._trained(figure.experiment)
+        folder = self._trained(figure.experiment, seeds)
         if figure.measure == "svm":
             self._on_runs(figure, "features --svm of ", ["features", "--svm", "--run"], "svm.json", folder)
             for run in self._members(folder):
                 _require_all_images(os.path.join(run, "svm.json"))
         elif figure.measure == "respond_ratio":
             self._on_runs(figure, "respond-ratio of ", ["respond-ratio"], respond_ratio.FILE, folder)
+        elif figure.measure == "every_snapshot":
+            self._on_runs(figure, "every snapshot of ", ["evaluate", "--every-snapshot"],
+                          os.path.basename(evaluate.snapshots_path(Segment(folder), "test")), folder)
         elif figure.trained_on:
             self._on_other_data(figure, folder)
         else:
@@ -229,29 +250,47 @@ class _Planner:
         _require_all_images(features.data_prefix(folder, feature) + ".json")
         return folder
 
-    def _trained(self, name: str) -> str:
+    def _trained(self, name: str, seeds: Sequence[int] = ()) -> str:
         """Folder of the run or group, with the jobs that train it."""
         chosen, folder = self._chosen(name), self._run_folder(name)
-        data = self._request.data[chosen.data]
         begins_with = None if name in self._request.weights else self._stage_before(chosen)
         weights = begins_with or self._given_weights(chosen)
         needs = self._weights(begins_with) if begins_with else [weights] if weights else []
+        if not seeds:
+            self._train(chosen, folder, [], weights, needs)
+            return folder
+        group = Group(folder + "-seeds", "seeds", ["seed{:02d}".format(seed) for seed in seeds])
+        self._begin(group)
+        for seed, member in zip(seeds, group.members):
+            change = "solver.random_seed={}".format(seed)
+            self._train(experiments.load(name, [*experiments.applicable(name, self._request.changes), change]),
+                        group.path(member), [change], weights, needs)
+        return group.folder
+
+    def _begin(self, group: Group) -> None:
+        if group not in self.groups:
+            self.groups.append(group)
+
+    def _train(self, chosen: Experiment, folder: str, more: Sequence[str], weights: Optional[str],
+               needs: Sequence[str]) -> None:
+        """Jobs for a run, or for each fold of it. more: changes besides those that were asked for."""
+        data = self._request.data[chosen.data]
         folds = prepare.any_note(data).get("folds") or []
-        if folds and Group(folder, "folds", folds) not in self.groups:
-            self.groups.append(Group(folder, "folds", folds))
+        if folds:
+            self._begin(Group(folder, "folds", folds))
         for fold in folds or [""]:
             source, run = os.path.join(data, fold).rstrip("/"), os.path.join(folder, fold).rstrip("/")
             self._require_same(chosen, source, Run(run), weights, needs)
-            command = ["train", name, "--data", source, "--out", run, "--threads", str(self._request.threads),
+            command = ["train", chosen.name, "--data", source, "--out", run, "--threads", str(self._request.threads),
                        "--processes", "1"]
-            for change in experiments.applicable(name, self._request.changes):
+            for change in [*experiments.applicable(chosen.name, self._request.changes), *more]:
                 command += ["--set", change]
             if weights:
                 command += ["--weights", weights]
+            name = os.path.relpath(folder, os.path.join(self._request.out, "runs"))
             self._add(os.path.join(name, fold, "train"), "train {} {}".format(name, fold).strip(), command, needs,
                       [_last_weights(chosen, source, run)],
                       lambda estimator, source=source: estimator.training(chosen, source))
-        return folder
 
     def _given_weights(self, chosen: Experiment) -> Optional[str]:
         """Those of the experiment, else of its net, else of all."""
@@ -292,9 +331,8 @@ class _Planner:
                 if os.path.basename(key) == "train" and path.startswith(folder + os.sep)]
 
     def _evaluated(self, figure: Figure, folder: str) -> None:
-        chosen = self._chosen(figure.experiment)
-        self._add(os.path.join(figure.experiment, "evaluate-" + figure.split),
-                  "evaluate {} on {}".format(figure.experiment, figure.split),
+        chosen, name = self._chosen(figure.experiment), os.path.relpath(folder, os.path.join(self._request.out, "runs"))
+        self._add(os.path.join(name, "evaluate-" + figure.split), "evaluate {} on {}".format(name, figure.split),
                   ["evaluate", folder, "--split", figure.split], self._weights(folder),
                   [evaluate.metrics_path(Segment(folder), figure.split)],
                   lambda estimator: estimator.predicting(chosen, self._request.data[chosen.data], figure.split))
@@ -318,14 +356,17 @@ class _Planner:
             def work(estimator: Estimator, source: str = source) -> Estimate:
                 if figure.measure == "svm":
                     return estimator.svm(source, chosen)
+                if figure.measure == "every_snapshot":
+                    one = estimator.predicting(chosen, source, figure.split)
+                    return one._replace(seconds=one.seconds * -(-chosen.iterations // chosen.solver["snapshot"]))
                 return estimator.responding(chosen, source)
             key = os.path.join(os.path.relpath(run, os.path.join(self._request.out, "runs")), makes.split(".")[0])
             self._add(key, "{}{} {}".format(title, figure.experiment, os.path.relpath(run, folder).strip(".")).strip(),
                       [*command, run], self._weights(run), [os.path.join(run, makes)], work)
 
     def _members(self, folder: str) -> List[str]:
-        return [group.path(name) for group in self.groups if group.folder == folder for name in group.members
-                ] or [folder]
+        return [run for group in self.groups if group.folder == folder for name in group.members
+                for run in self._members(group.path(name))] or [folder]
 
 
 def _require_all_images(path: str) -> None:

@@ -63,12 +63,18 @@ def ends(experiment: Experiment, class_counts: Sequence[int]) -> List[int]:
     The epochs are shared out equally, the remainder to the last pace; a pace's epoch has its own samples.
     class_counts: training samples of each class.
     """
-    pacing, batch = experiment.pacing, experiment.solver["batch_size"]
-    epochs = [pacing["epochs"] // pacing["paces"]] * pacing["paces"]
-    epochs[-1] += pacing["epochs"] % pacing["paces"]
+    batch = experiment.solver["batch_size"]
     lengths = [max(1, round(passes * sum(chosen(count, percentage) for count in class_counts) / batch))
-               for passes, percentage in zip(epochs, _percentages(experiment))]
+               for passes, percentage in zip(epochs(experiment), _percentages(experiment))]
     return np.cumsum(lengths).tolist()
+
+
+def epochs(experiment: Experiment) -> List[int]:
+    """Of each pace."""
+    total, paces = experiment.pacing["epochs"], experiment.pacing["paces"]
+    shared = [total // paces] * paces
+    shared[-1] += total % paces
+    return shared
 
 
 def _percentages(experiment: Experiment) -> List[int]:

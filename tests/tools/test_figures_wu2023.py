@@ -33,12 +33,9 @@ def dacl(tmp_path_factory, data):
 def test_accuracy_per_pace_ends_with_the_runs_own(paced):
     found = figures_wu2023.accuracies(paced, "test")
     assert len(found) == 3 and found[-1] == evaluate.evaluate(paced, "test")["accuracy"]
-    kept = files.read_json(paced.path("accuracy-per-pace-test.json"))
-    assert kept == {"iterations": paced.snapshots(), "accuracies": found}
-    files.write_json(paced.path("accuracy-per-pace-test.json"), dict(kept, accuracies=[0.1] * 3))
-    assert figures_wu2023.accuracies(paced, "test") == [0.1] * 3
-    files.write_json(paced.path("accuracy-per-pace-test.json"), dict(kept, iterations=kept["iterations"][:2]))
-    assert figures_wu2023.accuracies(paced, "test") == found
+    kept = files.read_json(paced.path("metrics-every-snapshot.json"))["snapshots"]
+    assert [one["iteration"] for one in kept] == paced.snapshots()
+    assert [one["correct"] / one["total"] for one in kept] == found
     axes = figures_wu2023.accuracy_per_pace({"NDF + SPL": found}, {"baseline": 0.5}).axes[0]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 * np.array(found))
 
@@ -49,6 +46,21 @@ def test_losses_run_over_all_paces(paced):
     assert [iteration for iteration, _ in points] == list(range(ends[-1]))
     figure = figures_wu2023.loss_curves(points, points, ends, ("with", "without"))
     assert len(figure.axes[0].lines) == 2 + len(ends) - 1
+
+
+def test_epochs_of_paces_by_hand(paced):
+    """Three paces of an epoch each; an iteration in the middle of the second pace is 1.5 epochs. Without paces six
+    iterations of 6 of 17 images are 36 / 17 epochs."""
+    ends = paced.snapshots()
+    assert figures_wu2023.pace_epochs(paced) == [1, 2, 3]
+    middle = (ends[0] + ends[1]) / 2
+    found = figures_wu2023.by_epoch(paced, [(0, 9.0), (middle, 8.0), (ends[2], 7.0)])
+    assert found == [(0, 9.0), (pytest.approx(1.5), 8.0), (3, 7.0)]
+
+    class Unpaced(run.Run):
+        experiment = paced.experiment._replace(pacing={})
+        info = dict(paced.info, iterations=12)
+    assert figures_wu2023.by_epoch(Unpaced(paced.folder), [(6, 1.0)]) == [(pytest.approx(36 / 17), 1.0)]
 
 
 def test_features_mark_what_the_pace_leaves_out(paced):
@@ -72,9 +84,10 @@ def test_excluded_samples_are_pictures_with_their_losses(paced, data):
     images = lmdb_io.Reader(data + "/train/images")
     texts = {"class{} {:.3f}".format(selection["labels"][record], selection["losses"][record]): record
              for record in np.flatnonzero(~selection["selected"])}
-    assert len(found) == 4 and all(text in texts for _, text in found)
-    for image, text in found:
-        np.testing.assert_array_equal(image, lmdb_io.decode(images[texts[text]])[0])
+    assert len(found) == 4
+    for one in found:
+        assert texts[one.text] == one.record
+        np.testing.assert_array_equal(one.image, lmdb_io.decode(images[one.record])[0])
     assert figures_wu2023.excluded(paced, 3, 4) == []
 
 

@@ -261,7 +261,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
 
 
 @pytest.mark.parametrize("settings, message", (
-    (dict(tables=["xie2019a-table1"]), "there is no table 'xie2019a-table1'; there are: xie2019a-table2, "),
+    (dict(tables=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; near to it: xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is no number"),
     (dict(changes=["net=big"]), "there is no net 'big'; there are: "),

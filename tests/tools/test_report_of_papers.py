@@ -68,14 +68,18 @@ def test_training_loss_of_liu2017_is_the_folds_mean_of_each_pass(tmp_path):
     group = groups.train(chosen, data, str(tmp_path / "group"), None, [1, 2], 1, None, 1)
     losses = [dict(training.curves(one)["train softmax_loss"]) for one in groups.runs(group)]
     assert list(losses[0]) == [0, 1, 2, 3] and losses[0] != losses[1]
-    expected = [(2 * (half + 1), np.mean([one[2 * half + step] for one in losses for step in (0, 1)]))
-                for half in (0, 1)]
-    figure, = of_papers.drawn([Entry(group, "both")])
+    expected = [(half + 1, np.mean([one[2 * half + step] for one in losses for step in (0, 1)])) for half in (0, 1)]
+    figure, accuracy = of_papers.drawn([Entry(group, "both")])
     assert "[liu2017] Fig. 5" in figure.title
     assert figure.pictures[0].uri == pictures.svg(figures.curves(
-        [figures.Curve("both", expected, 0)], "softmax loss of training"))
+        [figures.Curve("both", expected, 0)], "softmax loss of training", "epoch"))
+    assert figure.table[0] == ("run", "epoch", "softmax loss of training")
+    assert figure.table[1:] == [("both", epoch, pytest.approx(loss)) for epoch, loss in expected]
+    known = [dict(training.curves(one)["val accuracy"]) for one in groups.runs(group)]
+    assert "[liu2017] Fig. 6" in accuracy.title and [row[1:] for row in accuracy.table[1:]] == [
+        (at / 2, pytest.approx(50 * (known[0][at] + known[1][at]))) for at in sorted(known[0])]
     page = report.page([group])
-    assert "training loss, pass by pass" in page and "The validation accuracy is [liu2017] Fig. 6." in page
+    assert "softmax loss of training, pass by pass" in page
     assert page.count("loss over the iterations") == 1
 
 
@@ -87,25 +91,26 @@ def test_figures_of_self_paced_learning_need_a_run_of_it(paced, ndf):
 
 def test_accuracy_per_pace_is_of_the_validation_part(paced, ndf):
     evaluate.evaluate(ndf.run, "test")
-    without = of_papers._accuracy_per_pace([paced], [paced, ndf])
+    without = of_papers.accuracy_per_pace([paced], [paced, ndf])
     assert without.note.startswith("On the validation part, since nobody should choose by the test part")
     accuracies = figures_wu2023.accuracies(paced.run, "val")
     assert without.pictures[0].uri == pictures.svg(figures_wu2023.accuracy_per_pace({"SPNDL": accuracies}, {}))
     level = evaluate.evaluate(ndf.run, "val")["accuracy"]
-    assert of_papers._accuracy_per_pace([paced], [paced, ndf]).pictures[0].uri == pictures.svg(
+    assert of_papers.accuracy_per_pace([paced], [paced, ndf]).pictures[0].uri == pictures.svg(
         figures_wu2023.accuracy_per_pace({"SPNDL": accuracies}, {ndf.title: level}))
 
 
 def test_loss_is_compared_with_the_run_of_the_same_net(entry, paced, ndf):
     baseline = entry("wu2023/synthetic-baseline")
-    assert of_papers._loss_with_paces([paced], [paced, baseline]) is None
-    found = of_papers._loss_with_paces([paced], [baseline, paced, ndf])
+    assert of_papers.loss_with_paces([paced], [paced, baseline]) is None
+    found = of_papers.loss_with_paces([paced], [baseline, paced, ndf])
     assert found.pictures[0].uri == pictures.svg(figures_wu2023.loss_curves(
-        figures_wu2023.losses(paced.run), figures_wu2023.losses(ndf.run), paced.run.snapshots(), ("SPNDL", ndf.title)))
+        *(figures_wu2023.by_epoch(one.run, figures_wu2023.losses(one.run)) for one in (paced, ndf)), [1, 2, 3],
+        ("SPNDL", ndf.title)))
 
 
 def test_rows_of_excluded_samples_are_those_of_paces_that_leave_some_out(paced):
-    rows = of_papers._excluded(paced).rows
+    rows = of_papers.excluded(paced).rows
     assert [row.title for row in rows] == ["pace 1", "pace 2"]
     for number, row in enumerate(rows, start=1):
         left_out = (~self_paced.selection(paced.run, number)["selected"]).sum()

@@ -1,5 +1,5 @@
 """The faces that tell the runs of [xie2019a] apart, beside what their nets make of them (Fig. 8 to 10)."""
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -49,7 +49,19 @@ class FaceComparison(NamedTuple):
     maps: List[Maps]
 
 
-def compared(titles: Dict[Run, str]) -> Optional[FaceComparison]:
+class Found(NamedTuple):
+    """What the figures show. images: of the decisions' shown faces, uint8 (channels, height, width); maps: title of a
+    run -> what its net makes of them; gabor: of the first face."""
+
+    pair: Optional[Pair]
+    classes: Sequence[str]
+    decisions: List[Decision]
+    images: List[np.ndarray]
+    gabor: np.ndarray
+    maps: Dict[str, comparison.FaceMaps]
+
+
+def find(titles: Dict[Run, str]) -> Optional[Found]:
     """Of the runs of [xie2019a] that have decided on the test part of the same images."""
     ready = [run for run in titles if run.experiment.paper == "xie2019a" and comparison.decided(run, "test")]
     found = comparison.pair(ready, "test")
@@ -63,35 +75,52 @@ def compared(titles: Dict[Run, str]) -> Optional[FaceComparison]:
     data, images_of = ready[0].info["data"], ready[0].info["manifest"]
     ready = [run for run in ready if run.info["manifest"] == images_of][:COMPARED_RUNS]
     ready.sort(key=list(titles).index)
-    classes = prepare.read_note(data)["classes"]
     images = comparison.faces(data, "test", [comparison.shown(decision) for decision in chosen])
-    made = [(titles[run], comparison.face_maps(run, images)) for run in ready]
+    return Found(found, prepare.read_note(data)["classes"], chosen, images,
+                 comparison.gabor_responses(images[0], data),
+                 {titles[run]: comparison.face_maps(run, images) for run in ready})
+
+
+def compared(titles: Dict[Run, str]) -> Optional[FaceComparison]:
+    """As the page shows it."""
+    found = find(titles)
+    if not found:
+        return None
     return FaceComparison(
-        found, [_compared_face(image, decision, found, classes, titles) for image, decision in zip(images, chosen)],
-        [_heat(title, images, maps) for title, maps in made], pictures.png(comparison.grey(images[0])),
-        _mosaic(comparison.gabor_responses(images[0], data)),
-        [Maps(title, *(_mosaic(deep_features.most_varied(blob[0], comparison.MAPS))
-                       for blob in (maps.first, maps.z))) for title, maps in made])
+        found.pair, [ComparedFace(pictures.png(comparison.grey(image)), found.classes[decision.label],
+                                  others(decision, found, titles))
+                     for image, decision in zip(found.images, found.decisions)],
+        [Strip(title, [pictures.jpeg(picture) for picture, _ in heat(found, maps)])
+         for title, maps in found.maps.items()],
+        pictures.png(comparison.grey(found.images[0])), pictures.encoded(mosaic(found.gabor)),
+        [Maps(title, *(pictures.encoded(mosaic(varied(blob))) for blob in (maps.first, maps.z)))
+         for title, maps in found.maps.items()])
 
 
-def _compared_face(image: np.ndarray, decision: Decision, pair: Optional[Pair], classes: Sequence[str],
-                   titles: Dict[Run, str]) -> ComparedFace:
-    others = []
+def others(decision: Decision, found: Found, titles: Dict[Run, str]) -> List[str]:
+    """Who decided on which other class."""
+    pair, said = found.pair, []
     if pair:
-        others.append("{}: {}".format(titles[pair.baseline], classes[pair.before[decision.unit]]))
+        said.append("{}: {}".format(titles[pair.baseline], found.classes[pair.before[decision.unit]]))
         if pair.svm:
-            others.append("GABOR, SVM: {}".format(classes[pair.svm[comparison.shown(decision)]]))
-    return ComparedFace(pictures.png(comparison.grey(image)), classes[decision.label], others)
+            said.append("GABOR, SVM: {}".format(found.classes[pair.svm[comparison.shown(decision)]]))
+    return said
 
 
-def _heat(title: str, images: Sequence[np.ndarray], maps: comparison.FaceMaps) -> Strip:
+def heat(found: Found, maps: comparison.FaceMaps) -> List[Tuple[np.ndarray, np.ndarray]]:
+    """Of each face the picture and the responses that it shows."""
     strip = []
-    for image, z in zip(images, maps.z):
+    for image, z in zip(found.images, maps.z):
         response = deep_features.average_over_face(z, maps.place, image.shape[1:])
-        strip.append(pictures.jpeg(figures.heat_map(
-            comparison.grey(image), response, deep_features.largest(response, comparison.SHARE))))
-    return Strip(title, strip)
+        strip.append((figures.heat_map(comparison.grey(image), response, deep_features.largest(
+            response, comparison.SHARE)), response))
+    return strip
 
 
-def _mosaic(maps: np.ndarray) -> str:
-    return pictures.encoded(figures.mosaic(maps, comparison.MAPS // 3, TILE_PIXELS))
+def varied(blob: np.ndarray) -> np.ndarray:
+    """The maps of the first face that are shown."""
+    return deep_features.most_varied(blob[0], comparison.MAPS)
+
+
+def mosaic(maps: np.ndarray) -> np.ndarray:
+    return figures.mosaic(maps, comparison.MAPS // 3, TILE_PIXELS)

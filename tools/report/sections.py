@@ -1,6 +1,6 @@
 """What the page says of one run or group."""
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -67,16 +67,20 @@ def section(entry: Entry) -> Section:
 def weights(entry: Entry) -> List[str]:
     """Of a single run its objectives too."""
     found = []
-    for run in groups.runs(entry.one):
-        rounds = adaptive_weights.history(run)
-        if not rounds:
-            continue
-        name = "loss weights" if entry.kind == "run" else os.path.relpath(run.folder, entry.one.folder)
-        alone = (Entry(run, name).metrics("test") or {}).get("alone", {})
+    for name, rounds, alone in adapted(entry):
         found.append(pictures.svg(figures.loss_weights(rounds, name, alone)))
         if entry.kind == "run":
             found.append(pictures.svg(figures.objectives(rounds, "objectives, Eq. (11)")))
     return found[:SHOWN_WEIGHTS]
+
+
+def adapted(entry: Entry) -> Iterator[Tuple[str, List[Dict], Dict[str, Dict]]]:
+    """Of each run that adapted loss weights: its name, its rounds, and what each loss gets right by itself."""
+    for run in groups.runs(entry.one):
+        rounds = adaptive_weights.history(run)
+        if rounds:
+            name = "loss weights" if entry.kind == "run" else os.path.relpath(run.folder, entry.one.folder)
+            yield name, rounds, (Entry(run, name).metrics("test") or {}).get("alone", {})
 
 
 def _text(path: str) -> str:
@@ -88,14 +92,19 @@ def _text(path: str) -> str:
 
 
 def _samples(entry: Entry, split: str) -> List[List[Sample]]:
-    """The surest right decisions and the surest wrong ones, one after the other class."""
-    data = entry.run.info["data"]
-    classes = prepare.read_note(data)["classes"]
+    classes = prepare.read_note(entry.run.info["data"])["classes"]
+    return [[_sample(image, decision, classes) for image, decision in found]
+            for found in surest(entry, split, FACES)]
+
+
+def surest(entry: Entry, split: str, count: int) -> List[List[Tuple[np.ndarray, Decision]]]:
+    """The surest right decisions and the surest wrong ones, one after the other class, with their faces, uint8
+    (channels, height, width)."""
     found = []
     for right in (True, False):
-        chosen = comparison.spread([one for one in comparison.decided(entry.run, split) if one.right == right], FACES)
-        images = comparison.faces(data, split, [comparison.shown(decision) for decision in chosen])
-        found.append([_sample(image, decision, classes) for image, decision in zip(images, chosen)])
+        chosen = comparison.spread([one for one in comparison.decided(entry.run, split) if one.right == right], count)
+        found.append(list(zip(comparison.faces(entry.run.info["data"], split, [
+            comparison.shown(decision) for decision in chosen]), chosen)))
     return found
 
 

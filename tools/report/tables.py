@@ -111,14 +111,19 @@ def repetitions(entries: Sequence[Entry]) -> Optional[str]:
 
 
 def roc_curves(entries: Sequence[Entry]) -> Optional[str]:
-    """[xie2019b] Fig. 8, of those that are evaluated on the test part."""
+    found = average_roc(entries)
+    return pictures.svg(figures.roc_curves(found)) if found else None
+
+
+def average_roc(entries: Sequence[Entry]) -> Dict[str, roc.Curve]:
+    """[xie2019b] Fig. 8, title -> average curve, of those that are evaluated on the test part."""
     averages = {}
     for entry in entries:
         path = entry.one.path("decisions-test.csv")
         found = roc.curves(*decisions.scores(decisions.read(path))) if os.path.exists(path) else {}
         if found:
             averages[entry.title] = roc.mean(list(found.values()))
-    return pictures.svg(figures.roc_curves(averages)) if averages else None
+    return averages
 
 
 def respond_ratios(entries: Sequence[Entry]) -> Dict:
