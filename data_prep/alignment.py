@@ -1,6 +1,4 @@
 """Landmarks by MTCNN, and the similarity transform that brings a face to the template ([xie2019a] II-A)."""
-import functools
-import json
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -8,10 +6,12 @@ import cv2
 import numpy as np
 from skimage.transform import SimilarityTransform
 
+from data_prep import files
 from data_prep.errors import UserError
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 TEMPLATE_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template.json")
+MARGINS = ("left", "right", "top", "bottom")
 # MTCNN finds no face of under 20 pixels; small pictures are enlarged to this size.
 SMALLEST = 192
 LARGEST = 1280
@@ -73,13 +73,43 @@ class Detector:
         return self._networks[steps]
 
 
-@functools.lru_cache(maxsize=None)
-def template() -> np.ndarray:
-    """The triangle of the two eyes and the barycenter of the rest, float64 (3, 2): x, y in sides of the region."""
-    with open(TEMPLATE_FILE, encoding="utf-8") as stream:
-        margins = json.load(stream)["margins"]
+def template(path: str = TEMPLATE_FILE) -> np.ndarray:
+    """The triangle of a template's file, by default of the one that is shipped; see `target_of`, `read_template`."""
+    return target_of(read_template(path)["margins"])
+
+
+def target_of(margins: Dict[str, float]) -> np.ndarray:
+    """The triangle of the two eyes and the barycenter of the rest, float64 (3, 2): x, y in sides of the region.
+
+    margins: from the borders of the region to the triangle, in sides of the region; the eyes are level, and the
+    barycenter is midway between them.
+    """
     left, right, top, bottom = margins["left"], 1 - margins["right"], margins["top"], 1 - margins["bottom"]
     return np.array([[left, top], [right, top], [(left + right) / 2, bottom]])
+
+
+def read_template(path: str) -> Dict:
+    """A template's file: "margins" (see `target_of`), "dataset" and "protocol" of the faces, "faces" (how many), and
+    what else `./fer template` has noted. Raises UserError on a file that is none."""
+    found = files.read_json(path)
+    if not is_template(found):
+        raise UserError(
+            "{}: no template, expected margins left, right, top and bottom of at least 0, of which opposite ones sum "
+            "to less than 1, dataset, protocol and faces; `./fer template DATASET SOURCE --out FILE` makes one".format(
+                path))
+    return found
+
+
+def is_template(found) -> bool:
+    """Whether a JSON value is what `read_template` returns."""
+    if not isinstance(found, dict) or not isinstance(found.get("margins"), dict):
+        return False
+    values = [found["margins"].get(name) for name in MARGINS]
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 for value in values):
+        return False
+    left, right, top, bottom = values
+    return left + right < 1 and top + bottom < 1 and isinstance(found.get("faces"), int) and all(
+        isinstance(found.get(key), str) for key in ("dataset", "protocol"))
 
 
 def triangle(landmarks: Tuple[float, ...]) -> np.ndarray:
@@ -92,7 +122,7 @@ def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str
           target: Optional[np.ndarray] = None) -> np.ndarray:
     """The square region of `side` pixels around a face, rotated and scaled to the template.
 
-    target: a triangle in place of the template's, (3, 2) in sides of the region. What lies outside of the image
+    target: a triangle in place of the shipped template's, (3, 2) in sides of the region. What lies outside of the image
     repeats its border. Raises UserError that names `where` if the landmarks lie on one point.
     """
     found = triangle(landmarks)

@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import crops, datasets, descriptions, files, folds, manifest, records, subjects
+from data_prep import alignment, crops, datasets, descriptions, files, folds, manifest, records, subjects
 from data_prep.datasets import Protocol, trees
 from data_prep.errors import UserError
 from data_prep.features import PROJECTED
@@ -38,7 +38,8 @@ class Settings(NamedTuple):
     features_of: "crop" or "face"; encoding: of image records, "raw" or "png"; folds: which ones, None for all;
     validation: "fold" where one of the folds is the validation part, else "none"; hold_out: share of the training
     images that becomes the validation part, of a set without folds; seed: of the training order and of what is held
-    out; subjects: table of who is on which image (`subjects.assign`), None for what the data set says.
+    out; subjects: table of who is on which image (`subjects.assign`), None for what the data set says; template: file
+    that faces are aligned by (`alignment.read_template`), None for the shipped one.
 
     None of crops, features, geometry, validation and hold_out: the protocol's."""
 
@@ -55,6 +56,7 @@ class Settings(NamedTuple):
     hold_out: Optional[float] = None
     seed: int = 0
     subjects: Optional[str] = None
+    template: Optional[str] = None
 
 
 def prepare(settings: Settings, out: str, processes: int) -> Dict:
@@ -66,10 +68,11 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     """
     out = os.path.abspath(out)
     settings = completed(settings)
-    _require_apart(out, settings)
+    require_apart(out, (settings.source, settings.subjects, settings.template))
     asked = dict(settings._asdict(), features=list(settings.features), folds=settings.folds and list(settings.folds),
                  source_digest=settings.source and files.digest(settings.source),
-                 subjects_digest=settings.subjects and files.digest(settings.subjects))
+                 subjects_digest=settings.subjects and files.digest(settings.subjects),
+                 template_digest=settings.template and files.digest(settings.template))
     if os.path.lexists(out):
         return _already_there(asked, out)
     # One BLAS thread: the sums of a projection depend on their number in the last bits.
@@ -108,6 +111,8 @@ def summary(out: str, note: Dict) -> str:
         if found != published:
             lines.append("note: {} {}, published {}".format(
                 found, what + " images" if what in manifest.SPLITS else what, published))
+    if note.get("template"):
+        lines.append("aligned to the template of {dataset}-{protocol}, {faces} faces".format(**note["template"]))
     if note["no_face"]:
         lines.append("note: no face found in {} images, listed in {} and left out".format(note["no_face"], NO_FACE))
     for kind, found in note.get("left_out", {}).items():
@@ -155,6 +160,12 @@ def read_note(folder: str) -> Dict:
     return note
 
 
+def template(note: Dict) -> Dict:
+    """What faces that are aligned were aligned to: "margins" and the "dataset", "protocol" and "faces" that they are
+    of. note: prepare.json of a prepared folder; before it told the template, there was the shipped one alone."""
+    return note.get("template") or alignment.read_template(alignment.TEMPLATE_FILE)
+
+
 def require_manifest(folder: str, note: Dict) -> None:
     """Raises UserError where the manifest of a prepared folder is not the one that its note was written with."""
     path = os.path.join(folder, "manifest.csv")
@@ -172,11 +183,8 @@ def faces(folder: str, note: Optional[Dict] = None) -> List[Face]:
 
 def completed(settings: Settings) -> Settings:
     """The settings with what the protocol decides filled in. Raises UserError on what does not go together."""
-    protocols = datasets.module(settings.dataset).PROTOCOLS
-    name = settings.protocol or next(iter(protocols))
-    if name not in protocols:
-        raise UserError("{} has no protocol {!r}; it has: {}".format(settings.dataset, name, ", ".join(protocols)))
-    protocol = protocols[name]
+    name = datasets.protocol_name(settings.dataset, settings.protocol)
+    protocol = datasets.module(settings.dataset).PROTOCOLS[name]
     settings = settings._replace(protocol=name, **{
         key: getattr(protocol, key) for key in ("crops", "features", "geometry", "hold_out")
         if getattr(settings, key) is None})
@@ -202,16 +210,22 @@ def completed(settings: Settings) -> Settings:
             raise UserError("fold {}: protocol {} of {} has {}".format(
                 fold, name, settings.dataset,
                 "folds 1 to {}".format(protocol.folds) if protocol.folds else "no folds"))
-    for path in filter(None, (settings.source, settings.subjects)):
+    for path in filter(None, (settings.source, settings.subjects, settings.template)):
         if not os.path.exists(path):
             raise UserError("{}: no such file or folder".format(path))
+    if settings.template:
+        if protocol.registration != "template":
+            raise UserError("template {}: protocol {} of {} takes {}, which no template changes".format(
+                settings.template, name, settings.dataset,
+                "the box of each face" if protocol.registration == "box" else "the faces as they are"))
+        alignment.read_template(settings.template)
     return settings
 
 
-def _require_apart(out: str, settings: Settings) -> None:
-    """Raises UserError where the source would hold what is made of it, or OUT the source."""
+def require_apart(out: str, sources: Sequence[Optional[str]]) -> None:
+    """Raises UserError where one of the sources would hold what is made of it, or OUT one of them."""
     target = os.path.realpath(out)
-    for path in filter(None, (settings.source, settings.subjects)):
+    for path in filter(None, sources):
         given = os.path.realpath(path)
         if os.path.commonpath([target, given]) in (target, given):
             raise UserError("{}: {} {}, of which it is to be made; give an --out elsewhere".format(
@@ -261,6 +275,11 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
     plan = records.Plan(crops.SETS[settings.crops], protocol.registration, protocol.pairs, settings.features,
                         settings.geometry, settings.features_of, settings.encoding, settings.seed,
                         len(dataset.classes))
+    template = None
+    if protocol.registration == "template":
+        found = alignment.read_template(settings.template or alignment.TEMPLATE_FILE)
+        template = {key: found[key] for key in ("dataset", "protocol", "faces", "margins")}
+        plan = plan._replace(target=alignment.target_of(template["margins"]))
     parts = {"": faces}
     if protocol.folds:
         parts = {"fold{:02d}".format(fold): _with_copies(folds.split(
@@ -270,7 +289,7 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
                  for size in records.databases(plan, split, len(records.lay_out(plan, part, split))).values())
     files.require_space(out, needed)
     plan = plan._replace(kept=_kept(plan, parts, folder, files.free_space(folder) - needed))
-    notes = [_part(settings, asked, protocol, dataset, plan, os.path.join(folder, name), part, processes)
+    notes = [_part(settings, asked, protocol, dataset, plan, template, os.path.join(folder, name), part, processes)
              for name, part in parts.items()]
     note = notes[0]
     if protocol.folds:
@@ -345,9 +364,9 @@ def _with_copies(faces: Sequence[Face]) -> List[Face]:
             for face in faces]
 
 
-def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset, plan: records.Plan, folder: str,
-          faces: List[Face], processes: int) -> Dict:
-    """A folder with train, val and test; returns its note, which it writes last."""
+def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset, plan: records.Plan,
+          template: Optional[Dict], folder: str, faces: List[Face], processes: int) -> Dict:
+    """A folder with train, val and test; returns its note, which it writes last. template: see the function."""
     path = os.path.join(folder, NOTE)
     if os.path.exists(path):
         return files.read_json(path)
@@ -364,7 +383,7 @@ def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset,
                                                 projections, processes)
     lost = os.path.join(folder if not protocol.folds else os.path.dirname(folder), NO_FACE)
     note = dict(asked=asked, manifest=digest, classes=list(dataset.classes), shape=list(plan.crops.shape),
-                features=list(settings.features), unit=protocol.unit, folds=[], records=counts,
+                features=list(settings.features), unit=protocol.unit, folds=[], records=counts, template=template,
                 copies=sum(bool(face.copy_of) for face in faces),
                 no_face=len(manifest.read(lost)) if os.path.exists(lost) else 0,
                 published_counts={} if protocol.folds else protocol.counts, **_counts(dataset, faces),

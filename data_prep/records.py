@@ -21,7 +21,8 @@ class Plan(NamedTuple):
     """What a folder's LMDBs hold. registration: see datasets.Protocol; references: whether each record has its
     sequence's neutral frame in a second image LMDB; features: names; geometry: of the features; features_of:
     "crop", or "face" for those of the first window in all records of an image; encoding: "raw" or "png" of the
-    images; seed: of the training order; kept: folder of `descriptions` of the splits that have them."""
+    images; seed: of the training order; kept: folder of `descriptions` of the splits that have them; target: of
+    `registered`."""
 
     crops: CropSet
     registration: str
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
     seed: int
     classes: int
     kept: Mapping[str, str] = {}
+    target: Optional[np.ndarray] = None
 
 
 class Record(NamedTuple):
@@ -140,8 +142,8 @@ def registered(crop_set: CropSet, registration: str, image: np.ndarray, landmark
                where: str, target: Optional[np.ndarray] = None) -> np.ndarray:
     """The registered face of an image (uint8, grey or BGR): uint8 (region, region) grey or (region, region, 3) BGR.
 
-    registration: see datasets.Protocol; target: of alignment.align, None for the template. Raises UserError that
-    names `where` on landmarks that are no face's.
+    registration: see datasets.Protocol; target: of alignment.align, None for the shipped template. Raises UserError
+    that names `where` on landmarks that are no face's.
     """
     image = with_channels(image, crop_set.channels)
     if registration == "template":
@@ -212,7 +214,8 @@ def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
 
 def _region(face: Face) -> np.ndarray:
     plan = _Worker.plan
-    return registered(plan.crops, plan.registration, _Worker.dataset.load(face), face.landmarks, face.source)
+    return registered(plan.crops, plan.registration, _Worker.dataset.load(face), face.landmarks, face.source,
+                      plan.target)
 
 
 def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:

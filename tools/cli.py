@@ -13,7 +13,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import lmdb  # noqa: E402
 
 from bench import registry  # noqa: E402
-from data_prep import crops, datasets, features, files, images, manifest, prepare  # noqa: E402
+from data_prep import crops, datasets, features, files, images, manifest, prepare, template  # noqa: E402
 from data_prep.errors import UserError  # noqa: E402
 from prototxt import experiment  # noqa: E402
 from published import figures  # noqa: E402
@@ -21,6 +21,8 @@ from tools import figure_targets, signals  # noqa: E402
 
 # Of BLAS: what Debian's OpenBLAS is built for.
 MOST_THREADS = 128
+# Of images without a face, on the screen.
+NAMED = 10
 
 
 def main(arguments: List[str]) -> int:
@@ -81,7 +83,23 @@ def _parser() -> argparse.ArgumentParser:
                           "(default: the protocol's; 0 but for multi_pie)")
     sub.add_argument("--subjects", type=path, metavar="CSV",
                      help="path,subject of each image, where the data set has no subjects")
+    sub.add_argument("--template", type=path, metavar="FILE",
+                     help="of a protocol that aligns faces: align them to this template, which `./fer template` has "
+                          "measured (default: that of data_prep/template.json, measured on FER2013)")
     sub.add_argument("--seed", type=at_least(0), default=0, help="of the training order (default: 0)")
+    sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
+
+    sub = add("template", _template, "Measure the template of the alignment on a data set: the mean triangle of eyes "
+              "and lower face, and its distances from the borders. The borders are those of the image where the "
+              "protocol takes registered faces as they are; else those of the square around the box in which MTCNN "
+              "finds the face, turned with the face until the eyes are level. Of a set with parts of its own the "
+              "training images are measured, of another one all.",
+              "template ckplus CK+ --protocol xie2019a --out ckplus.json\n"
+              "  ./fer prepare oulu_casia OULU --protocol xie2019a --template ckplus.json --out data/oulu-xie2019a")
+    sub.add_argument("dataset", choices=datasets.NAMES)
+    sub.add_argument("source", type=path, nargs="?", help="the data set's file or folder (synthetic draws its own)")
+    sub.add_argument("--out", type=path, required=True, metavar="FILE", help="the template, JSON")
+    sub.add_argument("--protocol", help="which images of the set (default: the set's first one)")
     sub.add_argument("--processes", type=at_least(1), default=_cores(), help="(default: one a core)")
 
     sub = add("features", _features, "Accuracy of handcrafted or of a run's deep features, beside the published one.",
@@ -236,10 +254,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _prepare(options) -> int:
+def _require_source(options, command: str, rest: str = "") -> None:
     if options.source is None and options.dataset != "synthetic":
-        raise UserError("{} needs its file or folder: ./fer prepare {} SOURCE".format(
-            options.dataset, options.dataset))
+        raise UserError("{} needs its file or folder: ./fer {} {} SOURCE{}".format(
+            options.dataset, command, options.dataset, rest))
+
+
+def _prepare(options) -> int:
+    _require_source(options, "prepare")
     began = time.time()
     out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
         filter(None, [options.dataset, options.protocol])))
@@ -254,7 +276,23 @@ def settings(options) -> prepare.Settings:
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
         options.features if options.features is None else sorted(set(options.features)), options.geometry,
         options.features_of, options.encoding, options.fold, options.validation, options.hold_out, options.seed,
-        options.subjects and os.path.abspath(options.subjects))
+        options.subjects and os.path.abspath(options.subjects), options.template and os.path.abspath(options.template))
+
+
+def _template(options) -> int:
+    _require_source(options, "template", " --out FILE")
+    files.require_replaceable(options.out, alone=True)
+    prepare.require_apart(options.out, [options.source])
+    found = template.measure(options.dataset, options.source, options.protocol, options.processes)
+    files.write_json(options.out, found, alone=True)
+    print("{}: {faces} faces of {dataset}-{protocol}, in sides of {region}".format(options.out, **found))
+    for what in ("margins", "sides"):
+        print("{}: {}".format(what, ", ".join("{} {:.4f}".format(*one) for one in found[what].items())))
+    if found["no_face"]:
+        print("note: no face found in {} images, left out: {}{}".format(
+            len(found["no_face"]), ", ".join(found["no_face"][:NAMED]),
+            ", and others (`no_face` in {})".format(options.out) if len(found["no_face"]) > NAMED else ""))
+    return 0
 
 
 def _features(options) -> int:

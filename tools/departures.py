@@ -155,6 +155,10 @@ def of_data(note: Dict, data: str, used: Sequence[str]) -> List[Departure]:
         settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
                     ("features of", asked.get("features_of"), FEATURES_OF)]
     found += [Departure(what, _text(here), paper) for what, here, paper in settled if here != paper]
+    if protocol.template and prepare.is_of(note, data):
+        here = prepare.template(note)["dataset"]
+        if here != protocol.template:
+            found.append(Departure("template", "of " + here, "of " + protocol.template))
     if asked.get("hold_out"):
         found.append(Departure("held out for validation", "{:g}% of the training images".format(
             100 * asked["hold_out"]), NONE))

@@ -45,11 +45,13 @@ class Prediction(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """How the run's data were made. registration: see datasets.Protocol."""
+    """How the run's data were made. registration: see datasets.Protocol; margins: of the template that their faces
+    were aligned to, see alignment.target_of."""
 
     classes: Sequence[str]
     crops: CropSet
     registration: str
+    margins: Dict[str, float]
 
 
 def preparation(run: Run) -> Preparation:
@@ -57,7 +59,8 @@ def preparation(run: Run) -> Preparation:
     note = _note(run)
     asked = note["asked"]
     return Preparation(note["classes"], crops.SETS[asked["crops"]],
-                       datasets.module(asked["dataset"]).PROTOCOLS[asked["protocol"]].registration)
+                       datasets.module(asked["dataset"]).PROTOCOLS[asked["protocol"]].registration,
+                       prepare.template(note)["margins"])
 
 
 def _note(run: Run) -> Dict:
@@ -74,7 +77,7 @@ def framing(run: Run, prepared: Preparation) -> np.ndarray:
     """Of data that came as registered faces: the mean triangle (`alignment.triangle`) of the training images, float64
     (3, 2) in sides of the region, in those of them where MTCNN finds a face.
 
-    Where the data are gone, or it finds few, the template, which was measured in the same way on FER2013.
+    Where the data are gone, or it finds few, the shipped template, the mean triangle of faces of FER2013.
     """
     if os.path.exists(run.path(FRAMING)):
         return np.array(files.read_json(run.path(FRAMING))["triangle"])
@@ -111,6 +114,7 @@ def shown(prepared: Preparation, image: np.ndarray, landmarks: Optional[Tuple[fl
     landmarks: None where the image is a registered face; target: `framing`, for data that came registered.
     """
     registration = "none" if landmarks is None else prepared.registration if target is None else "template"
+    target = alignment.target_of(prepared.margins) if target is None else target
     region = records.registered(prepared.crops, registration, image, landmarks, where, target)
     return [lmdb_io.planes(records.pixels(prepared.crops, region, window))
             for window in prepared.crops.windows("test", "")]

@@ -53,9 +53,10 @@ class Grid(NamedTuple):
         return self.start + self.step * np.arange(self.count)
 
 
-def part_mask(boxes, grid: Grid, window: Window, region: int) -> np.ndarray:
-    """Where a part is in the feature map of a window of the aligned face, bool (count, count)."""
-    left_eye, right_eye, _ = alignment.template() * region
+def part_mask(boxes, grid: Grid, window: Window, region: int, target: np.ndarray) -> np.ndarray:
+    """Where a part is in the feature map of a window of the aligned face, bool (count, count). target: the triangle
+    that faces were aligned to, see alignment.target_of."""
+    left_eye, right_eye, _ = target * region
     middle, unit = (left_eye + right_eye) / 2, np.linalg.norm(right_eye - left_eye)
     columns = grid.positions()
     if window.mirrored:
@@ -100,7 +101,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
                             all_cores(info["gpu"]))
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in found.values())
     windows = _windows(data, note, split)
-    channels = net.blobs[blob].shape[1]
+    channels, target = net.blobs[blob].shape[1], alignment.target_of(prepare.template(note)["margins"])
     labels = np.array(part.labels)
     result = {}
     for label, name in enumerate(note["classes"]):
@@ -108,7 +109,7 @@ def measure(run: Run, split: str) -> Dict[str, Dict[str, float]]:
         if len(chosen):
             result[name] = {region: respond_ratio(
                 z[chosen], weights, bias, x[chosen],
-                np.stack([np.tile(part_mask(boxes, grid, windows[row], crop_set.region).ravel(), channels)
+                np.stack([np.tile(part_mask(boxes, grid, windows[row], crop_set.region, target).ravel(), channels)
                           for row in chosen])) for region, boxes in PARTS.items()}
     files.write_json(run.path(FILE), {"split": split, "parts": {name: list(boxes) for name, boxes in PARTS.items()},
                                       "respond_ratio": result})

@@ -4,7 +4,9 @@ A module has PROTOCOLS (name -> Protocol, the default first) and read(source, pr
 Dataset, with the protocol's name; a data set that is drawn, not read, puts its images into `folder`.
 """
 import importlib
-from typing import Dict, NamedTuple, Sequence
+from typing import Dict, NamedTuple, Optional, Sequence
+
+from data_prep.errors import UserError
 
 NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfew", "raf_db", "affectnet", "multi_pie",
          "folder")
@@ -18,6 +20,7 @@ class Protocol(NamedTuple):
         of a set without parts of its own: "images" (samples), "units" (decisions of Eq. (12)), "subjects".
     registration: "none" (the images are registered faces), "template" (similarity transform of the landmarks to
         the template) or "box" (box around the landmarks).
+    template: of this registration, the data set that the paper measures it on; "" where it does not say.
     crops: name in crops.SETS.
     folds: of the person-independent cross-validation; 0 where the set has splits of its own, and where all of it
         is for training or, of a net that another set trained, for test ([xie2019b] 3.5).
@@ -42,10 +45,20 @@ class Protocol(NamedTuple):
     validation: str = "fold"
     hold_out: float = 0.0
     subjects: bool = True
+    template: str = ""
 
 
 def module(name: str):
     return importlib.import_module("data_prep.datasets." + name)
+
+
+def protocol_name(name: str, key: Optional[str]) -> str:
+    """The protocol's name, of None the data set's default. Raises UserError where the data set has it not."""
+    protocols = module(name).PROTOCOLS
+    key = key or next(iter(protocols))
+    if key not in protocols:
+        raise UserError("{} has no protocol {!r}; it has: {}".format(name, key, ", ".join(protocols)))
+    return key
 
 
 def protocol(data: str) -> Protocol:

@@ -16,7 +16,7 @@ EXPRESSIONS = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise
 WITH_NEUTRAL = trees.SIX + ("neutral",)
 WITH_CONTEMPT = trees.SIX + ("contempt",)
 XIE = Protocol(WITH_NEUTRAL, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10,
-               features=("gsf", "sift"), geometry="literal")
+               features=("gsf", "sift"), geometry="literal", template="ckplus")
 SPARSE = XIE._replace(crops="xie2019b-ckplus", features=(), validation="none")
 # [liu2017] prints 921 images; three of each of its 327 sequences are 981.
 PROTOCOLS = {

@@ -22,7 +22,7 @@ from data_prep.manifest import Dataset, Face
 
 # Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
 XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
-               features=("gsf", "sift"), geometry="literal")
+               features=("gsf", "sift"), geometry="literal", template="ckplus")
 SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none")
 PROTOCOLS = {"xie2019a": XIE,
              "xie2019b": SPARSE,

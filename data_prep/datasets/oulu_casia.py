@@ -8,7 +8,7 @@ from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
 XIE = Protocol(trees.SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10,
-               features=("gsf", "sift"), geometry="literal")
+               features=("gsf", "sift"), geometry="literal", template="ckplus")
 SPARSE = XIE._replace(crops="xie2019b-oulu", features=(), validation="none")
 PROTOCOLS = {
     "xie2019a": XIE,

@@ -123,6 +123,70 @@ def test_what_the_protocol_decides_stands_back_behind_what_is_asked_for(tmp_path
     assert (other.features, other.geometry, other.hold_out) == ([], "compact", 0.0)
 
 
+def write_template(path, **margins):
+    files.write_json(str(path), {"made_by": files.SIGNATURE, "dataset": "other", "protocol": "paper", "faces": 3,
+                                 "margins": margins})
+    return str(path)
+
+
+def test_faces_come_to_the_given_template(tmp_path, tiny):
+    """Its eyes are at (.2, .1) and (.8, .1) of the region; its triangle has the proportions of LANDMARKS."""
+    height = .6 * (np.mean(LANDMARKS[5::2]) - 25) / 24
+    given = write_template(tmp_path / "t.json", left=.2, right=.2, top=.1, bottom=.9 - height)
+    for name in os.listdir(tiny):
+        image = np.zeros((64, 64, 3), np.uint8)
+        for x in (20, 44):
+            cv2.circle(image, (x, 25), 2, (255, 255, 255), -1)
+        cv2.imwrite(os.path.join(tiny, name), image)
+    note = run(tiny, tmp_path / "out", "folds", template=given, folds=[1])
+    assert "aligned to the template of other-paper, 3 faces" in prepare.summary("out", note)
+    inner = prepare.read_note(str(tmp_path / "out" / "fold01"))
+    assert note["template"] == inner["template"] == prepare.template(inner) and note["template"]["margins"]["top"] == .1
+    for split in manifest.SPLITS:
+        for image, _ in images(tmp_path / "out" / "fold01", split):
+            side = image.shape[1]
+            yy, xx = np.indices((side, side))
+            for part, x in ((xx < side / 2, .2), (xx >= side / 2, .8)):
+                weight = image[0].astype(float) * part
+                place = (weight * xx).sum() / weight.sum(), (weight * yy).sum() / weight.sum()
+                assert np.hypot(place[0] - x * side, place[1] - .1 * side) < .5
+
+
+def test_a_preparation_belongs_to_one_template(tmp_path, tiny):
+    given = write_template(tmp_path / "t.json", left=.2, right=.2, top=.1, bottom=.4)
+    run(tiny, tmp_path / "out", "whole", template=given)
+    run(tiny, tmp_path / "out", "whole", template=given)
+    with pytest.raises(UserError, match="out: holds a preparation with template .*t.json, not None"):
+        run(tiny, tmp_path / "out", "whole")
+    write_template(given, left=.3, right=.2, top=.1, bottom=.4)
+    with pytest.raises(UserError, match="out: holds a preparation with template_digest"):
+        run(tiny, tmp_path / "out", "whole", template=given)
+    # One of before there were templates to give is one of the shipped.
+    run(tiny, tmp_path / "shipped", "whole")
+    path = str(tmp_path / "shipped" / "prepare.json")
+    note = files.read_json(path)
+    shipped = note.pop("template")
+    for key in ("template", "template_digest"):
+        assert note["asked"].pop(key) is None
+    files.write_json(path, note)
+    assert prepare.template(run(tiny, tmp_path / "shipped", "whole"))["margins"] == shipped["margins"]
+    with pytest.raises(UserError, match="shipped: holds a preparation with template None, not .*t.json"):
+        run(tiny, tmp_path / "shipped", "whole", template=given)
+
+
+def test_a_template_that_does_not_fit_leaves_nothing(tmp_path, tiny, monkeypatch):
+    given = write_template(tmp_path / "t.json", left=.2, right=.2, top=.1, bottom=.4)
+    monkeypatch.setitem(PROTOCOLS, "none", Protocol(CLASSES, {}))
+    for protocol, said in (("pairs", "the box of each face"), ("none", "the faces as they are")):
+        with pytest.raises(UserError, match="template .*t.json: protocol {} of tiny takes {}".format(protocol, said)):
+            run(tiny, tmp_path / "out", protocol, template=given)
+    with pytest.raises(UserError, match="none.json: no such file or folder"):
+        run(tiny, tmp_path / "out", "whole", template=str(tmp_path / "none.json"))
+    with pytest.raises(UserError, match="0_angry_0.png: not JSON"):
+        run(tiny, tmp_path / "out", "whole", template=os.path.join(tiny, "0_angry_0.png"))
+    assert sorted(os.listdir(str(tmp_path))) == ["source", "t.json"]
+
+
 def test_one_fold_alone(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds", folds=[2])
     assert sorted(os.listdir(str(tmp_path / "out"))) == [".caffe-fer", "fold02", "manifest.csv", "prepare.json"]

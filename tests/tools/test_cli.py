@@ -10,7 +10,7 @@ from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import cli
 
-COMMANDS = ("prepare", "features", "train", "watch", "evaluate", "predict", "report", "bench", "demo")
+COMMANDS = ("prepare", "template", "features", "train", "watch", "evaluate", "predict", "report", "bench", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -21,7 +21,7 @@ def test_help_has_an_example(command, capsys):
     assert "example:\n  ./fer " + command in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["prepare", "mnist"],
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["template", "synthetic"], ["prepare", "mnist"],
                                        ["evaluate", "r", "--split", "x"],
                                        ["prepare", "synthetic", "--processes", "0"],
                                        ["prepare", "synthetic", "--seed", "-1"],
@@ -40,6 +40,11 @@ def test_wrong_usage_is_status_2(arguments, capsys):
 @pytest.mark.parametrize("arguments, said", [
     (["prepare", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
     (["prepare", "fer2013", "--out", "o"], "fer2013 needs its file or folder"),
+    (["prepare", "synthetic", "--protocol", "xie2019a", "--template", "t", "--out", "o"], "t: no such file or folder"),
+    (["template", "fer2013", "--out", "o"], "fer2013 needs its file or folder: ./fer template fer2013 SOURCE --out"),
+    (["template", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
+    (["template", "fer2013", "nowhere.csv", "--protocol", "wu2023", "--out", "o"],
+     "fer2013 has no protocol 'wu2023'; it has: plain, xie2019a, liu2017"),
     (["train", "xie2019a/vgg", "--data", "d", "--out", "o"], "there is no experiment"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),

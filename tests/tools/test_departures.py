@@ -1,7 +1,7 @@
 """In what a run departs from its paper: each kind by itself, on notes written by hand."""
 import pytest
 
-from data_prep import files
+from data_prep import alignment, files
 from prototxt import experiment
 from published import figures
 from tools import departures, evaluate, measured
@@ -115,12 +115,17 @@ def test_stages_bring_their_departures(tmp_path, fer, layout):
     assert told([none]) == [("weights", "none", "those of xie2019b/fer2013-w-l2")]
 
 
-def folds(tmp_path, count, found=CK, seeds=1):
-    """Runs of folds of CK+, whose folder of data is there."""
+def template(dataset):
+    return {"dataset": dataset, "protocol": "plain", "faces": 675, "margins": dict.fromkeys(alignment.MARGINS, .3)}
+
+
+def folds(tmp_path, count, found=CK, seeds=1, **settled):
+    """Runs of folds of CK+, whose folder of data is there. settled: of the folds' notes."""
     names = ["fold{:02d}".format(fold) for fold in range(1, count + 1)]
-    files.write_json(str(tmp_path / "data" / "prepare.json"), note("ckplus-xie2019a", found, CK, names))
-    fold = note("ckplus-xie2019a", {"train": 800}, {"none": 0}, folds=())
-    fold["published_counts"] = {}
+    settled = settled or {"template": template("ckplus")}
+    files.write_json(str(tmp_path / "data" / "prepare.json"), dict(
+        note("ckplus-xie2019a", found, CK, names), **settled))
+    fold = dict(note("ckplus-xie2019a", {"train": 800}, {"none": 0}, folds=()), published_counts={}, **settled)
     return [begun(tmp_path / str(seed) / name, "xie2019a/ckplus-center-norm-gsf", fold, weights="0" * 64,
                   source=str(tmp_path / "data" / name)) for seed in range(seeds) for name in names]
 
@@ -130,6 +135,14 @@ def test_folds(tmp_path):
     assert told(folds(tmp_path / "some", 3)) == [("folds", "3 of 10", "10")]
     assert told(folds(tmp_path / "fewer", 10, dict(CK, units=414))) == [("units", "414", "415")]
     assert told(folds(tmp_path / "seeds", 10, seeds=2)) == [("trainings", "2 with other seeds", "one")]
+
+
+def test_a_template_of_other_faces_than_the_paper_s(tmp_path):
+    """Data that do not tell theirs were aligned to the shipped one."""
+    assert told(folds(tmp_path / "other", 10, template=template("mmi"))) == [("template", "of mmi", "of ckplus")]
+    assert told(folds(tmp_path / "old", 10, template=None)) == [("template", "of fer2013", "of ckplus")]
+    aligned = note("mmi-liu2017", {"images": 624}, {"images": 624}, crops="liu2017")
+    assert departures.of_data(dict(aligned, template=template("fer2013")), "mmi-liu2017", ()) == []
 
 
 def test_a_figure_of_other_images_or_tested_on_other_data(tmp_path, fer):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import alignment, crops, datasets, files, lmdb_io, prepare, records
+from data_prep import alignment, datasets, files, lmdb_io, prepare, records
 from data_prep.datasets import Protocol, synthetic
 from data_prep.errors import UserError
 from data_prep.images import read_image
@@ -84,9 +84,10 @@ def test_the_same_as_the_evaluation_of_the_same_images(faces_run, source):
         np.testing.assert_allclose(prediction.probabilities, decision.probabilities, atol=2e-6)
 
 
-@pytest.mark.parametrize("registration, crop_set", [("template", "xie2019a"), ("box", "wu2023"),
-                                                    ("template", "liu2017")])
-def test_shows_the_net_what_prepare_records(registration, crop_set, source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("registration, crop_set, margins", [
+    ("template", "xie2019a", None), ("box", "wu2023", None), ("template", "liu2017", None),
+    ("template", "liu2017", {"left": .2, "right": .35, "top": .3, "bottom": .3})])
+def test_shows_the_net_what_prepare_records(registration, crop_set, margins, source, tmp_path, monkeypatch):
     """Of photographs whose landmarks MTCNN finds: the same bytes, crop by crop."""
     def read(folder, name, out, processes):
         return Dataset("tiny", CLASSES, [
@@ -97,8 +98,13 @@ def test_shows_the_net_what_prepare_records(registration, crop_set, source, tmp_
                                "read": staticmethod(read)})
     monkeypatch.setattr(datasets, "module", lambda name: module)
     out = str(tmp_path / "out")
-    prepare.prepare(prepare.Settings("tiny", source, features=[]), out, 1)
-    prepared = predict.Preparation(CLASSES, crops.SETS[crop_set], registration)
+    own = str(tmp_path / "template.json")
+    files.write_json(own, {"dataset": "tiny", "protocol": "paper", "faces": 3, "margins": margins})
+    note = prepare.prepare(prepare.Settings("tiny", source, features=[], template=margins and own), out, 1)
+    trained = run.Run(str(tmp_path / "run"))
+    files.write_json(trained.path("run.json"), {"data": "gone"})
+    files.write_json(trained.path(run.DATA), note)
+    prepared = predict.preparation(trained)
     images = lmdb_io.Reader(os.path.join(out, "test", "images"))
     rows = {}
     for record in records.read(out, "test"):

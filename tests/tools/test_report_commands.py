@@ -53,17 +53,17 @@ def test_a_run_s_commands(trained, data):
                      features_of="face", seed=3),
     prepare.Settings("raf_db", "/raf", "farzaneh2021", features=(), encoding="png", hold_out=0.1),
     prepare.Settings("fer2013", "/f.csv", "liu2017", features=(), subjects="/who.csv", crops="whole"),
-    prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3])])
+    prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3], template="/ck.json")])
 def test_a_preparation_is_asked_for_again(tmp_path, given):
-    asked = prepare.completed(given._replace(source=None, subjects=None))._replace(
-        source=given.source, subjects=given.subjects)
+    files_of_it = {key: getattr(given, key) for key in ("source", "subjects", "template")}
+    without = dict.fromkeys(files_of_it)
+    asked = prepare.completed(given._replace(**without))._replace(**files_of_it)
     data = tmp_path / "data" / "fold01" if given.dataset == "ckplus" else tmp_path / "data"
     files.write_json(str(data / "prepare.json"), {"asked": dict(asked._asdict(), source_digest=None)})
     found = options(commands._line(commands._prepare(str(data))))
     again = cli.settings(found)
-    assert prepare.completed(again._replace(source=None, subjects=None)) == asked._replace(
-        source=None, subjects=None, features=list(asked.features))
-    assert (again.source, again.subjects) == (given.source, given.subjects)
+    assert prepare.completed(again._replace(**without)) == asked._replace(features=list(asked.features), **without)
+    assert {key: getattr(again, key) for key in files_of_it} == files_of_it
     assert found.out == str(tmp_path / "data")
 
 

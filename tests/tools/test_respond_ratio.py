@@ -1,6 +1,7 @@
 """RespondRatio against a slow one, where the parts lie, and a whole run of the net with one map."""
 import math
 import os
+import shutil
 
 import caffe
 import numpy as np
@@ -66,7 +67,7 @@ def test_parts_lie_on_the_landmarks_and_do_not_overlap():
     region = crops.SETS["xie2019b-mmi"].region
     grid = Grid(256, 0.5, 1)
     whole = crops.Window(0, 0, 256)
-    masks = {name: respond_ratio.part_mask(boxes, grid, whole, region)
+    masks = {name: respond_ratio.part_mask(boxes, grid, whole, region, alignment.template())
              for name, boxes in respond_ratio.PARTS.items()}
     assert sum(mask.astype(int) for mask in masks.values()).max() == 1
     left, right, lower = (alignment.template() * region).astype(int)
@@ -82,11 +83,16 @@ def test_parts_lie_on_the_landmarks_and_do_not_overlap():
 
 def test_windows_shift_and_mirror_the_parts():
     region, boxes = 256, respond_ratio.PARTS["mouth"]
-    whole = respond_ratio.part_mask(boxes, Grid(256, 0.5, 1), crops.Window(0, 0, 256), region)
-    shifted = respond_ratio.part_mask(boxes, Grid(227, 0.5, 1), crops.Window(10, 20, 227), region)
+    target = alignment.template()
+    whole = respond_ratio.part_mask(boxes, Grid(256, 0.5, 1), crops.Window(0, 0, 256), region, target)
+    shifted = respond_ratio.part_mask(boxes, Grid(227, 0.5, 1), crops.Window(10, 20, 227), region, target)
     np.testing.assert_array_equal(shifted, whole[20:247, 10:237])
-    mirrored = respond_ratio.part_mask(boxes, Grid(227, 0.5, 1), crops.Window(10, 20, 227, True), region)
+    mirrored = respond_ratio.part_mask(boxes, Grid(227, 0.5, 1), crops.Window(10, 20, 227, True), region, target)
     np.testing.assert_array_equal(mirrored, whole[20:247, 10:237][:, ::-1])
+    # A template 16 pixels further to the right moves the parts by as much.
+    moved = respond_ratio.part_mask(boxes, Grid(256, 0.5, 1), crops.Window(0, 0, 256), region, target + (1 / 16, 0))
+    np.testing.assert_array_equal(moved[:, 16:], whole[:, :-16])
+    assert whole.any() and not whole[:, -16:].any()
 
 
 @pytest.mark.parametrize("name, grid, blob", [("mmi-one_map-l2", (110, 4.5, 2), "conv1"),
@@ -154,7 +160,7 @@ def test_of_a_run(trained, capsys):
             x.append(net.blobs["fc1"].data[0].astype(float))
             masks.append(respond_ratio.part_mask(
                 respond_ratio.PARTS["mouth"], Grid(110, 4.5, 2), crops.SETS["xie2019a"].test[record.crop],
-                256).ravel())
+                256, alignment.template()).ravel())
     assert len(z) == 10 and len({mask.tobytes() for mask in masks}) > 5
     weights, bias = (blob.data.astype(float) for blob in net.params["fc1"])
     expected = respond_ratio.respond_ratio(np.array(z), weights, bias, np.array(x), np.array(masks))
@@ -162,6 +168,29 @@ def test_of_a_run(trained, capsys):
     assert cli.main(["respond-ratio", trained.folder]) == 0
     assert "{:.2f}".format(ratios["happy"]["mouth"]) in next(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("happy"))
+
+
+def test_parts_lie_where_the_data_s_own_template_says(trained, tmp_path, monkeypatch):
+    """The same run and images, noted as aligned to another template."""
+    before = respond_ratio.measure(trained, "test")
+    data = str(tmp_path / "data")
+    shutil.copytree(trained.info["data"], data)
+    margins = {"left": .05, "right": .75, "top": .05, "bottom": .7}
+    files.write_json(os.path.join(data, "prepare.json"), dict(
+        prepare.read_note(data), template={"dataset": "ckplus", "protocol": "x", "faces": 3, "margins": margins}))
+    shutil.copytree(trained.folder, str(tmp_path / "run"))
+    moved = run.Run(str(tmp_path / "run"))
+    files.write_json(moved.path("run.json"), dict(trained.info, data=data))
+    masks = []
+    plain = respond_ratio.part_mask
+
+    def seen(boxes, grid, window, region, target):
+        np.testing.assert_allclose(target, [[.05, .05], [.25, .05], [.15, .3]])
+        masks.append(plain(boxes, grid, window, region, target))
+        return masks[-1]
+    monkeypatch.setattr(respond_ratio, "part_mask", seen)
+    after = respond_ratio.measure(moved, "test")
+    assert masks and after["happy"] != before["happy"]
 
 
 def test_figure_has_a_bar_for_each_part(trained):
