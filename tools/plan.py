@@ -399,6 +399,9 @@ def _how_to_make(name: str, needed: Set[str]) -> str:
         command += " --protocol " + protocol
     if SUBJECTS in needed:
         command += " --subjects SUBJECTS.csv"
+    template = datasets.protocol(name).template
+    if template:
+        command += " --template {}.json".format(template)
     return "{} --features{} --out DATA/{}".format(
         command, "".join(" " + one for one in xie.FEATURES if one in needed), name)
 

@@ -207,7 +207,11 @@ def _entry(cell: Cell, request: Request) -> Entry:
 
 def notes(made: Plan) -> List[str]:
     """What a reader of the tables must know."""
+    templates = sorted({datasets.protocol(name).template for name in made.missing} - {""})
     return (["{} is not there; to make it: {}".format(*item) for item in made.missing.items()]
+            + ["the paper's template, {0}.json, is measured by: ./fer template {0} SOURCE --out {0}.json; without "
+               "--template faces are aligned to the shipped one, and nothing is compared".format(name)
+               for name in templates]
             + ["{} stands in for {}, so nothing is compared".format(other, name)
                for name, other in made.stand_ins.items()]
             + ["without the weights of {}: its data are not there, or have folds".format(stage)

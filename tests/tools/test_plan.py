@@ -48,7 +48,11 @@ def test_without_data_all_is_named_and_nothing_done(tmp_path):
     assert made.jobs == [] and [cell.folder for cell in made.tables["xie2019a-table7"]] == [None] * 16
     assert set(made.missing) == {"fer2013-xie2019a", "ckplus-xie2019a", "oulu_casia-xie2019a", "mmi-xie2019a"}
     assert made.missing["ckplus-xie2019a"] == (
-        "./fer prepare ckplus SOURCE --protocol xie2019a --features gsf sift --out DATA/ckplus-xie2019a")
+        "./fer prepare ckplus SOURCE --protocol xie2019a --template ckplus.json --features gsf sift "
+        "--out DATA/ckplus-xie2019a")
+    assert [note for note in reproduce.notes(made) if "./fer template" in note] == [
+        "the paper's template, ckplus.json, is measured by: ./fer template ckplus SOURCE --out ckplus.json; without "
+        "--template faces are aligned to the shipped one, and nothing is compared"]
 
 
 def test_the_features_of_all_figures_of_a_data_set_are_named(tmp_path):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import files, prepare, survey
+from data_prep import alignment, files, prepare, survey
 from data_prep.datasets import affectnet
 from prototxt import experiment, parts
 from published import figures
@@ -41,9 +41,9 @@ for _commands in COMMANDS.values():
         OF_SET[_data].add(_command)
 
 
-def words(command, source, out, subjects):
+def words(command, source, out, subjects, template="ckplus.json"):
     """The command's words, with what stands for the user's own paths."""
-    stands_for = {"SOURCE": source, "SUBJECTS.csv": subjects}
+    stands_for = {"SOURCE": source, "SUBJECTS.csv": subjects, "ckplus.json": template}
     launcher, *rest = shlex.split(command)
     assert launcher == "./fer" and rest[-2] == "--out" and rest[-1].startswith("DATA/")
     return [stands_for.get(word, word) for word in rest[:-1]] + [out]
@@ -62,10 +62,13 @@ def test_a_printed_command_is_one(tmp_path, data):
     path = tmp_path / "path"
     path.write_text("")
     for command in OF_SET[data]:
-        asked = cli._parser().parse_args(words(command, str(path), "out", str(path)))
+        asked = cli._parser().parse_args(words(command, str(path), "out", str(path), alignment.TEMPLATE_FILE))
         settled = prepare.completed(cli.settings(asked))
         assert "{}-{}".format(settled.dataset, settled.protocol) == data
         assert settled.geometry == "literal" or not settled.features
+        # Of the papers whose template is CK+'s; FER2013's faces are as they are.
+        of_xie = data.partition("-")[2].startswith("xie2019") and not data.startswith("fer2013")
+        assert ("--template ckplus.json" in command) == of_xie
 
 
 def picture(folder, name, seed):
