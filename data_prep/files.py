@@ -5,7 +5,7 @@ Only what is ours is ever replaced or removed:
     what                             it is ours where
     a folder                         it holds MARK, which `claim` puts there before all else, or an old one of NOTES
     all that is in such a folder     that folder is ours; links in the path are resolved before
-    a file that stands alone         its first bytes hold SIGNATURE: a report, picture or template, where told
+    a file that stands alone         its first bytes hold SIGNATURE: a report, picture or template that the user named
     what is not yet whole, a lock    its name is that of `hidden`, which nobody else uses
 
 All else is the user's, and UserError, one line, names it. No symbolic link is followed to what lies behind it:
