@@ -46,8 +46,9 @@ def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = Non
     return found + of_count(figure, total)
 
 
-def of_runs(trained: Sequence[Run]) -> List[Departure]:
-    """Of a run, or of all runs of a group, which have one experiment."""
+def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> List[Departure]:
+    """Of a run, or of all runs of a group, which have one experiment. trainings: with other seeds, which the paper has;
+    None for one."""
     first = trained[0]
     chosen = first.experiment
     try:
@@ -67,7 +68,7 @@ def of_runs(trained: Sequence[Run]) -> List[Departure]:
         found += of_data(note, printed.data, losses)
         if whole:
             found += of_data(whole, printed.data, losses)
-    return list(dict.fromkeys(found + _of_repetitions(trained, printed)))
+    return list(dict.fromkeys(found + _of_repetitions(trained, printed, trainings or 1)))
 
 
 def _of_weights(run: Run, printed: Experiment) -> List[Departure]:
@@ -170,14 +171,15 @@ def of_data(note: Dict, data: str, used: Sequence[str]) -> List[Departure]:
     return found
 
 
-def _of_repetitions(trained: Sequence[Run], printed: Experiment) -> List[Departure]:
+def _of_repetitions(trained: Sequence[Run], printed: Experiment, wanted: int) -> List[Departure]:
     data = {run.info["data"] for run in trained}
     folds, found = datasets.protocol(printed.data).folds, []
     if folds and len(data) != folds:
         found.append(Departure("folds", "{} of {}".format(len(data), folds), str(folds)))
     times = len(trained) // len(data)
-    if times > 1:
-        found.append(Departure("trainings", "{} with other seeds".format(times), "one"))
+    if times != wanted:
+        found.append(Departure("trainings", *("one" if count == 1 else "{} with other seeds".format(count)
+                                              for count in (times, wanted))))
     return found
 
 

@@ -1,11 +1,14 @@
 """The papers' figures as `./fer reproduce` draws them: those of the report, of the runs that a figure takes, each with
 the numbers that it shows.
 
-    OUT/<figure>.png, .svg      OUT/<figure>.csv     the numbers
+    OUT/<figure>.png, .svg
+    OUT/<figure>.csv            the numbers; `comparable`: "no" where something departs from the paper
+    OUT/<figure>.md             what it shows, of which runs, and in what they depart
 """
 import csv
 import functools
 import io
+import itertools
 import os
 import textwrap
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -17,7 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_prep import files, prepare
-from tools import comparison, evaluate, figures, groups, respond_ratio
+from tools import comparison, departures, evaluate, figures, groups, respond_ratio
+from tools.departures import Departure
 from tools.figure_targets import TARGETS
 from tools.plan import Cell, Plan
 from tools.report import compared, entries, of_papers, sections, tables
@@ -28,14 +32,16 @@ from tools.run import Run
 # Of [farzaneh2021] Fig. 3, right and wrong, of each data set.
 SAMPLES = 7
 PNG_DPI = 200
+KINDS = ("png", "svg", "csv", "md")
 # Letters of the caption to an inch.
-LETTERS = 14
+LETTERS = 16
 # Inches above it.
 CAPTION_GAP = 0.12
 
 
 class Drawn(NamedTuple):
-    """paths: of what was written, none where nothing could be drawn; notes: what a reader must know."""
+    """paths: of what was written, in the order of KINDS, none where nothing could be drawn; notes: what a reader must
+    know."""
 
     name: str
     paths: List[str]
@@ -46,11 +52,11 @@ def write(made: Plan, out: str, keep: bool = True) -> Iterator[Drawn]:
     """Draws the figures of a plan into a folder, as far as their runs are trained and evaluated. keep: False to say
     only what is missing of them, and which pictures are there."""
     for name, cells in made.drawn.items():
-        found, notes = _measured(cells)
-        notes += ["{} stands in for {}".format(other, data) for data, other in made.stand_ins.items()
-                  if data in {cell.figure.data for cell in cells}]
+        found, missing = _measured(cells)
+        departing = _departing(found, cells, {use.experiment: len(use.seeds) or 1 for use in TARGETS[name].uses})
+        notes = departing + missing
         if not keep:
-            paths = ["{}.{}".format(os.path.join(out, name), kind) for kind in ("png", "svg", "csv")]
+            paths = ["{}.{}".format(os.path.join(out, name), kind) for kind in KINDS]
             yield Drawn(name, list(filter(os.path.exists, paths)), notes)
             continue
         figure = globals()[TARGETS[name].draw](found) if found else None
@@ -60,7 +66,10 @@ def write(made: Plan, out: str, keep: bool = True) -> Iterator[Drawn]:
             continue
         paper, _, number = name.partition("-fig")
         caption = ["[{}] Fig. {}: {}. {}".format(paper, number, TARGETS[name].title, figure.note)] + notes
-        yield Drawn(name, list(_write(os.path.join(out, name), figure, caption)), [figure.note] + notes)
+        prefix = os.path.join(out, name)
+        paths = [*_write_pictures(prefix, figure, caption), _write_table(prefix, figure, not departing),
+                 _write_note(prefix, caption, found)]
+        yield Drawn(name, paths, [figure.note] + notes)
 
 
 def _measured(cells: Sequence[Cell]) -> Tuple[List[Entry], List[str]]:
@@ -91,7 +100,22 @@ def _is_done(one, measure: str, split: str) -> bool:
     return os.path.exists(evaluate.metrics_path(one, split))
 
 
-def _write(prefix: str, figure: PaperFigure, caption: Sequence[str]) -> Iterator[str]:
+def _departing(given: Sequence[Entry], cells: Sequence[Cell], trainings: Dict[str, int]) -> List[str]:
+    """In what they depart from the paper: what all have in common first. trainings: of each experiment."""
+    found = {entry.title: departures.of_runs(groups.runs(entry.one), trainings.get(entry.run.experiment.name))
+             for entry in given}
+    found.update({"{}, SVM".format(figure.column): departures.of_data(
+        prepare.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
+        if folder and given and not figure.experiment})
+    shared: Dict[Tuple[str, ...], List[Departure]] = {}
+    for one in dict.fromkeys(one for departing in found.values() for one in departing):
+        shared.setdefault(tuple(title for title in found if one in found[title]), []).append(one)
+    return ["Departures {}from the paper: {}".format(
+        "" if len(titles) == len(found) else "of {} ".format(", ".join(titles)), "; ".join(map(str, departing)))
+        for titles, departing in sorted(shared.items(), key=lambda item: -len(item[0]))]
+
+
+def _write_pictures(prefix: str, figure: PaperFigure, caption: Sequence[str]) -> Iterator[str]:
     drawn = _composed(figure)
     wrapped = [line for part in caption for line in textwrap.wrap(part, max(40, int(LETTERS * drawn.get_figwidth())))]
     drawn.text(0, _bottom(drawn), "\n".join(wrapped), va="top", fontsize=8)
@@ -105,10 +129,23 @@ def _write(prefix: str, figure: PaperFigure, caption: Sequence[str]) -> Iterator
         with files.replacing(path) as partial, open(partial, "wb") as target:
             target.write(stream.getvalue())
         yield path
+
+
+def _write_table(prefix: str, figure: PaperFigure, comparable: bool) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[_number(cell) for cell in row] for row in figure.table])
+    csv.writer(text, lineterminator="\n").writerows(
+        [*map(_number, row), last] for row, last in zip(figure.table, itertools.chain(
+            ["comparable"], itertools.repeat("yes" if comparable else "no"))))
     files.write_text(prefix + ".csv", text.getvalue())
-    yield prefix + ".csv"
+    return prefix + ".csv"
+
+
+def _write_note(prefix: str, caption: Sequence[str], given: Sequence[Entry]) -> str:
+    lines = ["# " + os.path.basename(prefix), "", caption[0], ""] + ["- " + note for note in caption[1:]]
+    lines += ["- {}: `{}`".format(entry.title, os.path.relpath(entry.one.folder, os.path.dirname(prefix)))
+              for entry in given]
+    files.write_text(prefix + ".md", "\n".join(lines) + "\n")
+    return prefix + ".md"
 
 
 def _bottom(drawn: Figure) -> float:
@@ -127,11 +164,11 @@ def _composed(figure: PaperFigure) -> Figure:
         return figures.strips([(row.title, [(face.image, face.alt) for face in row.faces]) for row in figure.rows])
     if len(figure.draw) == 1:
         return figure.draw[0]()
-    return figures.side_by_side(figure.draw, *SHAPES.get(figure.alt, (2 if len(figure.draw) == 4 else 3, (4.8, 4.6))))
+    return figures.side_by_side(figure.draw, *SHAPES.get(figure.alt, (2 if len(figure.draw) == 4 else 3, (3.3, 3.2))))
 
 
 # What stands for a part -> columns, and inches of each.
-SHAPES = {"loss weights": (5, (2.6, 2.2)), "t-SNE of the features": (2, (4.6, 4.3))}
+SHAPES = {"loss weights": (5, (1.75, 2.1)), "t-SNE of the features": (2, (4.6, 4.3))}
 
 
 def _titles(given: Sequence[Entry]) -> Dict[Run, str]:
@@ -251,13 +288,20 @@ def confusion_matrices(given: Sequence[Entry]) -> Optional[PaperFigure]:
     table, draw = [("run", "data", "true class", "decision", "count", "% of the true class")], []
     for entry in given:
         metrics = entry.metrics("test")
-        title = "{}: {}, {:.2f}%".format(metrics["dataset"], entry.run.experiment.title, 100 * metrics["accuracy"])
+        data, method = _data(entry), entry.run.experiment.title
+        title = "{}\n{}, {:.2f}%".format(data, method, 100 * metrics["accuracy"])
         draw.append(functools.partial(figures.confusion_matrix, metrics, title))
         shares = figures.confusion_shares(metrics)
-        table += [(entry.run.experiment.title, metrics["dataset"], metrics["classes"][row], metrics["classes"][column],
+        table += [(method, data, metrics["classes"][row], metrics["classes"][column],
                    count, float(shares[row, column])) for (row, column), count in np.ndenumerate(metrics["confusion"])]
     return PaperFigure("Confusion matrices", "In % of the true class (count); folds are summed.", table, draw,
                        "confusion matrices")
+
+
+def _data(entry: Entry) -> str:
+    """The data that it is tested on, and what they stand in for."""
+    here, wanted = entry.metrics("test")["dataset"], entry.run.experiment.data
+    return here if here == wanted else "{} for {}".format(here, wanted)
 
 
 def respond_ratios(given: Sequence[Entry]) -> Optional[PaperFigure]:
@@ -316,7 +360,7 @@ def samples(given: Sequence[Entry]) -> Optional[PaperFigure]:
     rows, table = [], [("data", "unit", "prediction", "true class", "probability")]
     for entry in given:
         classes = prepare.read_note(entry.run.info["data"])["classes"]
-        dataset = entry.metrics("test")["dataset"]
+        dataset = _data(entry)
         for title, found in zip(("right", "wrong"), sections.surest(entry, "test", SAMPLES)):
             if found:
                 rows.append(Row("{}, {}".format(dataset, title), [

@@ -36,25 +36,29 @@ def curves(given: Sequence[Curve], ylabel: str, xlabel: str = "iteration") -> Fi
         style["linestyle"] = "--" if curve.dashed else "-"
         axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label, **style)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16),
+                ncol=2 if len(given) > 4 else 1)
     return figure
 
 
 def confusion_matrix(metrics: Dict, title: str = "", axes: Optional[Axes] = None) -> Figure:
     """Row: true class, in % of it; counts below. axes: to draw on, else those of a figure of its own."""
     counts, shares = np.array(metrics["confusion"]), confusion_shares(metrics)
+    sizes = {"cells": 5.5, "ticks": 7, "labels": 8} if axes else {"cells": 7, "ticks": 10, "labels": 10}
     axes = axes or Figure(figsize=(4.8, 4.4)).subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
         if count:
             axes.text(column, row, "{:.0f}\n({})".format(shares[row, column], count), ha="center", va="center",
-                      fontsize=7, color="white" if shares[row, column] > 55 else "black")
+                      fontsize=sizes["cells"], color="white" if shares[row, column] > 55 else "black")
     ticks = range(len(metrics["classes"]))
-    axes.set(xticks=ticks, yticks=ticks, xlabel="decision", ylabel="true class")
+    axes.set(xticks=ticks, yticks=ticks)
+    axes.set_xlabel("decision", fontsize=sizes["labels"])
+    axes.set_ylabel("true class", fontsize=sizes["labels"])
     axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
     axes.set_yticklabels(metrics["classes"])
-    axes.tick_params(length=0)
-    axes.set_title(title, fontsize=9)
+    axes.tick_params(length=0, labelsize=sizes["ticks"])
+    axes.set_title(title, fontsize=sizes["labels"])
     return axes.figure
 
 
@@ -92,37 +96,46 @@ def loss_weights(rounds: Sequence[Dict], title: str, alone: Dict[str, Dict], axe
     axes: to draw on, else those of a figure of its own.
     """
     axes = axes or _figure(2.6, 2.0)[1]
-    _over_rounds(axes, rounds, "weights", {
-        feature: "{}, test {correct}/{total}".format(feature.upper(), **count) for feature, count in alone.items()})
+    _over_rounds(axes, rounds, "weights", title, {
+        feature: "{}, test {:.2f}%".format(
+            feature.upper(), 100 * count["correct"] / count["total"]) for feature, count in alone.items()})
     axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":")
-    axes.set(ylim=(0, 2), xlabel="round", ylabel="loss weight")
-    axes.set_title(title, fontsize=9)
+    # Markers at 0 and 2 are whole.
+    axes.set(ylim=(-0.08, 2.08), yticks=(0, 0.5, 1, 1.5, 2))
+    axes.set_ylabel("loss weight", fontsize=8)
     return axes.figure
 
 
 def objectives(rounds: Sequence[Dict], title: str) -> Figure:
     """The objectives of Eq. (11) that the weights follow."""
     figure, axes = _figure(2.6, 2.0)
-    _over_rounds(axes, rounds, "objective", {})
-    axes.set(xlabel="round", ylabel="objective")
-    axes.set_title(title, fontsize=9)
+    _over_rounds(axes, rounds, "objective", title, {})
+    axes.set_ylabel("objective", fontsize=8)
     return figure
 
 
-def _over_rounds(axes, rounds: Sequence[Dict], what: str, labels: Dict[str, str]) -> None:
+def _over_rounds(axes, rounds: Sequence[Dict], what: str, title: str, labels: Dict[str, str]) -> None:
+    """With the legend between the title and the curves, which are anywhere in so small a plot."""
     numbers = [entry["round"] for entry in rounds]
-    for feature, color in zip(sorted(rounds[0][what]), COLORS):
+    shown = sorted(rounds[0][what])
+    for feature, color in zip(shown, COLORS):
         axes.plot(numbers, [entry[what][feature] for entry in rounds], marker="o", markersize=2.5, color=color,
                   label=labels.get(feature, feature.upper()))
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
-    axes.legend(fontsize=7, frameon=False, loc="best")
+    axes.set_xlabel("round", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(-0.05, 0.98), borderpad=0,
+                labelspacing=0.2, handlelength=1.2)
+    axes.set_title(title, fontsize=9, loc="left", pad=6 + 9 * len(shown))
 
 
 def roc_curves(averages: Dict[str, roc.Curve]) -> Figure:
     """[xie2019b] Fig. 8: title -> average ROC curve; the legend has the areas."""
     figure, axes = _figure(4.8, 4.4)
-    for (title, curve), color in zip(averages.items(), itertools.cycle(COLORS)):
-        axes.plot(curve.false_positive, curve.true_positive, linewidth=1.2, color=color,
+    # The first one is wide, so that it is seen behind one that coincides with it.
+    for (title, curve), color, width in zip(averages.items(), itertools.cycle(COLORS), itertools.chain(
+            (2.4,), itertools.repeat(1.2))):
+        axes.plot(curve.false_positive, curve.true_positive, linewidth=width, color=color,
                   label="{}, AUC {:.4f}".format(title, curve.area))
     axes.plot((0, 1), (0, 1), color="#999999", linewidth=0.8, linestyle=":")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
@@ -149,6 +162,10 @@ def _figure(width: float, height: float):
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_size(9)
+    axes.yaxis.label.set_size(9)
     axes.spines["top"].set_visible(False)
     axes.spines["right"].set_visible(False)
     return figure, axes
@@ -165,7 +182,7 @@ def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: Tupl
         one(axes=axes)
     for axes in places[len(draw):]:
         axes.set_visible(False)
-    _tighten(figure)
+    tighten(figure)
     return figure
 
 
@@ -185,11 +202,12 @@ def strips(rows: Sequence[Tuple[str, Sequence[Tuple[np.ndarray, str]]]]) -> Figu
             axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
         line[0].set_title(title, fontsize=8, loc="left")
-    _tighten(figure, h_pad=0.3 + 0.6 * lines, w_pad=0.4)
+    tighten(figure, h_pad=0.3 + 0.6 * lines, w_pad=0.4)
     return figure
 
 
-def _tighten(figure: Figure, **pads) -> None:
+def tighten(figure: Figure, **pads) -> None:
+    """Room for all texts. pads: as of `tight_layout`."""
     FigureCanvasAgg(figure)  # which knows how large texts are
     figure.tight_layout(**pads)
 

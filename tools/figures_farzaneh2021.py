@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from data_prep import files, prepare
 from prototxt import build, farzaneh2021, parts
-from tools import forward
+from tools import figures, forward
 from tools.run import Run
 
 
@@ -23,11 +23,15 @@ def attention_weights(run: Run, split: str, records: Sequence[int]) -> np.ndarra
 
 def attention(weights: np.ndarray, names: Sequence[str]) -> Figure:
     """Fig. 5: the weights (samples, D) of each sample over the dimensions, one below the other."""
-    figure = Figure(figsize=(8, 1.3 * len(names) + 0.5))
+    figure = Figure(figsize=(figures.WIDTH, 1.2 * len(names) + 0.5))
     for axes, values, name in zip(np.atleast_1d(figure.subplots(len(names), 1, sharex=True)), weights, names):
         axes.bar(np.arange(len(values)), values, width=1)
-        axes.set(xlim=(-1, len(values)), ylim=(0, 1), ylabel=name)
+        axes.set(xlim=(-1, len(values)), ylim=(0, 1))
+        axes.set_ylabel("weight", fontsize=8)
+        axes.set_title(name, fontsize=8, loc="left", pad=3)
+        axes.tick_params(labelsize=8)
         axes.spines["top"].set_visible(False)
         axes.spines["right"].set_visible(False)
-    axes.set_xlabel("dimension of the feature")
+    axes.set_xlabel("dimension of the feature", fontsize=8)
+    figures.tighten(figure)
     return figure

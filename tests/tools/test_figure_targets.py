@@ -1,18 +1,14 @@
-"""Figures as targets: the jobs that they take, and what is drawn of finished runs."""
-import csv
+"""Figures as targets: the jobs that they take."""
 import os
-import shutil
 
-import cv2
-import numpy as np
 import pytest
 
 from data_prep import files
 from data_prep.errors import UserError
 from prototxt import experiment
 from tests.tools.test_plan import planned, prepared, titles
-from tools import drawings, evaluate, figure_targets, plan
-from tools.run import Run
+from tools import cli, drawings, figure_targets, plan
+from tools.estimate import Estimate, Estimator
 
 # The issue's list: every figure of the papers with results.
 FIGURES = {"xie2019a": range(8, 14), "xie2019b": range(7, 10), "liu2017": (5, 6), "farzaneh2021": range(3, 6),
@@ -72,90 +68,23 @@ def test_only_and_missing_data(tmp_path):
         planned(tmp_path, "xie2019a-fig11", only=["ckplus-xie2019a"])
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, trained):
-    """Two runs of one training, evaluated, as those of two experiments; and a group of three seeds."""
-    folder = tmp_path_factory.mktemp("finished")
-    for name in ("one", "two", "seeds/seed01", "seeds/seed02", "seeds/seed03"):
-        os.makedirs(os.path.dirname(str(folder / name)), exist_ok=True)
-        run = Run(shutil.copytree(trained.folder, str(folder / name)))
-        evaluate.evaluate(run, "test")
-    for number, correct in enumerate((6, 9, 3), start=1):
-        path = str(folder / "seeds" / "seed{:02d}".format(number) / "metrics.json")
-        files.write_json(path, dict(files.read_json(path), correct=correct, accuracy=correct / 12))
-    files.write_json(str(folder / "seeds" / "group.json"), {"kind": "seeds", "members": ["seed01", "seed02", "seed03"]})
-    counts = [files.read_json(str(folder / "seeds" / name / "metrics.json")) for name in ("seed01", "seed02", "seed03")]
-    files.write_json(str(folder / "seeds" / "metrics.json"), dict(counts[0], seeds=[
-        {"name": name, "correct": one["correct"], "total": 12}
-        for name, one in zip(("seed01", "seed02", "seed03"), counts)]))
-    return folder
+@pytest.mark.parametrize("name", figure_targets.TARGETS)
+def test_each_is_planned_without_data(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(Estimator, "expected_training", lambda *_: Estimate(3600, 0, 10 ** 9))
+    out = tmp_path / "out"
 
-
-def drawn(name, out, *folders):
-    """The figure of runs that stand for its experiments, its picture, and its numbers."""
-    cells = [plan.Cell(figure, folder and str(folder)) for (figure, _), folder in zip(
-        [cell for cell in figure_targets.cells(name) if cell[0].experiment], folders)]
-    made = plan.Plan({}, [], [], {}, {}, [], {}, (), {name: cells})
-    one, = drawings.write(made, str(out))
-    if not one.paths:
-        return one, None, None
-    assert [os.path.basename(path) for path in one.paths] == [name + kind for kind in (".png", ".svg", ".csv")]
-    picture = cv2.imread(one.paths[0])
-    assert min(picture.shape[:2]) > 100 and picture.std() > 5
-    with open(one.paths[2], newline="") as stream:
-        return one, picture, list(csv.reader(stream))
-
-
-def test_repetitions_by_hand(tmp_path, finished):
-    """6, 9 and 3 of 12: 50, 75 and 25 %, mean 50, variance 625."""
-    _, _, table = drawn("xie2019a-fig11", tmp_path, finished / "seeds", None)
-    assert table[0] == ["run", "seed", "correct", "total", "accuracy, %"]
-    assert [row[1:] for row in table[1:]] == [["seed01", "6", "12", "50"], ["seed02", "9", "12", "75"],
-                                              ["seed03", "3", "12", "25"], ["mean", "", "", "50"],
-                                              ["variance", "", "", "625"]]
-
-
-def test_the_same_runs_give_the_same_bytes(tmp_path, finished):
-    for out in ("a", "b"):
-        drawn("xie2019a-fig13", tmp_path / out, finished / "one")
-    for kind in ("png", "svg", "csv"):
-        both = [(tmp_path / out / ("xie2019a-fig13." + kind)).read_bytes() for out in ("a", "b")]
-        assert both[0] == both[1]
-
-
-def test_confusion_matrices_have_the_counts_of_the_metrics(tmp_path, finished):
-    one, _, table = drawn("xie2019a-fig13", tmp_path, finished / "one", None, finished / "two")
-    metrics = files.read_json(str(finished / "one" / "metrics.json"))
-    counts = np.array(metrics["confusion"])
-    assert [int(row[4]) for row in table[1:]] == 2 * counts.ravel().tolist()
-    row = 2
-    assert float(table[1 + 7 * row + 1][5]) == pytest.approx(100 * counts[row, 1] / counts[row].sum(), rel=1e-4)
-    assert "without xie2019a/oulu_casia-alaw: no data" in one.notes
-
-
-def test_accuracies_of_all_snapshots(tmp_path, finished):
-    run = Run(str(finished / "one"))
-    for split in ("val", "test"):
-        found = list(evaluate.every_snapshot(run, split))
-    _, _, table = drawn("xie2019b-fig9", tmp_path, finished / "one", finished / "two")
-    assert [row[1:5] for row in table[1:] if row[1] == "test"] == [
-        ["test", str(one["iteration"]), str(one["correct"]), "12"] for one in found]
-    assert [row[1] for row in table[1:]] == ["validation"] * 3 + ["test"] * 3
-
-
-def test_what_is_not_trained_or_evaluated_is_named(tmp_path, finished):
-    begun = Run(shutil.copytree(str(finished / "one"), str(tmp_path / "begun")))
-    os.unlink(begun.weights_of(12))
-    one, _, _ = drawn("xie2019a-fig13", tmp_path / "out", tmp_path / "begun")
-    assert one.paths == [] and one.notes == ["without xie2019a/fer2013-alaw: not measured",
-                                             "not drawn: its runs are not there yet"]
-    assert not os.path.exists(str(tmp_path / "out"))
-
-
-def test_samples_are_shown_with_prediction_and_truth(tmp_path, finished):
-    _, _, table = drawn("farzaneh2021-fig3", tmp_path, finished / "one")
-    decided = {row["unit"]: row for row in csv.DictReader(open(str(finished / "one" / "decisions-test.csv")))}
-    classes = files.read_json(str(finished / "one" / "metrics.json"))["classes"]
-    assert len(table) > 5
-    for _, unit, predicted, true, _ in table[1:]:
-        assert (predicted, true) == tuple(classes[int(decided[unit][key])] for key in ("predicted", "label"))
+    def said(option):
+        assert cli.main(["reproduce", name, "--data", str(tmp_path), "--out", str(out), option]) == 0
+        return capsys.readouterr()
+    experiments = {use.experiment for use in figure_targets.TARGETS[name].uses if use.experiment}
+    dry = said("--dry-run")
+    lines = dry.out.splitlines()
+    assert experiments <= {line.split()[3].rstrip(":") for line in lines[:-1] if line.startswith("no data  train ")}
+    assert all("about 1:00 h, 1.0 GB of memory" in line for line in lines[:-1]) and lines[-1].startswith("0 of 0 jobs")
+    for one in experiments:
+        assert "note: {} is not there; to make it: ./fer prepare ".format(experiment.load(one).data) in dry.err
+    assert said("--show").out.splitlines()[0] == name and not out.exists()
+    assert files.read_json(said("--plan").out.strip()) == []
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "--help"])
+    assert name in capsys.readouterr().out.replace(",", "").split()

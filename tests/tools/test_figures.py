@@ -52,10 +52,10 @@ def test_loss_weights_over_the_rounds():
     axes = figures.loss_weights(ROUNDS, "fold01", {"gsf": {"correct": 3, "total": 5},
                                                    "sift": {"correct": 4, "total": 5}}).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["GSF, test 3/5"].get_ydata()) == [1, 1.1, 1.25]
-    assert list(lines["SIFT, test 4/5"].get_ydata()) == [1, 0.9, 0.75]
-    assert list(lines["SIFT, test 4/5"].get_xdata()) == [1, 2, 3]
-    assert axes.get_title() == "fold01" and axes.get_ylim() == (0, 2)
+    assert list(lines["GSF, test 60.00%"].get_ydata()) == [1, 1.1, 1.25]
+    assert list(lines["SIFT, test 80.00%"].get_ydata()) == [1, 0.9, 0.75]
+    assert list(lines["SIFT, test 80.00%"].get_xdata()) == [1, 2, 3]
+    assert axes.get_title(loc="left") == "fold01" and axes.get_ylim() == (-0.08, 2.08)
 
 
 def test_objectives_over_the_rounds():
