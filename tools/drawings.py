@@ -104,14 +104,14 @@ def _departing(given: Sequence[Entry], cells: Sequence[Cell], trainings: Dict[st
     """In what they depart from the paper: what all have in common first. trainings: of each experiment."""
     found = {entry.title: departures.of_runs(groups.runs(entry.one), trainings.get(entry.run.experiment.name))
              for entry in given}
-    found.update({"{}, SVM".format(figure.column): departures.of_data(
+    found.update({"the SVM on {}".format(figure.column): departures.of_data(
         prepare.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
         if folder and given and not figure.experiment})
     shared: Dict[Tuple[str, ...], List[Departure]] = {}
     for one in dict.fromkeys(one for departing in found.values() for one in departing):
         shared.setdefault(tuple(title for title in found if one in found[title]), []).append(one)
     return ["Departures {}from the paper: {}".format(
-        "" if len(titles) == len(found) else "of {} ".format(", ".join(titles)), "; ".join(map(str, departing)))
+        "" if len(titles) == len(found) else "of {} ".format("; ".join(titles)), "; ".join(map(str, departing)))
         for titles, departing in sorted(shared.items(), key=lambda item: -len(item[0]))]
 
 
@@ -207,8 +207,10 @@ def feature_maps(given: Sequence[Entry]) -> Optional[PaperFigure]:
         "(rows), orientations 0, 45, 67.5, 112.5 and 135 degrees. Nets: which layer is shown is not printed; here the "
         "first convolution and FC1's input, of each the 15 maps that vary most, most first. Each map from its own "
         "least value (black) to its largest (white).".format(_chosen(found)), table,
-        rows=[Row("", [Face(comparison.grey(found.images[0]), "the face")] + [
-            Face(compared.mosaic(maps), textwrap.fill(title, 26)) for title, maps in parts.items()])])
+        rows=[Row("", [Face(comparison.grey(found.images[0]), "the face"),
+                       Face(compared.mosaic(found.gabor), "Gabor filters")])] + [
+            Row(title, [Face(compared.mosaic(compared.varied(blob)), name) for blob, name in (
+                (maps.first, "first convolution"), (maps.z, "FC1's input"))]) for title, maps in found.maps.items()])
 
 
 def _tile(single: np.ndarray) -> np.ndarray:

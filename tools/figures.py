@@ -190,7 +190,7 @@ def strips(rows: Sequence[Tuple[str, Sequence[Tuple[np.ndarray, str]]]]) -> Figu
     """Rows of pictures, uint8 grey (H, W) or BGR (H, W, 3), each with the text below it; a row's title is above its
     first one."""
     columns = max(len(pictures) for _, pictures in rows)
-    size = 1.3 if columns > 6 else 2.0
+    size = 1.3 if columns > 4 else 2.0
     lines = max(text.count("\n") + 1 for _, pictures in rows for _, text in pictures)
     figure = Figure(figsize=(columns * size, len(rows) * (size + 0.2 + 0.13 * lines)))
     places = figure.subplots(len(rows), columns, squeeze=False)

@@ -8,13 +8,14 @@ CLASSES = ("angry", "disgust", "fear")
 ITERATIONS = 4
 
 
-def note(data, **more):
+def note(data):
     """prepare.json of a prepared folder of a data set, "<data set>-<protocol>", as its paper has it."""
     dataset, _, protocol = data.partition("-")
-    asked = {"dataset": dataset, "protocol": protocol or "plain", "crops": datasets.protocol(data).crops,
-             "geometry": "literal", "features_of": "crop"}
-    return dict({"asked": asked, "folds": [], "classes": list(CLASSES),
-                 "records": {"train": 12, "val": 6, "test": 6}, "shape": [1, 48, 48], "manifest": "m"}, **more)
+    settled = datasets.protocol(data)
+    return {"asked": {"dataset": dataset, "protocol": protocol or "plain", "crops": settled.crops,
+                      "geometry": "literal", "features_of": "crop"},
+            "template": {"dataset": settled.template}, "folds": [], "classes": list(CLASSES),
+            "records": {"train": 12, "val": 6, "test": 6}, "shape": [1, 48, 48], "manifest": "m"}
 
 
 def run(folder, name, data=None, changes=(), iterations=(ITERATIONS,), **written):
@@ -36,11 +37,11 @@ def run(folder, name, data=None, changes=(), iterations=(ITERATIONS,), **written
     return folder
 
 
-def metrics(confusion, dataset, classes=CLASSES, **more):
+def metrics(confusion, dataset):
     """metrics.json, as far as figures show it."""
     right, total = sum(row[at] for at, row in enumerate(confusion)), sum(map(sum, confusion))
-    return dict({"dataset": dataset, "classes": list(classes), "confusion": confusion, "correct": right,
-                 "total": total, "accuracy": right / total}, **more)
+    return {"dataset": dataset, "classes": list(CLASSES), "confusion": confusion, "correct": right, "total": total,
+            "accuracy": right / total}
 
 
 def group(folder, kind, **written):
