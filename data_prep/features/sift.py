@@ -22,8 +22,15 @@ def orientation_maps(image: np.ndarray) -> np.ndarray:
     dy = cv2.filter2D(blurred, cv2.CV_32F, np.array([[1.], [0], [-1]]), borderType=cv2.BORDER_REPLICATE)
     length, angle = cv2.cartToPolar(dx, dy)
     angle *= ORIENTATIONS / (2 * np.pi)
-    distance = np.abs(angle - np.arange(ORIENTATIONS, dtype=np.float32)[:, None, None])
-    return length * np.maximum(1 - np.minimum(distance, ORIENTATIONS - distance), 0)
+    maps = np.empty((ORIENTATIONS,) + image.shape, np.float32)
+    # One after the other, so that a map stays in a processor's cache.
+    for orientation, share in enumerate(maps):
+        np.abs(np.subtract(angle, orientation, out=share), out=share)
+        if orientation == 0:
+            np.minimum(share, ORIENTATIONS - share, out=share)
+        np.maximum(np.subtract(1, share, out=share), 0, out=share)
+        share *= length
+    return maps
 
 
 @functools.lru_cache(maxsize=None)

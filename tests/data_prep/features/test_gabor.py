@@ -81,8 +81,9 @@ def test_codes_equal_those_of_whole_transforms_in_double_precision(face, geometr
 
 @pytest.mark.parametrize("values", [
     np.random.RandomState(0).rand(31, 30), np.arange(900.).reshape(30, 30), np.full((5, 5), 2.), np.array([[7.]]),
+    np.zeros((5, 5)), np.where(np.arange(900.) % 899, 1e-3, 1e6).reshape(30, 30),
     np.where(np.arange(900) % 16, 5., np.arange(900)).reshape(30, 30), np.repeat([0., 1], 450).reshape(30, 30)])
-def test_the_median_is_the_lower_middle_value_whatever_a_sample_says(values):
+def test_the_median_is_the_lower_middle_value_whatever_the_levels_say(values):
     values = values.astype(np.float32)
     assert gabor._median(values) == sorted(values.ravel())[(values.size - 1) // 2]
 
