@@ -1,5 +1,6 @@
 """The command line: help, exit status, one-line errors, and the whole path by its commands."""
 import os
+import re
 import subprocess
 import sys
 
@@ -146,7 +147,9 @@ def test_the_whole_path(tmp_path):
         process = subprocess.run([sys.executable, "-m", "tools.cli"] + list(arguments), cwd=str(tmp_path / "my data"),
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
                                  env=dict(os.environ, PYTHONPATH=cli.experiment.ROOT))
-        assert (process.returncode, process.stderr) == (0, "")
+        # A busy machine takes long enough for a line on how far it is.
+        said = [line for line in process.stderr.splitlines() if not re.match(r".+: (iteration )?\d+/\d+", line)]
+        assert (process.returncode, said) == (0, [])
         return process.stdout
     assert "surprise" in fer("prepare", "fer2013", "fer2013.csv", "--out", "set")
     trained = fer("train", "xie2019a/fer2013-toy-center-gabor", "--data", "set", "--out", "run 1", *sets)
