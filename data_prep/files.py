@@ -54,6 +54,7 @@ def kind(folder: str) -> Optional[str]:
 
 def require_claimable(folder: str, what: str) -> None:
     """Raises UserError where `claim` would; makes nothing."""
+    _require_folders_above(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError("{}: is there already and is no folder; give another --out".format(folder))
     known = kind(folder)
@@ -62,6 +63,15 @@ def require_claimable(folder: str, what: str) -> None:
             names or any(os.path.islink(os.path.join(inner, name)) for name in folders)
             for inner, folders, names in os.walk(folder)):
         raise UserError("{}: is there already and is no {}; give another --out".format(folder, what))
+
+
+def _require_folders_above(path: str) -> None:
+    """Raises UserError where a folder cannot be made for `path`, since a file is in its way."""
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise UserError("{}: {} is no folder; give another --out".format(path, above))
 
 
 def claim(folder: str, what: str) -> None:
@@ -95,6 +105,9 @@ def hidden(path: str, what: str) -> str:
 def require_replaceable(path: str, alone: bool = False) -> None:
     """Raises UserError where a file may not be written to `path`: what is there is not ours. alone: of a file whose
     place the user has named, which is ours by its SIGNATURE only, also in a folder that is ours."""
+    if os.path.basename(path) in ("", ".", ".."):  # `os.replace` would fail on it, when all is written
+        raise UserError("{}: is the name of a folder, expected a file's; give another name".format(path))
+    _require_folders_above(path)
     if not os.path.lexists(path):
         return
     if os.path.islink(path) or not os.path.isfile(path):

@@ -66,6 +66,26 @@ def test_what_is_the_users_is_not_replaced(users, name, alone, said):
     assert tree(users) == before
 
 
+@pytest.mark.parametrize("name", ("notes.html/.", "notes.html/", "new.html/.", "new.html/", "folder/..", "."))
+def test_a_folders_name_for_a_file_is_refused(users, name):
+    before = tree(users)
+    with pytest.raises(UserError, match="is the name of a folder, expected a file's"):
+        files.write_text(os.path.join(str(users), name), "ours", alone=True)
+    assert tree(users) == before
+
+
+@pytest.mark.parametrize("write", (lambda path: files.write_text(path, "ours", alone=True),
+                                   lambda path: files.claim(path, "run")))
+@pytest.mark.parametrize("name, above", (("notes.html/new", "notes.html"), ("notes.html/a/b", "notes.html"),
+                                         ("dangling/new", "dangling")))
+def test_a_file_in_the_way_of_a_folder_is_named(users, write, name, above):
+    before = tree(users)
+    with pytest.raises(UserError) as error:
+        write(str(users / name))
+    assert str(error.value) == "{}: {} is no folder; give another --out".format(users / name, users / above)
+    assert tree(users) == before
+
+
 @pytest.mark.parametrize("name", ("folder", "folder/inner", "folder/thesis.txt", "notes.html", "link", "dangling",
                                   "notes.html.partial"))
 def test_what_is_the_users_is_not_removed(users, name):
