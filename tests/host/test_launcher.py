@@ -218,7 +218,7 @@ class Variables(unittest.TestCase):
 
     def test_values_that_openblas_passes_over_are_refused(self):
         for name, wrong, right in (("OPENBLAS_NUM_THREADS", ("abc", "0", "-1", "1.5"), ("1", "64", "")),
-                                   ("OPENBLAS_CORETYPE", ("Foo", "Haswell "), ("Haswell", "skylakex", ""))):
+                                   ("OPENBLAS_CORETYPE", ("Foo", "Haswell "), ("Nehalem", "core2", ""))):
             for value in wrong:
                 with mock.patch.dict(os.environ, {name: value}), self.assertRaisesRegex(
                         host.Failure, "%s is '%s', expected" % (name, value)) as caught:
@@ -227,6 +227,22 @@ class Variables(unittest.TestCase):
             for value in right:
                 with mock.patch.dict(os.environ, {name: value}):
                     fer.environ()
+
+    def test_a_kernel_that_this_processor_cannot_run_is_refused(self):
+        for flags, kernel, missing in (("avx avx2 fma", "skylakex", "avx512f, avx512dq"),
+                                       ("sse4_2", "Zen", "avx2, fma"),
+                                       ("avx avx2 fma", "Steamroller", "fma4"), ("sse4_2", "Opteron", "3dnow"),
+                                       ("avx avx2 fma", "Haswell", ""), ("sse4_2", "Nehalem", ""), ("", "Zen", "")):
+            with tempfile.NamedTemporaryFile("w") as f:
+                f.write("processor\t: 0\n" + ("flags\t\t: %s\n" % flags if flags else "") + "\nprocessor : 1\n")
+                f.flush()
+                if not missing:
+                    fer.require_kernel(kernel, f.name)
+                    continue
+                with self.assertRaisesRegex(host.Failure, "has not \\(%s" % missing) as caught:
+                    fer.require_kernel(kernel, f.name)
+                self.assertEqual(caught.exception.status, 2)
+        fer.require_kernel("Zen", "/nonexistent")
 
     def test_kernel(self):
         avx512 = "avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512cd"
