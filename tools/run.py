@@ -44,6 +44,8 @@ MADE = ("run.json", "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "a
         "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
         "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
 LOCK_ATTEMPTS = 3
+# Of an experiment, what only people read.
+DESCRIPTIVE = ("title", "source", "pretrained")
 
 
 class Run(Segment):
@@ -143,13 +145,20 @@ def described(experiment: Experiment, data_folder: str, note: Dict, weights: Opt
 def require_same(run: Run, info: Dict) -> bool:
     """Whether a run is what `info`, see `described`, says. Raises UserError where it is another one that has
     snapshots: without, little is lost by beginning anew."""
-    known = run.info
-    different = {key: value for key, value in json.loads(json.dumps(info)).items() if known.get(key) != value}
+    known, info = (_deciding(one) for one in (run.info, json.loads(json.dumps(info))))
+    different = {key: value for key, value in info.items() if known.get(key) != value}
     if different and run.snapshots():
         key, value = next(iter(different.items()))
         raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
             run.folder, key, *_difference(known.get(key), value)))
     return not different
+
+
+def _deciding(info: Dict) -> Dict:
+    """Of run.json, without what changes nothing of the training; what experiments did not have when it was written
+    is as if it had been left out."""
+    experiment = {**Experiment._field_defaults, **info["experiment"]}
+    return {**info, "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 
 
 def require_fitting(experiment: Experiment, data: parts.Data, note: Dict) -> None:

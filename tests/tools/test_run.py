@@ -1,4 +1,5 @@
 """Training through the real `caffe train`: same bytes twice, after a kill too, and refusals."""
+import json
 import os
 import pathlib
 import shutil
@@ -94,6 +95,25 @@ def test_folder_of_another_run_is_refused(data, trained):
         run.train(other, data, trained.folder, None, Engine(1))
     assert str(error.value) == "{}: belongs to another run, whose experiment was {}, not {}; give another --out".format(
         trained.folder, {"solver": {"base_lr": 0.005}}, {"solver": {"base_lr": 0.1}})
+
+
+def test_a_run_goes_on_that_was_begun_before_an_experiment_had_all_that_it_has_now(tmp_path, data, small, trained):
+    """And whose citation was another."""
+    older = str(tmp_path / "run")
+    shutil.copytree(trained.folder, older)
+    for name in ("iter_12.caffemodel", "iter_12.solverstate"):
+        os.unlink(os.path.join(older, "snapshots", name))
+    path = os.path.join(older, "run.json")
+    with open(path) as stream:
+        note = json.load(stream)
+    del note["experiment"]["pretrained"], note["experiment"]["pacing"]
+    note["experiment"]["source"] = "as it was called"
+    with open(path, "w") as stream:
+        json.dump(note, stream)
+    began = os.stat(os.path.join(older, "snapshots", "iter_8.caffemodel")).st_mtime_ns
+    again = run.train(small, data, older, None, Engine(1))
+    assert os.stat(again.path("snapshots", "iter_8.caffemodel")).st_mtime_ns == began
+    assert read(again.caffemodel()) == read(trained.caffemodel())
 
 
 def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
