@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep import children, files, prepare
 from data_prep.errors import UserError
-from prototxt.backbones import BACKBONES
+from prototxt import backbones
 from prototxt.experiment import Experiment
 from tools import decisions, estimate, evaluate, roc, run
 from tools.run import Run
@@ -91,13 +91,13 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
 
 
 def _require_memory(experiment: Experiment) -> None:
-    """Raises UserError where the images of a step alone do not fit. What is above them in the net is many times that,
-    and differs from net to net: Caffe says where it does not suffice."""
+    """Raises UserError where there is no such net, and where the images of a step alone do not fit. What is above
+    them in the net is many times that, and differs from net to net: Caffe says where it does not suffice."""
     images = experiment.solver["batch_size"] * sum(experiment.tuplets.values() or [1])
-    needed, there = 4 * images * int(np.prod(BACKBONES[experiment.net].shape)), estimate.machine_memory()[0]
+    needed, there = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), estimate.machine_memory()[0]
     if needed > there:
-        raise UserError("{}: solver.batch_size {} takes {:.0f} GB for the images of a step alone; this machine has "
-                        "{:.1f} GB".format(experiment.name, experiment.solver["batch_size"], needed / 1e9, there / 1e9))
+        raise UserError("{}: solver.batch_size {} takes {} for the images of a step alone; this machine has {}".format(
+            experiment.name, experiment.solver["batch_size"], files.amount(needed), files.amount(there)))
 
 
 def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Leaf]]:

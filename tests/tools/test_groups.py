@@ -107,7 +107,7 @@ def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
 
 def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, folded):
     chosen = experiment.load(NAME, CHANGES + ["solver.batch_size=1000000000"])
-    with pytest.raises(UserError, match="solver.batch_size 1000000000 takes 9216 GB for the images"):
+    with pytest.raises(UserError, match="solver.batch_size 1000000000 takes 9216.0 GB for the images"):
         groups.train(chosen, folded, str(tmp_path / "run"), None, (), None, None, 1)
     assert os.listdir(str(tmp_path)) == []
 
@@ -118,3 +118,10 @@ def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
     assert cli.main(["train", NAME, "--data", folded, "--out", str(tmp_path / "run"), "--weights", group.folder]) == 1
     assert capsys.readouterr().err == (
         "fer: --weights {0}: holds several runs; give one of them: {0}/fold01, {0}/fold02\n".format(group.folder))
+
+
+def test_a_net_that_is_none_is_refused(tmp_path, data):
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["net=nonet"])
+    with pytest.raises(UserError, match="there is no net 'nonet'; there are: "):
+        groups.train(chosen, data, str(tmp_path / "run"), None, [], None, None, 1)
+    assert not os.path.exists(str(tmp_path / "run"))
