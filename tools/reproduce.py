@@ -136,15 +136,15 @@ def preview(made: Plan, request: Request, cores: int) -> Iterator[str]:
     seconds = max([*sums, *ends.values(), *(one.seconds for one in taken)])
     yield "{} of {} jobs are missing{}: about {} of training on {} core{}, {} of snapshots, {} of memory a job".format(
         missing, len(made.jobs), ", and the data of {} experiments".format(len(made.awaited)) if made.awaited else "",
-        _duration(seconds), cores, "s" if cores > 1 else "", _size(sum(one.bytes for one in taken)),
-        _size(max((one.memory for one in taken), default=0)))
+        _duration(seconds), cores, "s" if cores > 1 else "", files.amount(sum(one.bytes for one in taken)),
+        files.amount(max((one.memory for one in taken), default=0)))
 
 
 def _takes(one: Estimate, memory: int) -> str:
     """memory: of this machine."""
-    parts = ["about " + _duration(one.seconds)] * bool(one.seconds) + [_size(one.bytes)] * bool(one.bytes)
-    return ", ".join(parts + ["{} of memory{}".format(_size(one.memory), "" if one.memory <= memory else (
-        ", more than the {} that this machine has".format(_size(memory))))])
+    parts = ["about " + _duration(one.seconds)] * bool(one.seconds) + [files.amount(one.bytes)] * bool(one.bytes)
+    return ", ".join(parts + ["{} of memory{}".format(files.amount(one.memory), "" if one.memory <= memory else (
+        ", more than the {} that this machine has".format(files.amount(memory))))])
 
 
 def memory(made: Plan, threads: int) -> Dict[str, int]:
@@ -166,7 +166,7 @@ def _require_memory(made: Plan, needed: Dict[str, int]) -> int:
         if needed.get(job.log, 0) > there:
             raise UserError("{}: needs about {} of memory, this machine has {}; --set solver.batch_size=N with a "
                             "smaller batch, or --only without its data set, leaves it out".format(
-                                job.title, _size(needed[job.log]), _size(there)))
+                                job.title, files.amount(needed[job.log]), files.amount(there)))
     return free
 
 
@@ -174,10 +174,6 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return "{:.0f} s".format(seconds)
     return str(datetime.timedelta(minutes=round(seconds / 60)))[:-3] + " h"
-
-
-def _size(count: float) -> str:
-    return "{:.1f} GB".format(count / 1e9) if count >= 1e9 else "{:.0f} MB".format(count / 1e6)
 
 
 # ---------------------------------------------------------------- tables
