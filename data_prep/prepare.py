@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import alignment, crops, datasets, descriptions, files, folds, manifest, records, subjects
+from data_prep import alignment, crops, datasets, deformation, descriptions, files, folds, manifest, records, subjects
 from data_prep.datasets import Protocol, trees
 from data_prep.errors import UserError
 from data_prep.features import PROJECTED
@@ -39,9 +39,10 @@ class Settings(NamedTuple):
     validation: "fold" where one of the folds is the validation part, else "none"; hold_out: share of the training
     images that becomes the validation part, of a set without folds; seed: of the training order and of what is held
     out; subjects: table of who is on which image (`subjects.assign`), None for what the data set says; template: file
-    that faces are aligned by (`alignment.read_template`), None for the shipped one.
+    that faces are aligned by (`alignment.read_template`), None for the shipped one; frames: which ones of a sequence
+    are its peak, of datasets.FRAMES, only where the protocol has the choice.
 
-    None of crops, features, geometry, validation and hold_out: the protocol's."""
+    None of crops, features, geometry, validation, hold_out and frames: the protocol's."""
 
     dataset: str
     source: Optional[str]
@@ -57,6 +58,7 @@ class Settings(NamedTuple):
     seed: int = 0
     subjects: Optional[str] = None
     template: Optional[str] = None
+    frames: Optional[str] = None
 
 
 def prepare(settings: Settings, out: str, processes: int) -> Dict:
@@ -140,6 +142,14 @@ def data_set(note: Dict) -> str:
     return "{dataset}-{protocol}".format(**note["asked"])
 
 
+def frames_of(note: Dict) -> Optional[str]:
+    """How the peak frames of a prepared folder were chosen, of datasets.FRAMES, None where its protocol has no choice;
+    note: its prepare.json. One that does not say so is from before there was a choice."""
+    asked = note["asked"]
+    protocol = datasets.module(asked["dataset"]).PROTOCOLS.get(asked["protocol"])
+    return asked.get("frames") or next(iter(protocol.frames if protocol else ()), None)
+
+
 def is_of(note: Dict, data: str) -> bool:
     """Whether a prepared folder holds the data that an experiment names, "<data set>" or "<data set>-<protocol>"."""
     return data_set(note) in (data, data + "-" + note["asked"]["protocol"])
@@ -205,6 +215,10 @@ def completed(settings: Settings) -> Settings:
     elif settings.validation:
         raise UserError("validation {}: protocol {} of {} has no folds; --hold-out makes a validation part".format(
             settings.validation, name, settings.dataset))
+    if settings.frames and settings.frames not in protocol.frames:
+        raise UserError("frames {}: protocol {} of {} has {}".format(
+            settings.frames, name, settings.dataset, " and ".join(protocol.frames) or "no choice of frames"))
+    settings = settings._replace(frames=settings.frames or next(iter(protocol.frames), None))
     for fold in settings.folds or ():
         if not 1 <= fold <= protocol.folds:
             raise UserError("fold {}: protocol {} of {} has {}".format(
@@ -237,10 +251,11 @@ def _already_there(asked: Dict, out: str) -> Dict:
     if not os.path.exists(path):
         raise UserError("{}: is there already and is no {}; give another --out".format(out, KIND))
     note = files.read_json(path)
+    held = dict(note["asked"], frames=frames_of(note))
     for key, value in asked.items():
-        if note["asked"].get(key) != value:
+        if held.get(key) != value:
             raise UserError("{}: holds a preparation with {} {}, not {}; give another --out or remove it".format(
-                out, key, note["asked"].get(key), value))
+                out, key, held.get(key), value))
     return note
 
 
@@ -268,7 +283,8 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
     """Makes `folder`, which becomes `out`, and returns its note."""
     module = datasets.module(settings.dataset)
     protocol = module.PROTOCOLS[settings.protocol]
-    dataset = module.read(settings.source, settings.protocol, folder, processes)
+    dataset = module.read(settings.source, settings.protocol, folder, processes,
+                          *([settings.frames] if protocol.frames else []))
     if settings.subjects:
         dataset = dataset._replace(faces=subjects.assign(dataset.faces, settings.subjects))
     faces = _manifest(settings, protocol, dataset, folder, processes)
@@ -300,7 +316,7 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
     if settings.source and os.path.isdir(settings.source):
         note = dict(note, left_out=trees.left_out(settings.source, dataset.faces))
     files.write_json(os.path.join(folder, NOTE), note)
-    for name in (DESCRIPTIONS, ASKED, SURVEY):
+    for name in (DESCRIPTIONS, ASKED, SURVEY, deformation.FILE):
         files.remove(os.path.join(folder, name))
     return note
 

@@ -12,12 +12,14 @@ from data_prep.manifest import Dataset, Face
 CHUNK = 16
 
 
-def survey(dataset: Dataset, path: str, landmarks: bool, processes: int) -> Tuple[List[Face], List[Face]]:
+def survey(dataset: Dataset, path: str, landmarks: bool, processes: int, what: str = "images"
+           ) -> Tuple[List[Face], List[Face]]:
     """The faces with digests and, if `landmarks`, with those that the data set does not bring; and the faces in
-    which none were found. path: where results are collected; a later call goes on behind what it holds."""
+    which none were found. path: where results are collected; a later call goes on behind what it holds. what: the
+    progress bar's name."""
     done = _complete_lines(path)
     faces = dataset.faces
-    with open(path, "a", encoding="utf-8") as stream, progress.bar("images", len(faces), len(done)) as bar:
+    with open(path, "a", encoding="utf-8") as stream, progress.bar(what, len(faces), len(done)) as bar:
         chunks = [faces[i:i + CHUNK] for i in range(len(done), len(faces), CHUNK)]
         for lines in children.in_order(processes, _start, (dataset, landmarks), _look, chunks):
             stream.write("".join(line + "\n" for line in lines))

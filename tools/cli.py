@@ -81,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--hold-out", type=float, metavar="SHARE",
                      help="of a set without folds: make the validation part of this share of the training images "
                           "(default: the protocol's; 0 but for multi_pie)")
+    sub.add_argument("--frames", choices=datasets.FRAMES,
+                     help="of mmi, which three of a sequence are its peak: those in the middle, or those whose "
+                          "landmarks are farthest from the first frame's, for which faces are looked for in every "
+                          "frame (default: middle)")
     sub.add_argument("--subjects", type=path, metavar="CSV",
                      help="path,subject of each image, where the data set has no subjects")
     sub.add_argument("--template", type=path, metavar="FILE",
@@ -276,7 +280,8 @@ def settings(options) -> prepare.Settings:
         options.dataset, options.source and os.path.abspath(options.source), options.protocol, options.crops,
         options.features if options.features is None else sorted(set(options.features)), options.geometry,
         options.features_of, options.encoding, options.fold, options.validation, options.hold_out, options.seed,
-        options.subjects and os.path.abspath(options.subjects), options.template and os.path.abspath(options.template))
+        options.subjects and os.path.abspath(options.subjects), options.template and os.path.abspath(options.template),
+        options.frames)
 
 
 def _template(options) -> int:

@@ -164,6 +164,10 @@ def of_data(note: Dict, data: str, used: Sequence[str]) -> List[Departure]:
         found.append(Departure("held out for validation", "{:g}% of the training images".format(
             100 * asked["hold_out"]), NONE))
     if prepare.is_of(note, data):
+        frames = prepare.frames_of(note)
+        if protocol.printed_frames and frames != protocol.printed_frames:
+            found.append(Departure("frames of a sequence (middle, deformation)", _text(frames),
+                                   protocol.printed_frames))
         for what, count in note.get("published_counts", {}).items():
             here = note["found_counts"].get(what, 0)
             if here != count and (here or what not in SPLITS):

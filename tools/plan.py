@@ -399,9 +399,11 @@ def _how_to_make(name: str, needed: Set[str]) -> str:
         command += " --protocol " + protocol
     if SUBJECTS in needed:
         command += " --subjects SUBJECTS.csv"
-    template = datasets.protocol(name).template
-    if template:
-        command += " --template {}.json".format(template)
+    used = datasets.protocol(name)
+    if used.template:
+        command += " --template {}.json".format(used.template)
+    if used.printed_frames not in ("", *used.frames[:1]):
+        command += " --frames " + used.printed_frames
     return "{} --features{} --out DATA/{}".format(
         command, "".join(" " + one for one in xie.FEATURES if one in needed), name)
 

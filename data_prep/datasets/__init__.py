@@ -1,7 +1,8 @@
 """One module per data set; each returns the same `manifest.Dataset`.
 
 A module has PROTOCOLS (name -> Protocol, the default first) and read(source, protocol, folder, processes) ->
-Dataset, with the protocol's name; a data set that is drawn, not read, puts its images into `folder`.
+Dataset, with the protocol's name; a data set that is drawn, not read, puts its images into `folder`. Where
+its protocols have `frames`, read takes one of them as its last argument.
 """
 import importlib
 from typing import Dict, NamedTuple, Optional, Sequence
@@ -10,6 +11,8 @@ from data_prep.errors import UserError
 
 NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfew", "raf_db", "affectnet", "multi_pie",
          "folder")
+# Ways to choose a sequence's peak frames.
+MIDDLE, DEFORMATION = FRAMES = "middle", "deformation"
 
 
 class Protocol(NamedTuple):
@@ -31,6 +34,8 @@ class Protocol(NamedTuple):
     validation: "fold" where one of the folds is the validation part, or "none": all but the test fold train.
     hold_out: share of the training part that becomes the validation part where nothing else is asked for.
     subjects: whether the set says who is on an image.
+    frames: ways to choose the peak frames of a sequence, of FRAMES, the default first; none where there is no choice.
+    printed_frames: the one that the paper prints, empty where its words fit each of them.
     """
 
     classes: Sequence[str]
@@ -46,6 +51,8 @@ class Protocol(NamedTuple):
     hold_out: float = 0.0
     subjects: bool = True
     template: str = ""
+    frames: Sequence[str] = ()
+    printed_frames: str = ""
 
 
 def module(name: str):

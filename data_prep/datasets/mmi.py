@@ -10,25 +10,28 @@ the head to the left, except those that session.xml gives an annotation *-oao_au
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 
-from data_prep.datasets import Protocol, trees
+from data_prep import deformation
+from data_prep.datasets import DEFORMATION, FRAMES, MIDDLE, Protocol, trees
 from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
 # Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
 XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
-               features=("gsf", "sift"), geometry="literal", template="ckplus")
-SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none")
+               features=("gsf", "sift"), geometry="literal", template="ckplus", frames=FRAMES,
+               printed_frames=DEFORMATION)
+# "Three peak frames" may be either.
+SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none", printed_frames="")
 PROTOCOLS = {"xie2019a": XIE,
              "xie2019b": SPARSE,
              "xie2019b_whole": SPARSE._replace(folds=0),
              "liu2017": Protocol(trees.SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
-                                 unit="image")}
+                                 unit="image", frames=FRAMES, printed_frames=MIDDLE)}
 EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}
 FRONTAL, PROFILE = "0", "1"
 
@@ -42,23 +45,30 @@ class _Session(NamedTuple):
     turned: bool
 
 
-def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
+def read(source: str, protocol: str, folder: str, processes: int, frames: str = MIDDLE) -> Dataset:
     """source: the folder `Sessions`, or the one that holds it. A session holds its video, or a folder of the video's
     name with the frames as images (S002-106/S002-106_00001.jpg).
 
-    The three frames in the middle of each sequence with a frontal view. A frame of a video has its number, from 1,
-    as row. Frames that lie on their side are set upright.
-    Raises UserError with the file on XML or a video that can't be read, and on missing files.
+    Three frames of each sequence with a frontal view: frames: MIDDLE, or DEFORMATION for those of the largest
+    (`deformation.largest`), for which the landmarks of all frames are looked for. A frame of a video has its number,
+    from 1, as row. Frames that lie on their side are set upright.
+    Raises UserError with the file on XML or a video that can't be read, on missing files, and on a sequence of fewer
+    frames.
     """
     root = trees.find(source, "Sessions", ".")
-    faces, turned = [], set()
+    sequences: Dict[str, List[Face]] = {}
+    middle, turned, videos = [], set(), _Videos()
     for session in _sessions(source, root):
-        found = _frames(source, session)
-        faces += found
+        where, found = _frames(source, session)
+        sequences[where] = found
+        middle += trees.middle(found, where)
         turned.update(face.path for face in found if session.turned)
-    dataset = trees.dataset("mmi", trees.SIX, source, faces, "Sessions/<number>/ with session.xml, S002-106.avi "
+    dataset = trees.dataset("mmi", trees.SIX, source, middle, "Sessions/<number>/ with session.xml, S002-106.avi "
                             "and S002-106.xml")
-    return dataset._replace(load=lambda face: _load(source, face, face.path in turned))
+    dataset = dataset._replace(load=lambda face: _load(source, videos, face, face.path in turned))
+    if frames == MIDDLE:
+        return dataset
+    return dataset._replace(faces=deformation.largest(dataset, sequences, trees.PEAKS, folder, processes))
 
 
 def _sessions(source: str, root: str) -> Iterator[_Session]:
@@ -101,7 +111,8 @@ def _elements(path: str, tag: str) -> List:
     return [element for element in tree.iter() if element.tag.rpartition("}")[2] == tag]
 
 
-def _frames(source: str, session: _Session) -> List[Face]:
+def _frames(source: str, session: _Session) -> Tuple[str, List[Face]]:
+    """The file or folder of a sequence, and all its frames."""
     subject = re.match(r"S\d+(?=-)", session.name)
     if not subject:
         raise UserError("{}: expected a name like S002-106.xml".format(
@@ -109,11 +120,11 @@ def _frames(source: str, session: _Session) -> List[Face]:
     like = Face("", None, session.label, trees.SIX[session.label], subject.group(), session.name, role="peak")
     folder = os.path.join(session.path, session.name)
     if os.path.isdir(os.path.join(source, folder)):
-        found = trees.middle(trees.frames(source, folder), os.path.join(source, folder))
-        return [like._replace(path=frame.path, frame=frame.number) for frame in found]
+        return os.path.join(source, folder), [like._replace(path=frame.path, frame=frame.number)
+                                              for frame in trees.frames(source, folder)]
     path = folder + ".avi"
-    numbers = trees.middle(range(1, _length(os.path.join(source, path)) + 1), os.path.join(source, path))
-    return [like._replace(path=path, row=number, frame=number) for number in numbers]
+    where = os.path.join(source, path)
+    return where, [like._replace(path=path, row=number, frame=number) for number in range(1, _length(where) + 1)]
 
 
 def _length(path: str) -> int:
@@ -127,22 +138,30 @@ def _length(path: str) -> int:
     return length
 
 
-def _load(source: str, face: Face, turned: bool) -> np.ndarray:
+def _load(source: str, videos: "_Videos", face: Face, turned: bool) -> np.ndarray:
     path = os.path.join(source, face.path)
-    image = read_image(path) if face.row is None else _video_frame(path, face.row)
+    image = read_image(path) if face.row is None else videos.frame(path, face.row)
     on_its_side = turned and image.shape[1] > image.shape[0]
     return cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE) if on_its_side else image
 
 
-def _video_frame(path: str, number: int) -> np.ndarray:
-    video = cv2.VideoCapture(path)
-    try:
+class _Videos:
+    """Frames of videos. The last video stays open, so that its frames in order are one pass over it."""
+
+    def __init__(self):
+        self._open, self._video, self._next = None, None, 1
+
+    def frame(self, path: str, number: int) -> np.ndarray:
+        """number: from 1. Raises UserError with the file and the number where there is none."""
+        # A forked process would share the file's position with its parent.
+        key = os.getpid(), path
+        if key != self._open or number < self._next:
+            self._open, self._video, self._next = key, cv2.VideoCapture(path), 1
         # Setting the position is not exact in every codec.
-        for _ in range(number - 1):
-            video.grab()
-        found, image = video.read()
-    finally:
-        video.release()
-    if not found:
-        raise UserError("{}:{}: not a readable frame".format(path, number))
-    return image
+        for _ in range(number - self._next):
+            self._video.grab()
+        found, image = self._video.read()
+        self._next = number + 1
+        if not found:
+            raise UserError("{}:{}: not a readable frame".format(path, number))
+        return image

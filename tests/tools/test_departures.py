@@ -64,6 +64,23 @@ def test_settings_and_data(tmp_path, changes, asked, counts, found):
     assert told([begun(tmp_path / "run", GSF, data, changes, "0" * 64)]) == found
 
 
+@pytest.mark.parametrize("name, data, frames, found", (
+    ("xie2019a/mmi-softmax", "mmi-xie2019a", "deformation", None),
+    ("xie2019a/mmi-softmax", "mmi-xie2019a", "middle", ("middle", "deformation")),
+    # Prepared before there was a choice.
+    ("xie2019a/mmi-softmax", "mmi-xie2019a", None, ("middle", "deformation")),
+    # "Three peak frames."
+    ("xie2019b/mmi-l2", "mmi-xie2019b", "deformation", None), ("xie2019b/mmi-l2", "mmi-xie2019b", "middle", None),
+    # "Three frames in the middle of each image sequence."
+    ("liu2017/mmi-2b-nm", "mmi-liu2017", "middle", None), ("liu2017/mmi-2b-nm", "mmi-liu2017", None, None),
+    ("liu2017/mmi-2b-nm", "mmi-liu2017", "deformation", ("deformation", "middle"))))
+def test_frames_of_a_sequence(tmp_path, name, data, frames, found):
+    asked = {} if frames is None else {"frames": frames}
+    what = "frames of a sequence (middle, deformation)"
+    given = told([begun(tmp_path / "run", name, note(data, {"images": 615}, **asked))])
+    assert [one for one in given if "frames" in one[0]] == ([(what,) + found] if found else [])
+
+
 def test_features_that_take_no_part_are_not_told(tmp_path):
     data = note("fer2013-xie2019a", FER, geometry="compact", features_of="face")
     assert told([begun(tmp_path / "run", "xie2019a/fer2013-softmax", data, weights="0" * 64)]) == []

@@ -62,7 +62,8 @@ def test_only_and_missing_data(tmp_path):
     made = planned(tmp_path, "xie2019a-fig13", changes=())
     assert [bool(cell.folder) for cell in made.drawn["xie2019a-fig13"]] == [False, False, True, False]
     assert set(made.missing) == {"fer2013-xie2019a", "oulu_casia-xie2019a", "mmi-xie2019a"}
-    assert "--features gsf sift" in made.missing["mmi-xie2019a"]
+    assert "--frames deformation --features gsf sift" in made.missing["mmi-xie2019a"]
+    assert "--frames" not in made.missing["oulu_casia-xie2019a"]
     assert len(planned(tmp_path, "xie2019a-fig13", changes=(), only=["ckplus-xie2019a"]).drawn["xie2019a-fig13"]) == 1
     with pytest.raises(UserError, match="xie2019a-fig11 shows nothing of ckplus-xie2019a; it shows fer2013"):
         planned(tmp_path, "xie2019a-fig11", only=["ckplus-xie2019a"])

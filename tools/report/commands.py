@@ -94,7 +94,7 @@ def _prepare(data: str) -> List[str]:
     if list(asked.features) != sorted(default.features):
         words += ["--features", *asked.features]
     for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "template",
-                "seed"):
+                "frames", "seed"):
         if getattr(asked, key) not in (getattr(default, key), None):
             words += ["--" + key.replace("_", "-"), str(getattr(asked, key))]
     if asked.folds:
