@@ -3,10 +3,14 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import time
 from typing import List, Optional
 
+# While modules are loaded, which takes seconds, nothing is begun: Ctrl-C ends it without a traceback.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 # Caffe's own chatter; a training run's goes into its log.
 os.environ.setdefault("GLOG_minloglevel", "2")
 

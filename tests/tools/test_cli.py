@@ -1,12 +1,14 @@
 """The command line: help, exit status, one-line errors, and the whole path by its commands."""
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from data_prep import files
+from prototxt.experiment import ROOT
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools import cli
@@ -168,3 +170,15 @@ def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, sa
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", str(tmp_path / "run")] + words)
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():
+    command = ("import signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
+               "os.execv({0!r}, [{0!r}, '-m', 'tools.cli', 'watch', 'none'])".format(sys.executable))
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, cwd=ROOT)
+    maps = ""
+    while "numpy" not in maps and process.poll() is None:
+        with open("/proc/{}/maps".format(process.pid)) as stream:
+            maps = stream.read()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b"" and process.returncode == -signal.SIGINT
