@@ -221,7 +221,9 @@ def digest(path: str) -> str:
         for folder, _, names in sorted(os.walk(path)):
             for name in sorted(names):
                 inner = os.path.join(folder, name)
-                sha.update("{} {}\n".format(os.path.relpath(inner, path), os.stat(inner).st_size).encode(
+                # A link that leads nowhere has no size but its own.
+                size_of = os.stat if os.path.exists(inner) else os.lstat
+                sha.update("{} {}\n".format(os.path.relpath(inner, path), size_of(inner).st_size).encode(
                     "utf-8", "surrogateescape"))
         return sha.hexdigest()
     with open(path, "rb") as stream:

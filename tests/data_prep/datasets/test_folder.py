@@ -104,3 +104,15 @@ def test_hold_out_of_nothing_or_everything_is_refused(tmp_path, picture, share, 
         prepared(tmp_path, tmp_path / "s", hold_out=share)
     assert str(error.value) == said
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_link_that_leads_nowhere(tmp_path, picture):
+    """Beside the images it does not matter; among them it is named."""
+    for path in ("s/train/no/1.png", "s/train/yes/1.png"):
+        picture(path)
+    (tmp_path / "s/notes.txt").symlink_to(tmp_path / "gone")
+    note, _ = prepared(tmp_path, tmp_path / "s")
+    assert note["records"]["train"] == 2
+    (tmp_path / "s/train/no/2.png").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="train/no/2.png: no such file"):
+        prepare.prepare(prepare.Settings("folder", str(tmp_path / "s"), features=[]), str(tmp_path / "other"), 1)
