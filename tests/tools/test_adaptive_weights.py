@@ -271,7 +271,7 @@ def test_other_settings_begin_anew_where_no_round_is_finished(tmp_path, data):
 
 def test_a_learning_rate_that_changes_is_refused():
     with pytest.raises(UserError, match="adaptive weights need lr_policy fixed"):
-        load("alaw", "solver.lr_policy=step")
+        load("alaw", "solver.lr_policy=step", "solver.gamma=0.1", "solver.stepsize=2")
 
 
 def with_known_decisions(deploy, features):
@@ -298,6 +298,7 @@ def test_each_loss_is_judged_by_its_own_block_and_branch(tmp_path, monkeypatch, 
 
     Both blocks together, and the mean of both branches' probabilities, find class 6, so SIFT's figure for both.
     """
+    files.claim(str(tmp_path), "run")
     chosen, note = load(strategy), files.read_json(os.path.join(data, "prepare.json"))
     prepared = parts.prepared(data, note)
     restart = adaptive_weights._Restart(segments.Segment(str(tmp_path)), chosen, prepared,

@@ -207,9 +207,11 @@ def test_data_without_references_are_refused_before_anything_is_written(tmp_path
 
 
 def test_a_run_without_weights_says_how_it_starts(tmp_path, data, capsys):
-    chosen = experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"])
+    chosen = experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"])._replace(
+        pretrained="ImageNet")
     run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
-    assert "no --weights: the net starts from He initialisation" in capsys.readouterr().out
+    said = "no --weights: the net starts from random weights; the paper's was pretrained (ImageNet), see models/README.md"
+    assert said in capsys.readouterr().out
 
 
 def test_a_pace_is_a_training_of_its_own(tmp_path, short, data):

@@ -142,12 +142,12 @@ def test_a_signal_that_is_passed_on_counts_once_and_a_second_one_again(monkeypat
 
 def test_children_that_do_not_end_are_killed_by_the_second_signal():
     program = """
-import signal, sys, time
+import os, signal, sys, time
 from data_prep import children
 from tools import signals
 def work(job):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("ready", flush=True)
+    os.write(1, b"ready\n")  # in one piece, where both children write
     time.sleep(600)
 try:
     with signals.handled(signals.interrupt):

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from data_prep import prepare
 from prototxt import experiment
 from tools import forward, run, sparseness
 from tools.segments import Engine
@@ -21,7 +22,7 @@ def test_of_a_run(tmp_path, data):
     trained = run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
     found = sparseness.of_run(trained, "test")
     assert found["norm"] == pytest.approx(3, rel=1e-4)
-    part = forward.read(data, {"unit": "image"}, "test")
+    part = forward.read(data, prepare.read_note(data), "test")
     x = forward.outputs(trained.path("deploy.prototxt"), trained.caffemodel(), forward.Images(part.images),
                         ["normalized"])["normalized"]
     assert x.shape == (12, 512)

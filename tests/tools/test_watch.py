@@ -46,6 +46,7 @@ def write(path, *lines):
 def begun(folder, name, total, changes=()):
     """A run's folder with nothing but its notes."""
     one = Run(str(folder))
+    files.claim(one.folder, "run")
     os.makedirs(one.path("snapshots"))
     write(one.path(".lock"))
     files.write_json(one.path("run.json"), {"experiment": experiment.load(name, changes)._asdict(),
