@@ -6,8 +6,8 @@ of today, which reads config.v8+.yaml.
 import csv
 import json
 import os
-import re
 import random
+import re
 import shutil
 import stat
 import subprocess
