@@ -147,7 +147,7 @@ from data_prep import children
 from tools import signals
 def work(job):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.write(1, b"ready\n")  # in one piece, where both children write
+    os.write(1, b"ready\\n")  # in one piece, where both children write
     time.sleep(600)
 try:
     with signals.handled(signals.interrupt):
