@@ -1,4 +1,5 @@
 """The command line: help, exit status, one-line errors, and the whole path by its commands."""
+import contextlib
 import os
 import re
 import signal
@@ -105,38 +106,37 @@ def test_debug_shows_the_traceback():
         cli.main(["--debug", "evaluate", "nowhere"])
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
-    """A real file system that is too small, where this may be mounted."""
-    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
+@contextlib.contextmanager
+def small_disk(tmp_path, size):
+    """A real file system of that size, where this may be mounted."""
     tiny = tmp_path / "tiny"
     tiny.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tiny)], stderr=subprocess.DEVNULL)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(tiny)],
+                             stderr=subprocess.DEVNULL)
     if mounted.returncode != 0:
         pytest.skip("this user may not mount a file system")
     try:
-        assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
-        assert " MB are needed and " in capsys.readouterr().err
-        assert os.listdir(str(tiny)) == []
+        yield tiny
     finally:
         subprocess.run(["umount", str(tiny)], check=True)
 
 
-def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
-    """A real file system that is too small, where this may be mounted."""
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
     source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
-    tiny = tmp_path / "tiny"
-    tiny.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(tiny)], stderr=subprocess.DEVNULL)
-    if mounted.returncode != 0:
-        pytest.skip("this user may not mount a file system")
+    with small_disk(tmp_path, "1m") as tiny:
+        assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
+        assert " MB are needed and " in capsys.readouterr().err
+        assert os.listdir(str(tiny)) == []
+
+
+def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
     monkeypatch.setattr(files, "require_space", lambda folder, needed: None)  # it was there a moment ago
-    try:
+    with small_disk(tmp_path, "120k") as tiny:
         assert cli.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
         error = capsys.readouterr().err
         assert error.startswith("fer: {}: LMDB: ".format(tiny / "out")) and error.endswith(" are free on this disk\n")
         assert os.listdir(str(tiny)) == []
-    finally:
-        subprocess.run(["umount", str(tiny)], check=True)
 
 
 def test_the_whole_path(tmp_path):
