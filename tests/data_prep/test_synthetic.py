@@ -73,7 +73,7 @@ def test_the_seed_changes_the_people():
     assert digest(0, 0, 0, 5, 0) != digest(0, 0, 0, 5, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(strategies.integers(0, 10 ** 6), strategies.integers(0, 6), strategies.integers(2, 9),
        strategies.integers(0, 2 ** 32 - 1), strategies.data())
 def test_landmarks_lie_in_order_within_any_face(subject, expression, frames, seed, data):
