@@ -5,22 +5,21 @@ Of the toy net. Both look at the validation part once a round. Start-ups count, 
 too high.
 """
 import os
-from typing import Dict, List
 
 from bench import drawn, timing
-from prototxt import experiment
-from tools import run
-from tools.segments import Engine
+from common import experiment
+from tools.training import run
+from tools.training.segments import Engine
 
 EXPERIMENT = "xie2019a/fer2013-toy-alaw"
 SUBJECTS = 18
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     data = drawn.prepared(options.data, SUBJECTS, "whole", ("gsf", "sift"), options.cores)
     length, rounds = (5, 1) if options.quick else (100, 3)
-    adaptive = experiment.load(EXPERIMENT, ["weighting.restart_iterations={}".format(length),
-                                            "weighting.rounds={}".format(rounds)])
+    adaptive = experiment.load(EXPERIMENT, [f"weighting.restart_iterations={length}",
+                                            f"weighting.rounds={rounds}"])
     solver = dict(adaptive.solver, test_interval=length, snapshot=length)
     adaptive = adaptive._replace(solver=solver)
     plain = adaptive.weighted()._replace(solver=dict(solver, max_iter=adaptive.iterations))

@@ -1,9 +1,9 @@
 """Caffe's own program, for what it says of itself."""
 import subprocess
-from typing import Sequence
+from collections.abc import Sequence
 
-from prototxt.experiment import ROOT
-from tools import segments
+from common.experiment import ROOT
+from tools.training import segments
 
 
 def log(arguments: Sequence[str], threads: int) -> str:
@@ -11,5 +11,5 @@ def log(arguments: Sequence[str], threads: int) -> str:
     process = subprocess.run(["caffe", *arguments], stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
                              env=segments.environment(threads))
     if process.returncode:
-        raise RuntimeError("caffe {}: {}".format(arguments[0], process.stderr[-2000:]))
+        raise RuntimeError(f"caffe {arguments[0]}: {process.stderr[-2000:]}")
     return process.stderr

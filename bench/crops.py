@@ -8,7 +8,6 @@ import functools
 import itertools
 import os
 import subprocess
-from typing import Dict, List
 
 import cv2
 import numpy as np
@@ -21,35 +20,35 @@ from data_prep.manifest import Dataset, Face
 ONE = crops.CropSet(256, crops.SETS["xie2019a"].test[:1], crops.SETS["xie2019a"].test[:1], stretched=True)
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     images, repeats = (200, 1) if options.quick else (2000, 3)
     faces = write_images(options.scratch, images)
     dataset = Dataset("bench", ("a",), faces, lambda face: read_image(os.path.join(options.scratch, face.path)))
     turn = itertools.count()
 
     def out(name: str) -> str:
-        return os.path.join(options.scratch, "{}-{}".format(name, next(turn)))
+        return os.path.join(options.scratch, f"{name}-{next(turn)}")
     works = {"convert_imageset": lambda: convert_imageset(options.scratch, faces, out("caffe"))}
     for name, crop_set in (("one crop", ONE), ("ten crops", crops.SETS["xie2019a"])):
         works[name] = functools.partial(lambda crop_set: ours(dataset, crop_set, out("ours"), options.cores), crop_set)
     return timing.rows(timing.in_turn(works, repeats), "records")
 
 
-def write_images(folder: str, count: int) -> List[Face]:
+def write_images(folder: str, count: int) -> list[Face]:
     """Blurred noise: grey JPEGs of about the size that FER2013's faces take."""
     random, faces = np.random.RandomState(0), []
     for index in range(count):
         image = cv2.GaussianBlur(random.randint(0, 256, (48, 48)).astype(np.uint8), (0, 0), 1.5)
-        name = "{:06d}.jpg".format(index)
+        name = f"{index:06d}.jpg"
         cv2.imwrite(os.path.join(folder, name), image)
         faces.append(Face(name, None, 0, "a", split="train"))
     return faces
 
 
-def convert_imageset(folder: str, faces: List[Face], out: str) -> int:
+def convert_imageset(folder: str, faces: list[Face], out: str) -> int:
     listing = out + ".txt"
     with open(listing, "w") as stream:
-        stream.writelines("{} {}\n".format(face.path, face.label) for face in faces)
+        stream.writelines(f"{face.path} {face.label}\n" for face in faces)
     subprocess.run(["convert_imageset", "-gray", "-resize_height", "227", "-resize_width", "227", "-shuffle",
                     folder + "/", listing, out], check=True, stderr=subprocess.DEVNULL)
     os.sync()

@@ -1,10 +1,11 @@
 """What the measurements are of: drawn faces, kept in a folder and drawn or prepared once."""
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 import cv2
 
-from data_prep import children, files, prepare
+from common import children, files
+from data_prep import prepare
 from data_prep.datasets import synthetic
 
 FRAMES = 5
@@ -13,7 +14,7 @@ KIND = "drawn faces"
 
 def faces(cache: str, subjects: int, processes: int) -> str:
     """Folder with faces/<part>/<class>/S001.png ... of so many subjects, seven each, and subjects.csv: who is who."""
-    folder = os.path.join(cache, "faces-{}".format(subjects))
+    folder = os.path.join(cache, f"faces-{subjects}")
     if not os.path.exists(folder):
         partial = files.hidden(folder, "partial")
         files.remove(partial)
@@ -27,13 +28,13 @@ def faces(cache: str, subjects: int, processes: int) -> str:
 
 def _draw(job) -> Sequence[str]:
     folder, subject, subjects = job
-    name, part, lines = "S{:03d}".format(subject + 1), synthetic.split_of(subject, subjects), []
+    name, part, lines = f"S{subject + 1:03d}", synthetic.split_of(subject, subjects), []
     for expression, class_name in enumerate(synthetic.CLASSES):
         path = os.path.join(part, class_name, name + ".png")
         os.makedirs(os.path.join(folder, "faces", os.path.dirname(path)), exist_ok=True)
         image, _ = synthetic.draw_face(subject, expression, FRAMES - 1, FRAMES)
         cv2.imwrite(os.path.join(folder, "faces", path), image, synthetic.PNG)
-        lines.append("{},{}\n".format(path, name))
+        lines.append(f"{path},{name}\n")
     return lines
 
 

@@ -6,16 +6,19 @@ are of the whole program's work: the net is made, its weights are read, all reco
 import functools
 import os
 import re
-from typing import Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import caffe
 import numpy as np
 
 from bench import caffe_program, drawn, timing
-from data_prep import files, prepare
-from prototxt import build, experiment, nets, parts
-from tools import forward
-from tools.segments import Engine
+from common import experiment, files
+from data_prep import prepare
+from prototxt import build, nets
+from prototxt.builders import parts
+from tools.evaluation import forward
+from tools.training.segments import Engine
 
 ACCURACY = re.compile(r"\] accuracy = ([\d.]+)")
 
@@ -37,7 +40,7 @@ CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 3
          "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 100)}
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     rows = []
     for name in ["toy"] if options.quick else CASES:
         case = CASES[name]
@@ -89,4 +92,4 @@ class Pair:
         """That both measured the same; random weights may find two classes equal to within rounding."""
         ours = np.mean(self.prob.argmax(axis=1) == np.array(self.part.labels)[self.order])
         if abs(ours - self.theirs) > 0.02:
-            raise RuntimeError("caffe test has an accuracy of {}, ours is {}".format(self.theirs, ours))
+            raise RuntimeError(f"caffe test has an accuracy of {self.theirs}, ours is {ours}")

@@ -4,7 +4,8 @@ One process and one thread each, on faces of 114x114 pixels. scikit-image gives 
 goes on to codes, histograms and the vector of 12800 values. The third line is for all three features in literal
 geometry (227x227), the fourth for the ten crops of [xie2019a], of one filtering, all three features.
 """
-from typing import Callable, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from data_prep import crops, features
 from data_prep.features import gabor
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     images, repeats = (10, 1) if options.quick else (60, 3)
     cv2.setNumThreads(1)
     random = np.random.RandomState(0)

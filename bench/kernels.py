@@ -9,10 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from typing import Dict, List, Optional
+from typing import Optional
 
-from data_prep import files
-from prototxt.experiment import ROOT
+from common import files
+from common.experiment import ROOT
 
 # In the order of OpenBLAS's own list, driver/others/dynamic.c; the first is its own choice.
 KERNELS = ("", "Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Haswell", "SkylakeX",
@@ -22,10 +22,10 @@ SHAPE = 256, 256 * 9, 29 * 29
 IMAGES = 32
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     net = os.path.join(options.scratch, "train.prototxt")
     files.write_text(net, _toy())
-    found: Dict[str, List[Dict]] = {}
+    found: dict[str, list[dict]] = {}
     for _ in range(1 if options.quick else 3):
         for kernel in KERNELS:
             figures = of_kernel(kernel, net)
@@ -42,28 +42,30 @@ def measure(options) -> List[Dict]:
     return sorted(rows, key=lambda row: row["iteration ms"])
 
 
-def of_kernel(kernel: str, net: str) -> Optional[Dict]:
+def of_kernel(kernel: str, net: str) -> Optional[dict]:
     """The kernel's name, sgemm's speed and an iteration's time; None where the processor cannot run it."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     environment.update(PYTHONPATH=ROOT, OPENBLAS_NUM_THREADS="1", **({"OPENBLAS_CORETYPE": kernel} if kernel else {}))
     process = subprocess.run([sys.executable, "-m", "bench.kernels", net], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, encoding="utf-8", env=environment)
     if process.returncode > 0:
-        raise RuntimeError("{}: {}".format(kernel, process.stderr[-2000:]))
+        raise RuntimeError(f"{kernel}: {process.stderr[-2000:]}")
     # Killed: by an instruction that the processor has not.
     return json.loads(process.stdout) if process.returncode == 0 else None
 
 
 def _toy() -> str:
     """The net that trains, with its loss: without one Caffe has nothing to go backward from."""
-    from prototxt import build, experiment, nets, parts
-    from tools import estimate
+    from common import experiment
+    from prototxt import build, nets
+    from prototxt.builders import parts
+    from tools.reproduce import estimate
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["head.class_weights=none"])
     data = parts.Data("", 7, {"train": 1, "val": 1}, (1, 48, 48))
     return build.text(estimate.with_inputs(nets.train_val(chosen, data), estimate.input_shapes(chosen, data)))
 
 
-def _child(path: str) -> Dict:
+def _child(path: str) -> dict:
     import caffe
     import numpy as np
     blas = ctypes.CDLL("libopenblas.so.0")

@@ -5,12 +5,15 @@ Small batches: what a layer of ours does once an iteration weighs more there tha
 import collections
 import os
 import re
-from typing import Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from bench import caffe_program, drawn
-from data_prep import files, prepare
-from prototxt import build, experiment, parts
-from tools.segments import all_cores
+from common import experiment, files
+from data_prep import prepare
+from prototxt import build
+from prototxt.builders import parts
+from tools.training.segments import all_cores
 
 TIME = re.compile(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms")
 SUBJECTS = 6
@@ -33,7 +36,7 @@ NETS = {"toy": Net("xie2019a/fer2013-toy-alfw", "whole", ("gsf", "sift"), 64, 20
         "ResNet-18": Net("farzaneh2021/raf_db-dacl", "farzaneh2021", (), 16, 3)}
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     rows = []
     for name, net in NETS.items():
         data = drawn.prepared(options.data, SUBJECTS, net.crops, net.features, options.cores)
@@ -41,14 +44,14 @@ def measure(options) -> List[Dict]:
     return rows
 
 
-def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int) -> List[Dict]:
+def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int) -> list[dict]:
     """A row a type of layer, the longest first, after the sums: data, our losses and all."""
-    changes = ["solver.batch_size={}".format(net.batch)]
+    changes = [f"solver.batch_size={net.batch}"]
     chosen = experiment.load(net.experiment, changes)
     data = parts.prepared(os.path.abspath(data_folder), prepare.read_note(data_folder))
     times = of_experiment(chosen, data, scratch, iterations)
     total = sum(times.values())
-    kinds: Dict[str, float] = collections.Counter()
+    kinds: dict[str, float] = collections.Counter()
     sums = dict.fromkeys(("all", "data", "our layers"), 0.0)
     for layer, milliseconds in times.items():
         kinds[layer.kind] += milliseconds
@@ -70,7 +73,7 @@ class Layer(NamedTuple):
 
 
 def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str, iterations: int
-                  ) -> Dict[Layer, float]:
+                  ) -> dict[Layer, float]:
     """Milliseconds an iteration, forward and backward, of each layer of a training net."""
     text = build.definitions(chosen.weighted(), data, scratch, scratch)["train_val.prototxt"]
     path = os.path.join(os.path.abspath(scratch), "train_val.prototxt")
@@ -79,7 +82,7 @@ def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str,
                              all_cores().threads)
     layers = {layer.name: Layer(layer.name, layer.python_param.layer or layer.type, layer.type == "Python",
                                 len(layer.bottom)) for layer in build.parse(text, parts.NetParameter()).layer}
-    times: Dict[Layer, float] = collections.Counter()
+    times: dict[Layer, float] = collections.Counter()
     for name, _, milliseconds in TIME.findall(said):
         # Caffe puts these in itself.
         times[layers.get(name, Layer(name, "Split", False, 1))] += float(milliseconds)

@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from typing import Dict, List
 
 import numpy as np
 
-from data_prep import files
+from common import files
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     rows = []
     for count in (100, 300) if options.quick else (500, 5000):
         folder = os.path.join(options.scratch, str(count))
@@ -43,7 +42,7 @@ def of_preparation(folder: str, count: int, processes: int = 2) -> int:
                  "--out", os.path.join(folder, "out")])
 
 
-def peak(command: List[str]) -> int:
+def peak(command: list[str]) -> int:
     """Runs the command to its end, and returns the most bytes that it and its descendants held at once."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = 0
@@ -55,7 +54,7 @@ def peak(command: List[str]) -> int:
     return most
 
 
-def descendants(pid: int) -> List[int]:
+def descendants(pid: int) -> list[int]:
     found, new = [], [pid]
     while new:
         found += new
@@ -63,10 +62,10 @@ def descendants(pid: int) -> List[int]:
     return found
 
 
-def _children(pid: int) -> List[int]:
+def _children(pid: int) -> list[int]:
     try:
-        return [int(child) for thread in os.listdir("/proc/{}/task".format(pid))
-                for child in open("/proc/{}/task/{}/children".format(pid, thread)).read().split()]
+        return [int(child) for thread in os.listdir(f"/proc/{pid}/task")
+                for child in open(f"/proc/{pid}/task/{thread}/children").read().split()]
     except OSError:
         return []
 
@@ -74,7 +73,7 @@ def _children(pid: int) -> List[int]:
 def anonymous(pid: int) -> int:
     """RssAnon in bytes; 0 for a process that has ended."""
     try:
-        with open("/proc/{}/status".format(pid)) as stream:
+        with open(f"/proc/{pid}/status") as stream:
             return next((int(line.split()[1]) * 1024 for line in stream if line.startswith("RssAnon")), 0)
     except OSError:
         return 0

@@ -4,9 +4,10 @@ import os
 import platform
 import tempfile
 import time
-from typing import Dict, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from data_prep import files
+from common import files
 
 # Name, of a module here with a function `measure(options) -> rows`, and what it tells.
 BENCHMARKS = {
@@ -35,7 +36,7 @@ class Options(NamedTuple):
     scratch: str = ""
 
 
-def measure(name: str, options: Options) -> Dict:
+def measure(name: str, options: Options) -> dict:
     """What is printed of a benchmark, and kept in OUT/<name>.json."""
     began = time.time()
     machine_before = machine()
@@ -50,9 +51,9 @@ def measure(name: str, options: Options) -> Dict:
     return found
 
 
-def machine() -> Dict:
+def machine() -> dict:
     """Facts that the figures depend on. load: processes that wanted a core in the last minute, ours among them."""
-    from tools import run  # loads Caffe, which the command line's help needs not
+    from tools.training import run  # loads Caffe, which the command line's help needs not
     with open("/proc/cpuinfo") as stream:
         models = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
     return {"processor": next(iter(models), platform.machine()), "cores": len(os.sched_getaffinity(0)),
@@ -61,7 +62,7 @@ def machine() -> Dict:
             "python": platform.python_version(), **run.versions()}
 
 
-def table(rows: Sequence[Dict]) -> str:
+def table(rows: Sequence[dict]) -> str:
     """Text and numbers in columns."""
     names = list(rows[0])
     cells = [names] + [[_cell(row[name]) for name in names] for row in rows]
@@ -75,11 +76,11 @@ def _cell(value) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return "{:.0f}".format(value) if abs(value) >= 1000 else "{:.3g}".format(value)
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)
 
 
-def headline(found: Dict) -> str:
+def headline(found: dict) -> str:
     facts = found["machine"]
     return "{}: {} ({}, {} cores, load {:.1f}; {:.0f} s)".format(
         found["benchmark"], found["tells"], facts["processor"], facts["cores"], facts["load"], found["seconds"])

@@ -6,15 +6,15 @@ ten crops with GSF and SIFT; training is one pass of the toy net over all images
 import functools
 import os
 import time
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from bench import drawn
-from data_prep import files, prepare
-from prototxt import experiment
-from tools import run
-from tools.segments import Engine
+from common import experiment, files
+from data_prep import prepare
+from tools.training import run
+from tools.training.segments import Engine
 
 BATCH = 8
 WHOLE = "preparation, whole faces"
@@ -22,9 +22,9 @@ PREPARATIONS = {WHOLE: ("whole", ()), "preparation, ten crops": ("xie2019a", ())
                 "preparation, ten crops, GSF and SIFT": ("xie2019a", ("gsf", "sift"))}
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     subjects = (6, 12, 24) if options.quick else (60, 120, 240)
-    times: Dict[str, List[float]] = {}
+    times: dict[str, list[float]] = {}
     images = []
     for count in subjects:
         faces = drawn.faces(options.data, count, options.cores)
@@ -39,7 +39,7 @@ def measure(options) -> List[Dict]:
             times.setdefault(name, []).append(time.perf_counter() - began)
         images.append(sum(files.read_json(os.path.join(folder, WHOLE, prepare.NOTE))["counts"].values()))
         files.remove(folder)
-    return [dict({"what": name}, **{"{} images, s".format(count): seconds for count, seconds in zip(images, taken)},
+    return [dict({"what": name}, **{f"{count} images, s": seconds for count, seconds in zip(images, taken)},
                  exponent=exponent(images, taken)) for name, taken in times.items()]
 
 
@@ -55,6 +55,6 @@ def _prepare(faces: str, out: str, crops: str, features: Sequence[str], cores: i
 def _train(data: str, folder: str) -> None:
     passes = prepare.read_note(data)["records"]["train"] // BATCH
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", [
-        "solver.batch_size={}".format(BATCH), "solver.max_iter={}".format(passes), "solver.snapshot=0",
-        "solver.test_interval={}".format(passes + 1)])
+        f"solver.batch_size={BATCH}", f"solver.max_iter={passes}", "solver.snapshot=0",
+        f"solver.test_interval={passes + 1}"])
     run.train(chosen, data, os.path.join(folder, "run"), None, Engine(1))

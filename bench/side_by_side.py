@@ -3,11 +3,12 @@ against one after the other with a thread a core. What one thread more gives a s
 """
 import os
 import tempfile
-from typing import Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from bench import drawn, timing
-from prototxt import experiment
-from tools import groups
+from common import experiment
+from tools.training import groups
 
 SUBJECTS = 6
 
@@ -27,15 +28,15 @@ CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 6
          "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 8, 8)}
 
 
-def measure(options) -> List[Dict]:
+def measure(options) -> list[dict]:
     rows = []
     for name in ["toy"] if options.quick else CASES:
         case = CASES[name]
         data = drawn.prepared(options.data, SUBJECTS, case.crops, case.features, options.cores)
         iterations = 2 if options.quick else case.iterations
         chosen = experiment.load(case.experiment, experiment.applicable(case.experiment, [
-            "solver.batch_size={}".format(case.batch), "solver.max_iter={}".format(iterations),
-            "solver.snapshot={}".format(iterations), "solver.test_interval={}".format(iterations + 1)]))
+            f"solver.batch_size={case.batch}", f"solver.max_iter={iterations}",
+            f"solver.snapshot={iterations}", f"solver.test_interval={iterations + 1}"]))
         chosen = chosen._replace(halving={})
 
         def train(threads: int, processes: int, chosen=chosen, data=data) -> int:
@@ -44,7 +45,7 @@ def measure(options) -> List[Dict]:
                              None, processes)
             return options.cores * chosen.solver["max_iter"]
         took = timing.in_turn({
-            "one after the other, {} threads".format(options.cores): lambda: train(options.cores, 1),
+            f"one after the other, {options.cores} threads": lambda: train(options.cores, 1),
             "one after the other, 1 thread": lambda: train(1, 1),
             "side by side, 1 thread each": lambda: train(1, options.cores)}, 1 if options.quick else 3)
         rows += [dict({"net": name}, **row) for row in timing.rows(took, "iterations")]

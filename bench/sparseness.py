@@ -11,13 +11,14 @@ alone, to 1; |x|_2: mean. All three are of the test part.
 """
 import argparse
 import os
-from typing import Dict, List
 
 import numpy as np
 
+from common import experiment
 from data_prep import prepare
-from prototxt import experiment
-from tools import evaluate, groups, sparseness
+from tools.analysis import sparseness
+from tools.evaluation import evaluate
+from tools.training import groups
 
 METHODS = ("softmax", "dropout", "center", "l2", "l1", "center-l2", "w-l2", "v-l2", "hidden-l2")
 FORMATS = {"val": "{:.2f}", "test": "{:.2f}", "near zero": "{:.3f}", "|x|_1": "{:.3f}", "|x|_2": "{:.2f}"}
@@ -36,25 +37,25 @@ def main() -> None:
     data_set = prepare.read_note(options.data)["asked"]["dataset"]
     print("".join(["".ljust(36)] + [name.rjust(18) for name in FORMATS]), flush=True)
     for method in options.methods:
-        name = "xie2019b/{}-toy-{}".format(data_set, method)
+        name = f"xie2019b/{data_set}-toy-{method}"
         chosen = experiment.load(name, experiment.applicable(name, options.set))
         trained = groups.train(chosen, options.data, os.path.join(options.out, method), None, options.seeds, 1, None,
                                options.processes)
         print(line(chosen.title, [measure(run) for run in groups.runs(trained)]), flush=True)
 
 
-def measure(run) -> Dict[str, float]:
+def measure(run) -> dict[str, float]:
     """Column -> value."""
     found = sparseness.of_run(run, "test")
     accuracies = {split: 100 * evaluate.evaluate(run, split)["accuracy"] for split in ("val", "test")}
     return dict(accuracies, **{"near zero": found["near_zero"], "|x|_1": found["l1"], "|x|_2": found["norm"]})
 
 
-def line(title: str, measured: List[Dict[str, float]]) -> str:
+def line(title: str, measured: list[dict[str, float]]) -> str:
     cells = [title.ljust(36)]
     for name, form in FORMATS.items():
         values = [one[name] for one in measured]
-        cells.append("{} +- {}".format(form, form).format(
+        cells.append(f"{form} +- {form}".format(
             np.mean(values), np.std(values, ddof=len(values) > 1)).rjust(18))
     return "".join(cells)
 

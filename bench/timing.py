@@ -1,7 +1,7 @@
 """Times of things done in turn, A B A B, so that what else the machine does falls on all of them."""
 import os
 import time
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,9 @@ class Took(NamedTuple):
     cpu: float
 
 
-def in_turn(works: Dict[str, Callable[[], float]], repeats: int) -> Dict[str, List[Took]]:
+def in_turn(works: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[Took]]:
     """Name -> what each of `repeats` calls took. A work returns how much it did."""
-    took: Dict[str, List[Took]] = {name: [] for name in works}
+    took: dict[str, list[Took]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
             wall, cpu = time.perf_counter(), _processor()
@@ -30,7 +30,7 @@ def _processor() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def rows(took: Dict[str, List[Took]], unit: str) -> List[Dict]:
+def rows(took: dict[str, list[Took]], unit: str) -> list[dict]:
     """One for each name: how many `unit` a second (median, least, most), the processor's time, and how many times
     as fast as the first it is (median of the turns)."""
     first = next(iter(took.values()))

@@ -1,13 +1,13 @@
 """Landmarks by MTCNN, and the similarity transform that brings a face to the template ([xie2019a] II-A)."""
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
 from skimage.transform import SimilarityTransform
 
-from data_prep import files
-from data_prep.errors import UserError
+from common import files
+from common.errors import UserError
 
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 TEMPLATE_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "template.json")
@@ -25,8 +25,8 @@ OUTLINE_SIDE, OUTLINE_TOP, OUTLINE_BOTTOM = 0.45, 0.45, 0.65
 class Found(NamedTuple):
     """A face. box: x, y, width, height in pixels; landmarks: x1, y1, ... in pixels, in the manifest's order."""
 
-    box: Tuple[float, ...]
-    landmarks: Tuple[float, ...]
+    box: tuple[float, ...]
+    landmarks: tuple[float, ...]
 
 
 class Detector:
@@ -38,14 +38,14 @@ class Detector:
 
     def __init__(self, share: float = 0):
         self._share = share
-        self._networks: Dict[int, object] = {}
+        self._networks: dict[int, object] = {}
 
-    def find(self, image: np.ndarray) -> Optional[Tuple[float, ...]]:
+    def find(self, image: np.ndarray) -> Optional[tuple[float, ...]]:
         """The landmarks of the largest face; None where no face is found."""
         found = self.faces(image)
         return found[0].landmarks if found else None
 
-    def faces(self, image: np.ndarray) -> List[Found]:
+    def faces(self, image: np.ndarray) -> list[Found]:
         """image: uint8, grey or BGR. All faces, the largest first."""
         height, width = image.shape[:2]
         scale = min(max(1.0, SMALLEST / min(height, width)), LARGEST / max(height, width))
@@ -58,7 +58,7 @@ class Detector:
         faces = self._network(self._share * min(rgb.shape[:2])).detect_faces(rgb)
         faces.sort(key=lambda face: face["box"][2] * face["box"][3], reverse=True)
 
-        def in_image(values) -> Tuple[float, ...]:
+        def in_image(values) -> tuple[float, ...]:
             return tuple(round(float(value) / scale, 2) for value in values)
         return [Found(in_image(face["box"]), in_image(value for point in POINTS for value in face["keypoints"][point]))
                 for face in faces]
@@ -78,7 +78,7 @@ def template(path: str = TEMPLATE_FILE) -> np.ndarray:
     return target_of(read_template(path)["margins"])
 
 
-def target_of(margins: Dict[str, float]) -> np.ndarray:
+def target_of(margins: dict[str, float]) -> np.ndarray:
     """The triangle of the two eyes and the barycenter of the rest, float64 (3, 2): x, y in sides of the region.
 
     margins: from the borders of the region to the triangle, in sides of the region; the eyes are level, and the
@@ -88,15 +88,15 @@ def target_of(margins: Dict[str, float]) -> np.ndarray:
     return np.array([[left, top], [right, top], [(left + right) / 2, bottom]])
 
 
-def read_template(path: str) -> Dict:
+def read_template(path: str) -> dict:
     """A template's file: "margins" (see `target_of`), "dataset" and "protocol" of the faces, "faces" (how many), and
     what else `./fer template` has noted. Raises UserError on a file that is none."""
     found = files.read_json(path)
     if not is_template(found):
         raise UserError(
-            "{}: no template, expected margins left, right, top and bottom of at least 0, of which opposite ones sum "
-            "to less than 1, dataset, protocol and faces; `./fer template DATASET SOURCE --out FILE` makes one".format(
-                path))
+            f"{path}: no template, expected margins left, right, top and bottom of at least 0, of which opposite "
+            "ones sum "
+            "to less than 1, dataset, protocol and faces; `./fer template DATASET SOURCE --out FILE` makes one")
     return found
 
 
@@ -112,13 +112,13 @@ def is_template(found) -> bool:
         isinstance(found.get(key), str) for key in ("dataset", "protocol"))
 
 
-def triangle(landmarks: Tuple[float, ...]) -> np.ndarray:
+def triangle(landmarks: tuple[float, ...]) -> np.ndarray:
     """Five landmarks (x1, y1, ...) -> float64 (3, 2): left eye, right eye, barycenter of nose and mouth corners."""
     points = np.reshape(landmarks, (5, 2)).astype(float)
     return np.stack([points[0], points[1], points[2:].mean(axis=0)])
 
 
-def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str,
+def align(image: np.ndarray, landmarks: tuple[float, ...], side: int, where: str,
           target: Optional[np.ndarray] = None) -> np.ndarray:
     """The square region of `side` pixels around a face, rotated and scaled to the template.
 
@@ -129,7 +129,7 @@ def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str
     transform = SimilarityTransform()
     if np.ptp(found, axis=0).max() == 0 or not transform.estimate(
             found, (template() if target is None else target) * side):
-        raise UserError("{}: landmarks that span no triangle".format(where))
+        raise UserError(f"{where}: landmarks that span no triangle")
     matrix = transform.params[:2]
     if transform.scale < 0.5:
         # One sample a pixel would leave out most of a large face.
@@ -141,7 +141,7 @@ def align(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str
     return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def box(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str) -> np.ndarray:
+def box(image: np.ndarray, landmarks: tuple[float, ...], side: int, where: str) -> np.ndarray:
     """The face's upright bounding box, scaled to a square of `side` pixels ([wu2023] 4.2).
 
     The paper takes the outermost of its landmarks; from five points the outline is estimated.
@@ -151,12 +151,12 @@ def box(image: np.ndarray, landmarks: Tuple[float, ...], side: int, where: str) 
     across = np.ptp(points[[0, 1, 3, 4], 0])
     down = mouth[:, 1].mean() - eyes[:, 1].mean()
     if across <= 0 or down <= 0:
-        raise UserError("{}: landmarks with the mouth above the eyes, or on one line".format(where))
+        raise UserError(f"{where}: landmarks with the mouth above the eyes, or on one line")
     left, right = points[:, 0].min() - OUTLINE_SIDE * across, points[:, 0].max() + OUTLINE_SIDE * across
     top, bottom = eyes[:, 1].min() - OUTLINE_TOP * down, mouth[:, 1].max() + OUTLINE_BOTTOM * down
     left, top = max(int(round(left)), 0), max(int(round(top)), 0)
     part = image[top:max(int(round(bottom)), 0), left:max(int(round(right)), 0)]
     if not part.size:
-        raise UserError("{}: landmarks outside of the image".format(where))
+        raise UserError(f"{where}: landmarks outside of the image")
     shrinks = part.shape[0] > side
     return cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,5 +1,5 @@
 """Which windows of a registered face become records, and what their pixels become: each paper's crops."""
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,8 +30,8 @@ class CropSet(NamedTuple):
     them float32; the training layer does it to what it cuts."""
 
     region: int
-    train: Tuple[Window, ...]
-    test: Tuple[Window, ...]
+    train: tuple[Window, ...]
+    test: tuple[Window, ...]
     channels: int = 1
     neutral_repeats: int = 1
     stretched: bool = False
@@ -42,7 +42,7 @@ class CropSet(NamedTuple):
         return self.test[0].side
 
     @property
-    def shape(self) -> Tuple[int, int, int]:
+    def shape(self) -> tuple[int, int, int]:
         """Of a net's input."""
         return self.channels, self.side, self.side
 
@@ -57,30 +57,30 @@ class CropSet(NamedTuple):
         """Records of one image."""
         return len(self.windows(split, role))
 
-    def windows(self, split: str, role: str) -> List[Window]:
+    def windows(self, split: str, role: str) -> list[Window]:
         """The windows of one image."""
         windows = self.train if split == "train" else self.test
         return list(windows) * (self.neutral_repeats if role == "neutral" else 1)
 
 
-def grid(region: int, side: int, columns: int, rows: int) -> Tuple[Window, ...]:
+def grid(region: int, side: int, columns: int, rows: int) -> tuple[Window, ...]:
     """Windows on a regular grid whose outer ones touch the region's border, row by row."""
     def offsets(count):
         return np.rint(np.linspace(0, region - side, count)).astype(int).tolist()
     return tuple(Window(x, y, side) for y in offsets(rows) for x in offsets(columns))
 
 
-def centre_and_corners(region: int, side: int) -> Tuple[Window, ...]:
+def centre_and_corners(region: int, side: int) -> tuple[Window, ...]:
     """The central window and the four in the corners."""
     middle, end = (region - side) // 2, region - side
     return tuple(Window(x, y, side) for x, y in ((middle, middle), (0, 0), (end, 0), (0, end), (end, end)))
 
 
-def and_mirrored(windows: Tuple[Window, ...]) -> Tuple[Window, ...]:
+def and_mirrored(windows: tuple[Window, ...]) -> tuple[Window, ...]:
     return windows + tuple(window._replace(mirrored=True) for window in windows)
 
 
-def _whole(side: int) -> Tuple[Window, ...]:
+def _whole(side: int) -> tuple[Window, ...]:
     return (Window(0, 0, side),)
 
 
@@ -93,7 +93,7 @@ _XIE2019B_25 = grid(256, 227, 5, 5)
 # [xie2019b] are 3x3, 4x2 and 5x5, the first two mirrored also; its 22,410 CK+ images are met when a neutral image
 # counts three times. Where a window is drawn while a net trains ([liu2017], [farzaneh2021]), the whole face is
 # recorded. The small ones are for the small ResNet.
-SETS: Dict[str, CropSet] = {
+SETS: dict[str, CropSet] = {
     "whole": CropSet(48, _whole(48), _whole(48)),
     "xie2019a": CropSet(256, _XIE2019A, _XIE2019A, stretched=True),
     "xie2019b-ckplus": CropSet(256, _XIE2019B_18, _XIE2019B_18, stretched=True, neutral_repeats=3),

@@ -3,11 +3,11 @@
 [xie2019a] III-A takes "three images with the largest deformation response" of each sequence and says no more of it.
 """
 import os
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.errors import UserError
+from common.errors import UserError
 from data_prep.manifest import Dataset, Face
 from data_prep.survey import survey
 
@@ -15,7 +15,7 @@ from data_prep.survey import survey
 FILE = "frames.csv"
 
 
-def largest(dataset: Dataset, sequences: Dict[str, List[Face]], count: int, folder: str, processes: int) -> List[Face]:
+def largest(dataset: Dataset, sequences: dict[str, list[Face]], count: int, folder: str, processes: int) -> list[Face]:
     """The `count` frames of each sequence with the largest deformation, with their landmarks, in the order of frames.
 
     dataset: it loads the frames; sequences: name for people -> all frames in order. A frame without a face is passed
@@ -29,7 +29,7 @@ def largest(dataset: Dataset, sequences: Dict[str, List[Face]], count: int, fold
     for where, sequence in sequences.items():
         shown = [frame._replace(landmarks=landmarks[frame.source]) for frame in sequence if frame.source in landmarks]
         if len(shown) < count:
-            short.append("{} ({} of {})".format(where, len(shown), len(sequence)))
+            short.append(f"{where} ({len(shown)} of {len(sequence)})")
             continue
         values = deformations([frame.landmarks for frame in shown], shown[0].source)
         # A stable sort: of equal values the earlier frame comes first.
@@ -50,5 +50,5 @@ def deformations(landmarks: Sequence[Sequence[float]], where: str) -> np.ndarray
     points = np.reshape(landmarks, (-1, 5, 2)).astype(float)
     eyes = np.linalg.norm(points[0, 1] - points[0, 0])
     if not eyes:
-        raise UserError("{}: both eyes lie on one point".format(where))
+        raise UserError(f"{where}: both eyes lie on one point")
     return np.linalg.norm(points - points[0], axis=2).mean(axis=1) / eyes

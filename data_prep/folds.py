@@ -1,26 +1,26 @@
 """Which images are for training, validation and test: person-independent folds, and parts held out."""
 import collections
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.errors import UserError
+from common.errors import UserError
 from data_prep.manifest import Face
 
 
-def assign(faces: Sequence[Face], folds: int, where: str) -> List[Face]:
+def assign(faces: Sequence[Face], folds: int, where: str) -> list[Face]:
     """Faces with their fold, from 1: whole subjects, in folds of near-equal numbers of subjects and of images.
 
     Deterministic: subjects with most images first, each to the fold with fewest subjects, then fewest images.
     Raises UserError on a face without a subject and where there are fewer subjects than folds.
     """
-    sizes: Dict[str, int] = collections.Counter()
+    sizes: dict[str, int] = collections.Counter()
     for face in faces:
         if not face.subject:
-            raise UserError("{}: {} has no subject, which person-independent folds need".format(where, face.source))
+            raise UserError(f"{where}: {face.source} has no subject, which person-independent folds need")
         sizes[face.subject] += 1
     if len(sizes) < folds:
-        raise UserError("{}: {} subjects, fewer than {} folds".format(where, len(sizes), folds))
+        raise UserError(f"{where}: {len(sizes)} subjects, fewer than {folds} folds")
     loads = [[0, 0, fold] for fold in range(1, folds + 1)]
     fold_of = {}
     for subject, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
@@ -31,7 +31,7 @@ def assign(faces: Sequence[Face], folds: int, where: str) -> List[Face]:
     return [face._replace(fold=fold_of[face.subject]) for face in faces]
 
 
-def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation: str = "fold") -> List[Face]:
+def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation: str = "fold") -> list[Face]:
     """Faces with their split when `fold` is the test part.
 
     validation: "fold", the next one is for validation and the others for training ([xie2019a] III-A); "none", all
@@ -44,10 +44,10 @@ def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation:
             for face in faces]
 
 
-def hold_out(faces: Sequence[Face], share: float, seed: int) -> List[Face]:
+def hold_out(faces: Sequence[Face], share: float, seed: int) -> list[Face]:
     """Faces with about `share` of each class's training images as validation part; a subject goes as a whole."""
-    groups: Dict[int, Dict[str, List[int]]] = collections.defaultdict(lambda: collections.defaultdict(list))
-    label_of: Dict[str, int] = {}
+    groups: dict[int, dict[str, list[int]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    label_of: dict[str, int] = {}
     for row, face in enumerate(faces):
         if face.split == "train":
             name = face.subject or face.unit

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_prep import files
-from data_prep.errors import UserError
+from common import files
+from common.errors import UserError
 
 # What is read, and the suffixes by which a data set's images are known.
 FORMATS = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "BMP": (".bmp",), "GIF": (".gif",),
@@ -37,7 +37,7 @@ def read_image(path: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise UserError("{}: {}".format(path, "not a file" if os.path.exists(path) else "no such file"))
     if not os.path.getsize(path):
-        raise UserError("{}: empty file".format(path))
+        raise UserError(f"{path}: empty file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -56,10 +56,10 @@ def read_image(path: str) -> np.ndarray:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UserError("{}: not a readable image".format(path)) from None
+        raise UserError(f"{path}: not a readable image") from None
     except Exception as error:  # Pillow's readers raise what a broken file leads them to
         if isinstance(error, OSError) and error.errno:
-            raise UserError("{}: {}".format(path, error.strerror)) from None
+            raise UserError(f"{path}: {error.strerror}") from None
         raise _unreadable(path, error) from None
 
 
@@ -72,8 +72,7 @@ def _unreadable(path: str, error: Exception) -> UserError:
 def _require_size(path: str, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
-        raise UserError("{}: {}x{} pixels, at most {} million pixels are read".format(
-            path, width, height, MOST_PIXELS // 10 ** 6))
+        raise UserError(f"{path}: {width}x{height} pixels, at most {MOST_PIXELS // 10 ** 6} million pixels are read")
 
 
 def _require_end(stream: BinaryIO) -> None:

@@ -1,14 +1,15 @@
 """LMDBs of Caffe's `Datum`: written in order, read by position."""
 import os
-from typing import Dict, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Union
 
 import caffe
 import cv2
 import lmdb
 import numpy as np
 
-from data_prep import files
-from data_prep.errors import UserError
+from common import files
+from common.errors import UserError
 
 Raw = Union[bytes, memoryview]
 NOTE = "note.json"
@@ -56,7 +57,7 @@ def _with_floats(datum, vector: np.ndarray) -> bytes:
     return datum.SerializeToString() + fields.tobytes()
 
 
-def decode(raw: Raw) -> Tuple[np.ndarray, int]:
+def decode(raw: Raw) -> tuple[np.ndarray, int]:
     """-> (channels, height, width) array, uint8 for an image and float32 for floats, and the label."""
     datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
     if datum.encoded:
@@ -99,7 +100,7 @@ class Writer:
 
     COMMIT_BYTES = 16 << 20
 
-    def __init__(self, path: str, size: int, note: Dict):
+    def __init__(self, path: str, size: int, note: dict):
         self.path, self.note, self.count = path, note, 0
         self._last, self._uncommitted = -1, 0
         os.makedirs(path)
@@ -134,7 +135,7 @@ class Reader:
     def __init__(self, path: str):
         self.path = path
         if not os.path.exists(os.path.join(path, "data.mdb")):
-            raise UserError("{}: no LMDB here; `./fer prepare` makes it".format(path))
+            raise UserError(f"{path}: no LMDB here; `./fer prepare` makes it")
         self.note = files.read_json(os.path.join(path, NOTE))
         try:
             self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
@@ -164,7 +165,7 @@ class Reader:
         except lmdb.Error as error:
             raise self._broken(error) from None
         if record is None:
-            raise UserError("{}: no record with key {}".format(self.path, key_of(index).decode()))
+            raise UserError(f"{self.path}: no record with key {key_of(index).decode()}")
         return record
 
     def close(self) -> None:
@@ -177,5 +178,5 @@ def require_match(images: Reader, features: Reader) -> None:
     for what, ours, theirs in [("records", len(images), len(features))] + [
             (key, images.note.get(key), features.note.get(key)) for key in ("manifest", "crops", "seed", "split")]:
         if ours != theirs:
-            raise UserError("{} does not match {}: {} {} against {}; prepare both in one go".format(
-                features.path, images.path, what, theirs, ours))
+            raise UserError(f"{features.path} does not match {images.path}: {what} {theirs} against {ours}; prepare "
+                            "both in one go")

@@ -1,15 +1,16 @@
 """The manifest: the one table that every data set becomes (one row a face)."""
 import csv
-from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterable, Sequence
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from data_prep.errors import UserError
-from data_prep.files import replacing
+from common.errors import UserError
+from common.files import replacing
 
 SPLITS = ("train", "val", "test")
 ROLES = ("neutral", "peak", "")
-LANDMARKS = tuple("{}_{}".format(point, axis)
+LANDMARKS = tuple(f"{point}_{axis}"
                   for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
                   for axis in "xy")
 COLUMNS = ("path", "row", "label", "class_name", "subject", "sequence", "frame", "role", "split", "fold",
@@ -46,7 +47,7 @@ class Face(NamedTuple):
     fold: Optional[int] = None
     digest: str = ""
     copy_of: str = ""
-    landmarks: Optional[Tuple[float, ...]] = None
+    landmarks: Optional[tuple[float, ...]] = None
 
     @property
     def unit(self) -> str:
@@ -56,7 +57,7 @@ class Face(NamedTuple):
     @property
     def source(self) -> str:
         """The image's name for people: a path, with the line for a CSV source."""
-        return self.path if self.row is None else "{}:{}".format(self.path, self.row)
+        return self.path if self.row is None else f"{self.path}:{self.row}"
 
 
 class Dataset(NamedTuple):
@@ -67,7 +68,7 @@ class Dataset(NamedTuple):
 
     name: str
     classes: Sequence[str]
-    faces: List[Face]
+    faces: list[Face]
     load: Callable[[Face], np.ndarray]
 
 
@@ -82,7 +83,7 @@ def write(path: str, faces: Iterable[Face]) -> None:
             out.writerow(fields + list(landmarks))
 
 
-def read(path: str) -> List[Face]:
+def read(path: str) -> list[Face]:
     """Reads and checks a manifest.
 
     Raises UserError with file and line on a missing column, a value that does not parse, an unknown split
@@ -96,14 +97,14 @@ def read(path: str) -> List[Face]:
             raise UserError("{}:1: the columns are {}, expected {}".format(
                 path, ",".join(header), ",".join(COLUMNS)))
         for row in rows:
-            faces.append(_parse(row, "{}:{}".format(path, rows.line_num)))
+            faces.append(_parse(row, f"{path}:{rows.line_num}"))
     check(faces, path)
     return faces
 
 
-def _parse(row: List[str], where: str) -> Face:
+def _parse(row: list[str], where: str) -> Face:
     if len(row) != len(COLUMNS):
-        raise UserError("{}: {} fields, expected {}".format(where, len(row), len(COLUMNS)))
+        raise UserError(f"{where}: {len(row)} fields, expected {len(COLUMNS)}")
     text = dict(zip(COLUMNS, row))
     try:
         points = [text[name] for name in LANDMARKS]
@@ -113,14 +114,14 @@ def _parse(row: List[str], where: str) -> Face:
                     int(text["frame"]) if text["frame"] else None, text["role"], text["split"],
                     int(text["fold"]) if text["fold"] else None, text["digest"], text["copy_of"], landmarks)
     except ValueError as error:
-        raise UserError("{}: {}".format(where, error)) from None
+        raise UserError(f"{where}: {error}") from None
     if face.split not in SPLITS + ("",):
         raise UserError("{}: split {!r}, expected one of {}, or nothing".format(
             where, face.split, ", ".join(SPLITS)))
     if face.role not in ROLES:
-        raise UserError("{}: role {!r}, expected neutral, peak or nothing".format(where, face.role))
+        raise UserError(f"{where}: role {face.role!r}, expected neutral, peak or nothing")
     if face.label < 0:
-        raise UserError("{}: label {}, expected 0 or more".format(where, face.label))
+        raise UserError(f"{where}: label {face.label}, expected 0 or more")
     return face
 
 
@@ -130,15 +131,16 @@ def check(faces: Sequence[Face], where: str) -> None:
     for line, face in enumerate(faces, start=2):
         name = names.setdefault(face.label, face.class_name)
         if name != face.class_name:
-            raise UserError("{}:{}: label {} is {!r} here and {!r} above".format(
-                where, line, face.label, face.class_name, name))
+            raise UserError(f"{where}:{line}: label {face.label} is {face.class_name!r} here and {name!r} above")
         if face.subject and face.split:
             split = splits.setdefault(face.subject, face.split)
             if split != face.split:
-                raise UserError("{}:{}: subject {} is in {} here and in {} above; a subject must be in one "
-                                "split only".format(where, line, face.subject, face.split, split))
+                raise UserError(f"{where}:{line}: subject {face.subject} is in {face.split} here and in {split} "
+                                "above; a subject must be in one "
+                                "split only")
         if face.subject and face.fold is not None:
             fold = folds.setdefault(face.subject, face.fold)
             if fold != face.fold:
-                raise UserError("{}:{}: subject {} is in fold {} here and in fold {} above; a subject must be in "
-                                "one fold only".format(where, line, face.subject, face.fold, fold))
+                raise UserError(f"{where}:{line}: subject {face.subject} is in fold {face.fold} here and in fold "
+                                f"{fold} above; a subject must be in "
+                                "one fold only")

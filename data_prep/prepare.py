@@ -9,16 +9,18 @@ A set that is cross-validated has such a folder for each fold, DIR/fold01 ..., b
 import contextlib
 import fcntl
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import cv2
 import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import alignment, crops, datasets, deformation, descriptions, files, folds, manifest, records, subjects
+from common import files
+from common.errors import UserError
+from data_prep import alignment, crops, datasets, deformation, descriptions, folds, manifest, records, subjects
 from data_prep.datasets import Protocol, trees
-from data_prep.errors import UserError
 from data_prep.features import PROJECTED
 from data_prep.manifest import Dataset, Face
 from data_prep.survey import survey
@@ -61,7 +63,7 @@ class Settings(NamedTuple):
     frames: Optional[str] = None
 
 
-def prepare(settings: Settings, out: str, processes: int) -> Dict:
+def prepare(settings: Settings, out: str, processes: int) -> dict:
     """Makes the folder `out` and returns its note (prepare.json); it is there when complete and not before.
 
     Where `out` already holds the same preparation, nothing is done; what a killed one left is gone on with.
@@ -91,7 +93,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
         except lmdb.Error as error:  # it names no file, and calls a full disk an input/output error
             free = files.free_space(partial)
             files.remove(partial)
-            raise UserError("{}: LMDB: {}; {} are free on this disk".format(out, error, files.amount(free))) from None
+            raise UserError(f"{out}: LMDB: {error}; {files.amount(free)} are free on this disk") from None
         except BaseException:
             files.remove(partial)
             raise
@@ -99,7 +101,7 @@ def prepare(settings: Settings, out: str, processes: int) -> Dict:
     return note
 
 
-def summary(out: str, note: Dict) -> str:
+def summary(out: str, note: dict) -> str:
     """Counts of each part and class, and differences from the published ones, as text."""
     lines = ["{}: {} images, {} records of {}, features: {}".format(
         out, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
@@ -133,16 +135,15 @@ def is_prepared(folder: str) -> bool:
 def require_prepared(folder: str) -> None:
     """Raises UserError where a folder holds no prepared data."""
     if not is_prepared(folder):
-        raise UserError("{}: no prepared data here; `./fer prepare DATASET SOURCE --out {}` makes it".format(
-            folder, folder))
+        raise UserError(f"{folder}: no prepared data here; `./fer prepare DATASET SOURCE --out {folder}` makes it")
 
 
-def data_set(note: Dict) -> str:
+def data_set(note: dict) -> str:
     """What a prepared folder holds, "<data set>-<protocol>"; note: its prepare.json."""
     return "{dataset}-{protocol}".format(**note["asked"])
 
 
-def frames_of(note: Dict) -> Optional[str]:
+def frames_of(note: dict) -> Optional[str]:
     """How the peak frames of a prepared folder were chosen, of datasets.FRAMES, None where its protocol has no choice;
     note: its prepare.json. One that does not say so is from before there was a choice."""
     asked = note["asked"]
@@ -150,17 +151,17 @@ def frames_of(note: Dict) -> Optional[str]:
     return asked.get("frames") or next(iter(protocol.frames if protocol else ()), None)
 
 
-def is_of(note: Dict, data: str) -> bool:
+def is_of(note: dict, data: str) -> bool:
     """Whether a prepared folder holds the data that an experiment names, "<data set>" or "<data set>-<protocol>"."""
     return data_set(note) in (data, data + "-" + note["asked"]["protocol"])
 
 
-def any_note(folder: str) -> Dict:
+def any_note(folder: str) -> dict:
     """prepare.json of a prepared folder, of several folds too. Raises UserError where there is none."""
     return files.read_json(os.path.join(folder, NOTE))
 
 
-def read_note(folder: str) -> Dict:
+def read_note(folder: str) -> dict:
     """prepare.json of a prepared folder. Raises UserError where there is none, and on a folder of several folds."""
     require_prepared(folder)
     note = any_note(folder)
@@ -170,13 +171,13 @@ def read_note(folder: str) -> Dict:
     return note
 
 
-def template(note: Dict) -> Dict:
+def template(note: dict) -> dict:
     """What faces that are aligned were aligned to: "margins" and the "dataset", "protocol" and "faces" that they are
     of. note: prepare.json of a prepared folder; before it told the template, there was the shipped one alone."""
     return note.get("template") or alignment.read_template(alignment.TEMPLATE_FILE)
 
 
-def require_manifest(folder: str, note: Dict) -> None:
+def require_manifest(folder: str, note: dict) -> None:
     """Raises UserError where the manifest of a prepared folder is not the one that its note was written with."""
     path = os.path.join(folder, "manifest.csv")
     if not os.path.exists(path) or files.digest(path) != note["manifest"]:
@@ -184,7 +185,7 @@ def require_manifest(folder: str, note: Dict) -> None:
             path, "was changed, or cut," if os.path.exists(path) else "was removed"))
 
 
-def faces(folder: str, note: Optional[Dict] = None) -> List[Face]:
+def faces(folder: str, note: Optional[dict] = None) -> list[Face]:
     """The manifest of a prepared folder; note: its prepare.json, None to read it. Raises UserError where it is not the
     one that the folder was prepared with."""
     require_manifest(folder, note or read_note(folder))
@@ -201,20 +202,21 @@ def completed(settings: Settings) -> Settings:
     settings = settings._replace(features=sorted(set(settings.features)))
     crop_set = settings.crops
     if settings.encoding == "png" and crops.SETS[crop_set].illumination:
-        raise UserError("crops {} are floats, which PNG cannot hold".format(crop_set))
+        raise UserError(f"crops {crop_set} are floats, which PNG cannot hold")
     if settings.features and crops.SETS[crop_set].cut_in_training:
-        raise UserError("crops {} are cut anew in each training step, so they have no handcrafted features; give "
-                        "--features without a name".format(crop_set))
+        raise UserError(f"crops {crop_set} are cut anew in each training step, so they have no handcrafted "
+                        "features; give "
+                        "--features without a name")
     if not 0 <= settings.hold_out < 1:
-        raise UserError("hold-out {}: expected at least 0 and below 1".format(settings.hold_out))
+        raise UserError(f"hold-out {settings.hold_out}: expected at least 0 and below 1")
     if settings.hold_out and protocol.folds:
-        raise UserError("hold-out: protocol {} has folds; --validation fold makes one of them the validation "
-                        "part".format(name))
+        raise UserError(f"hold-out: protocol {name} has folds; --validation fold makes one of them the validation "
+                        "part")
     if protocol.folds:
         settings = settings._replace(validation=settings.validation or protocol.validation)
     elif settings.validation:
-        raise UserError("validation {}: protocol {} of {} has no folds; --hold-out makes a validation part".format(
-            settings.validation, name, settings.dataset))
+        raise UserError(f"validation {settings.validation}: protocol {name} of {settings.dataset} has no folds; "
+                        "--hold-out makes a validation part")
     if settings.frames and settings.frames not in protocol.frames:
         raise UserError("frames {}: protocol {} of {} has {}".format(
             settings.frames, name, settings.dataset, " and ".join(protocol.frames) or "no choice of frames"))
@@ -223,10 +225,10 @@ def completed(settings: Settings) -> Settings:
         if not 1 <= fold <= protocol.folds:
             raise UserError("fold {}: protocol {} of {} has {}".format(
                 fold, name, settings.dataset,
-                "folds 1 to {}".format(protocol.folds) if protocol.folds else "no folds"))
+                f"folds 1 to {protocol.folds}" if protocol.folds else "no folds"))
     for path in filter(None, (settings.source, settings.subjects, settings.template)):
         if not os.path.exists(path):
-            raise UserError("{}: no such file or folder".format(path))
+            raise UserError(f"{path}: no such file or folder")
     if settings.template:
         if protocol.registration != "template":
             raise UserError("template {}: protocol {} of {} takes {}, which no template changes".format(
@@ -246,20 +248,20 @@ def require_apart(out: str, sources: Sequence[Optional[str]]) -> None:
                 out, "is" if target == given else "lies in" if target.startswith(given) else "holds", path))
 
 
-def _already_there(asked: Dict, out: str) -> Dict:
+def _already_there(asked: dict, out: str) -> dict:
     path = os.path.join(out, NOTE)
     if not os.path.exists(path):
-        raise UserError("{}: is there already and is no {}; give another --out".format(out, KIND))
+        raise UserError(f"{out}: is there already and is no {KIND}; give another --out")
     note = files.read_json(path)
     held = dict(note["asked"], frames=frames_of(note))
     for key, value in asked.items():
         if held.get(key) != value:
-            raise UserError("{}: holds a preparation with {} {}, not {}; give another --out or remove it".format(
-                out, key, held.get(key), value))
+            raise UserError(f"{out}: holds a preparation with {key} {held.get(key)}, not {value}; give another "
+                            "--out or remove it")
     return note
 
 
-def _is_begun(asked: Dict, partial: str) -> bool:
+def _is_begun(asked: dict, partial: str) -> bool:
     path = os.path.join(partial, ASKED)
     return os.path.exists(path) and files.read_json(path) == asked
 
@@ -272,14 +274,14 @@ def _locked(out: str):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError("{}: another preparation is at work there".format(out)) from None
+            raise UserError(f"{out}: another preparation is at work there") from None
         try:
             yield
         finally:
             os.unlink(path)
 
 
-def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: int) -> Dict:
+def _prepare(settings: Settings, asked: dict, out: str, folder: str, processes: int) -> dict:
     """Makes `folder`, which becomes `out`, and returns its note."""
     module = datasets.module(settings.dataset)
     protocol = module.PROTOCOLS[settings.protocol]
@@ -298,7 +300,7 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
         plan = plan._replace(target=alignment.target_of(template["margins"]))
     parts = {"": faces}
     if protocol.folds:
-        parts = {"fold{:02d}".format(fold): _with_copies(folds.split(
+        parts = {f"fold{fold:02d}": _with_copies(folds.split(
         faces, fold, protocol.folds, protocol.pairs, settings.validation))
                  for fold in settings.folds or range(1, protocol.folds + 1)}
     needed = sum(size for part in parts.values() for split in manifest.SPLITS
@@ -309,7 +311,7 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
              for name, part in parts.items()]
     note = notes[0]
     if protocol.folds:
-        fold_of = [face._replace(split="fold{:02d}".format(face.fold)) for face in faces
+        fold_of = [face._replace(split=f"fold{face.fold:02d}") for face in faces
                    if not (protocol.pairs and face.role == "neutral")]
         note = dict(note, folds=sorted(parts), copies=0, records={}, published_counts=protocol.counts,
                     **_counts(dataset, fold_of))
@@ -321,7 +323,7 @@ def _prepare(settings: Settings, asked: Dict, out: str, folder: str, processes: 
     return note
 
 
-def _kept(plan: records.Plan, parts: Dict[str, List[Face]], folder: str, free: int) -> Dict[str, str]:
+def _kept(plan: records.Plan, parts: dict[str, list[Face]], folder: str, free: int) -> dict[str, str]:
     """records.Plan.kept: of splits whose images are described more than once, in other folds or for the projection, if
     `free` bytes suffice."""
     splits = manifest.SPLITS if len(parts) > 1 else ("train",) if set(plan.features) & set(PROJECTED) else ()
@@ -332,14 +334,14 @@ def _kept(plan: records.Plan, parts: Dict[str, List[Face]], folder: str, free: i
     return dict.fromkeys(splits, os.path.join(folder, DESCRIPTIONS))
 
 
-def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: str, processes: int) -> List[Face]:
+def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: str, processes: int) -> list[Face]:
     """The manifest's rows; the file is written when all of them are known, and read where it is there."""
     path = os.path.join(folder, "manifest.csv")
     where = settings.source or settings.dataset
     if not os.path.exists(path):
         manifest.check(dataset.faces, where)
         if not dataset.faces:
-            raise UserError("{}: no images".format(where))
+            raise UserError(f"{where}: no images")
         faces, lost = survey(dataset, os.path.join(folder, SURVEY), protocol.registration != "none", processes)
         if lost:
             manifest.write(os.path.join(folder, NO_FACE), lost)
@@ -351,7 +353,7 @@ def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: 
         if settings.hold_out:
             faces = _held_out(settings, faces, trained)
         if not trained:
-            raise UserError("{}: no train images".format(where))
+            raise UserError(f"{where}: no train images")
         if len(trained) == 1:
             raise UserError("{}: all train images are of the class {}, at least two classes are needed".format(
                 where, *trained))
@@ -359,7 +361,7 @@ def _manifest(settings: Settings, protocol: Protocol, dataset: Dataset, folder: 
     return manifest.read(path)
 
 
-def _held_out(settings: Settings, faces: List[Face], trained: Set[str]) -> List[Face]:
+def _held_out(settings: Settings, faces: list[Face], trained: set[str]) -> list[Face]:
     found = folds.hold_out(faces, settings.hold_out, settings.seed)
     if found == faces:
         raise UserError("hold-out {}: of {} train images none is held out; give a larger share".format(
@@ -371,8 +373,8 @@ def _held_out(settings: Settings, faces: List[Face], trained: Set[str]) -> List[
     return found
 
 
-def _with_copies(faces: Sequence[Face]) -> List[Face]:
-    originals: Dict[str, str] = {}
+def _with_copies(faces: Sequence[Face]) -> list[Face]:
+    originals: dict[str, str] = {}
     for face in faces:
         if face.split == "train":
             originals.setdefault(face.digest, face.source)
@@ -380,8 +382,8 @@ def _with_copies(faces: Sequence[Face]) -> List[Face]:
             for face in faces]
 
 
-def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset, plan: records.Plan,
-          template: Optional[Dict], folder: str, faces: List[Face], processes: int) -> Dict:
+def _part(settings: Settings, asked: dict, protocol: Protocol, dataset: Dataset, plan: records.Plan,
+          template: Optional[dict], folder: str, faces: list[Face], processes: int) -> dict:
     """A folder with train, val and test; returns its note, which it writes last. template: see the function."""
     path = os.path.join(folder, NOTE)
     if os.path.exists(path):
@@ -408,7 +410,7 @@ def _part(settings: Settings, asked: Dict, protocol: Protocol, dataset: Dataset,
     return note
 
 
-def _counts(dataset: Dataset, faces: Sequence[Face]) -> Dict:
+def _counts(dataset: Dataset, faces: Sequence[Face]) -> dict:
     """Images of each part, and of each class in it; and all that may be compared with published counts."""
     used = [face for face in faces if face.split]
     parts = {part: [face.label for face in used if face.split == part] for part in sorted(

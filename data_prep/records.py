@@ -2,13 +2,15 @@
 import csv
 import functools
 import os
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from data_prep import alignment, children, crops, descriptions, features, files, lmdb_io, progress
+from common import children, files, progress
+from common.errors import UserError
+from data_prep import alignment, crops, descriptions, features, lmdb_io
 from data_prep.crops import CropSet
-from data_prep.errors import UserError
 from data_prep.images import square, with_channels
 from data_prep.manifest import Dataset, Face
 
@@ -45,7 +47,7 @@ class Record(NamedTuple):
     crop: int
 
 
-def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> List[Record]:
+def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> list[Record]:
     """The records of a split, image by image; the training part's keys are shuffled once.
 
     Images of one record each come in the order of the keys, so that they are written front to back.
@@ -62,7 +64,7 @@ def lay_out(plan: Plan, faces: Sequence[Face], split: str) -> List[Record]:
     return [Record(int(key), row, crop) for key, (row, crop) in zip(keys, pairs)]
 
 
-def databases(plan: Plan, split: str, count: int) -> Dict[str, int]:
+def databases(plan: Plan, split: str, count: int) -> dict[str, int]:
     """Name -> bytes on disk, from above, of the LMDBs of `count` records."""
     window = plan.crops.windows(split, "")[0]
     values = plan.crops.channels * window.side ** 2
@@ -73,8 +75,8 @@ def databases(plan: Plan, split: str, count: int) -> Dict[str, int]:
     return {name: lmdb_io.estimate(count, size) for name, size in sizes.items()}
 
 
-def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, folder: str, note: Dict,
-                projections: Dict[str, features.Projection], processes: int) -> int:
+def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, folder: str, note: dict,
+                projections: dict[str, features.Projection], processes: int) -> int:
     """Writes folder/records.csv and the LMDBs, and returns the number of records. The note (records.json) comes
     last: with it the split is whole, and a later call does nothing."""
     if os.path.exists(os.path.join(folder, NOTE)):
@@ -100,11 +102,11 @@ def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str,
     return len(records)
 
 
-def read(folder: str, split: str) -> List[Record]:
+def read(folder: str, split: str) -> list[Record]:
     """The records of a split in the order of their keys. Raises UserError where the split is missing."""
     path = os.path.join(folder, split, "records.csv")
     if not os.path.exists(path):
-        raise UserError("{}: has no {} part".format(folder, split))
+        raise UserError(f"{folder}: has no {split} part")
     with open(path, newline="", encoding="utf-8") as stream:
         rows = csv.reader(stream)
         try:
@@ -115,7 +117,7 @@ def read(folder: str, split: str) -> List[Record]:
             raise UserError("{}:{}: expected {}".format(path, rows.line_num, ",".join(Record._fields))) from None
 
 
-def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, processes: int) -> Dict:
+def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, processes: int) -> dict:
     """The projections (PCA and LDA) of the features that need one, fitted on the training part's first windows;
     written to folder/projections/<feature>.npz, or read from there."""
     names = [name for name in plan.features if name in features.PROJECTED]
@@ -138,7 +140,7 @@ def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, proces
     return {name: features.Projection.load(path) for name, path in paths.items()}
 
 
-def registered(crop_set: CropSet, registration: str, image: np.ndarray, landmarks: Optional[Tuple[float, ...]],
+def registered(crop_set: CropSet, registration: str, image: np.ndarray, landmarks: Optional[tuple[float, ...]],
                where: str, target: Optional[np.ndarray] = None) -> np.ndarray:
     """The registered face of an image (uint8, grey or BGR): uint8 (region, region) grey or (region, region, 3) BGR.
 
@@ -167,7 +169,7 @@ class _Worker:
     pass
 
 
-def _start(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, projections: Dict) -> None:
+def _start(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, projections: dict) -> None:
     _Worker.plan, _Worker.dataset, _Worker.faces, _Worker.split = plan, dataset, faces, split
     _Worker.projections = projections
     _Worker.extractor = features.Extractor(plan.features, plan.geometry, plan.crops.side) if plan.features else None
@@ -175,7 +177,7 @@ def _start(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str, proj
         _Worker.neutral = {face.sequence: face for face in faces if face.role == "neutral" and not face.split}
 
 
-def _chunks(records: List[Record]) -> Iterator[List[Record]]:
+def _chunks(records: list[Record]) -> Iterator[list[Record]]:
     """Whole images together, so that each is read and filtered once."""
     chunk, rows = [], 0
     for record in records:
@@ -189,10 +191,10 @@ def _chunks(records: List[Record]) -> Iterator[List[Record]]:
         yield chunk
 
 
-def _records(chunk: List[Record]) -> List[Tuple[int, Dict[str, bytes]]]:
+def _records(chunk: list[Record]) -> list[tuple[int, dict[str, bytes]]]:
     """(key, LMDB's name -> record) of each record."""
     plan, written = _Worker.plan, []
-    by_row: Dict[int, List[Record]] = {}
+    by_row: dict[int, list[Record]] = {}
     for record in chunk:
         by_row.setdefault(record.row, []).append(record)
     for row, group in by_row.items():
@@ -222,7 +224,7 @@ def _image(region: np.ndarray, window: crops.Window, label: int) -> bytes:
     return lmdb_io.encode_image(pixels(_Worker.plan.crops, region, window), label, _Worker.plan.encoding)
 
 
-def _features(row: int, region: np.ndarray, windows: List[crops.Window]) -> Dict[str, np.ndarray]:
+def _features(row: int, region: np.ndarray, windows: list[crops.Window]) -> dict[str, np.ndarray]:
     """Name -> float32 (windows, D)."""
     plan = _Worker.plan
     if not plan.features:
@@ -236,7 +238,7 @@ def _features(row: int, region: np.ndarray, windows: List[crops.Window]) -> Dict
     return vectors
 
 
-def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
+def _describe(rows: list[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Labels, and the unprojected features of the first window of each image."""
     plan, found = _Worker.plan, []
     for row in rows:
@@ -248,7 +250,7 @@ def _describe(rows: List[int]) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
                     if name in features.PROJECTED}
 
 
-def _described(row: int, region: Callable[[], np.ndarray], windows: List[crops.Window]) -> Dict[str, np.ndarray]:
+def _described(row: int, region: Callable[[], np.ndarray], windows: list[crops.Window]) -> dict[str, np.ndarray]:
     """Extractor.describe of an image's windows; where descriptions are kept, from there."""
     plan, extractor = _Worker.plan, _Worker.extractor
     folder = plan.kept.get(_Worker.split)
@@ -262,7 +264,7 @@ def _described(row: int, region: Callable[[], np.ndarray], windows: List[crops.W
     return features.of_windows(blocks, known, windows)
 
 
-def described_windows(plan: Plan) -> List[crops.Window]:
+def described_windows(plan: Plan) -> list[crops.Window]:
     """All different ones that are described, of training and of test images, not mirrored."""
     first = 1 if plan.features_of == "face" else None
     return features.upright([*plan.crops.train[:first], *plan.crops.test[:first]])

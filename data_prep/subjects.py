@@ -1,14 +1,14 @@
 """Who is on which image, for a data set that does not say: a table of one's own."""
 import csv
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
-from data_prep.errors import UserError
+from common.errors import UserError
 from data_prep.manifest import Face
 
 COLUMNS = ("path", "subject")
 
 
-def assign(faces: Sequence[Face], path: str) -> List[Face]:
+def assign(faces: Sequence[Face], path: str) -> list[Face]:
     """Faces with the subjects of a CSV `path,subject`; path: an image as the manifest names it, relative to the data
     set's root, with `:line` where the images are lines of a CSV.
 
@@ -18,25 +18,24 @@ def assign(faces: Sequence[Face], path: str) -> List[Face]:
     subjects = _read(path, {face.source for face in faces})
     without = [face.source for face in faces if face.source not in subjects]
     if without:
-        raise UserError("{}: no subject for {} of {} images, e.g. {}".format(
-            path, len(without), len(faces), without[0]))
+        raise UserError(f"{path}: no subject for {len(without)} of {len(faces)} images, e.g. {without[0]}")
     return [face._replace(subject=subjects[face.source]) for face in faces]
 
 
-def _read(path: str, known) -> Dict[str, str]:
-    subjects: Dict[str, str] = {}
+def _read(path: str, known) -> dict[str, str]:
+    subjects: dict[str, str] = {}
     with open(path, newline="", encoding="utf-8") as stream:
         rows = csv.reader(stream)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
             raise UserError("{}:1: the columns are {}, expected {}".format(path, ",".join(header), ",".join(COLUMNS)))
         for row in rows:
-            where = "{}:{}".format(path, rows.line_num)
+            where = f"{path}:{rows.line_num}"
             if len(row) != len(COLUMNS) or not all(row):
                 raise UserError("{}: {!r}, expected a path and a subject".format(where, ",".join(row)))
             if row[0] not in known:
-                raise UserError("{}: no image {!r} in the data set".format(where, row[0]))
+                raise UserError(f"{where}: no image {row[0]!r} in the data set")
             if row[0] in subjects:
-                raise UserError("{}: {!r} is there twice".format(where, row[0]))
+                raise UserError(f"{where}: {row[0]!r} is there twice")
             subjects[row[0]] = row[1]
     return subjects

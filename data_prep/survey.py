@@ -1,11 +1,10 @@
 """A look at each image of a data set, before anything is made of it: its landmarks, and a digest of its pixels."""
 import hashlib
 import os
-from typing import List, Tuple
 
 import numpy as np
 
-from data_prep import children, progress
+from common import children, progress
 from data_prep.alignment import Detector
 from data_prep.manifest import Dataset, Face
 
@@ -13,7 +12,7 @@ CHUNK = 16
 
 
 def survey(dataset: Dataset, path: str, landmarks: bool, processes: int, what: str = "images"
-           ) -> Tuple[List[Face], List[Face]]:
+           ) -> tuple[list[Face], list[Face]]:
     """The faces with digests and, if `landmarks`, with those that the data set does not bring; and the faces in
     which none were found. path: where results are collected; a later call goes on behind what it holds. what: the
     progress bar's name."""
@@ -34,7 +33,7 @@ def survey(dataset: Dataset, path: str, landmarks: bool, processes: int, what: s
     return found, lost
 
 
-def _complete_lines(path: str) -> List[str]:
+def _complete_lines(path: str) -> list[str]:
     if not os.path.exists(path):
         return []
     with open(path, "r+", encoding="utf-8") as stream:
@@ -50,12 +49,12 @@ def _start(dataset: Dataset, landmarks: bool) -> None:
     _look.detector = Detector() if landmarks and any(face.landmarks is None for face in dataset.faces) else None
 
 
-def _look(faces: List[Face]) -> List[str]:
+def _look(faces: list[Face]) -> list[str]:
     lines = []
     for face in faces:
         image = _look.dataset.load(face)
         sha = hashlib.sha1(np.ascontiguousarray(image))
         sha.update(repr(image.shape).encode())
         landmarks = face.landmarks or (_look.detector.find(image) if _look.detector else None) or ()
-        lines.append(",".join([sha.hexdigest()[:16]] + ["{:g}".format(value) for value in landmarks]))
+        lines.append(",".join([sha.hexdigest()[:16]] + [f"{value:g}" for value in landmarks]))
     return lines

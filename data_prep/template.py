@@ -8,13 +8,14 @@ box. The face, and its square, are turned about the centre until the eyes are le
 """
 import os
 import tempfile
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import numpy as np
 
-from data_prep import alignment, children, datasets, files, progress
+from common import children, files, progress
+from common.errors import UserError
+from data_prep import alignment, datasets
 from data_prep.alignment import Detector
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 CHUNK = 16
@@ -22,7 +23,7 @@ DIGITS = 4
 IMAGE, BOX = "the image", "the square around the detector's box of the face"
 
 
-def measure(dataset: str, source: Optional[str], protocol: Optional[str], processes: int) -> Dict:
+def measure(dataset: str, source: Optional[str], protocol: Optional[str], processes: int) -> dict:
     """What a template's file holds (`alignment.read_template`): "margins" and "sides" in sides of the region, "faces",
     how many were measured, and "no_face", the images in which MTCNN finds no face, or not the one of the landmarks.
 
@@ -31,15 +32,15 @@ def measure(dataset: str, source: Optional[str], protocol: Optional[str], proces
     """
     protocol = datasets.protocol_name(dataset, protocol)
     if source and not os.path.exists(source):
-        raise UserError("{}: no such file or folder".format(source))
+        raise UserError(f"{source}: no such file or folder")
     module = datasets.module(dataset)
     whole = module.PROTOCOLS[protocol].registration == "none"
     with tempfile.TemporaryDirectory() as folder:
         data = module.read(source, protocol, folder, processes)
         faces = [face for face in data.faces if face.split == "train"] or list(data.faces)
         if not faces:
-            raise UserError("{}: no images".format(source or dataset))
-        found: List[Optional[np.ndarray]] = []
+            raise UserError(f"{source or dataset}: no images")
+        found: list[Optional[np.ndarray]] = []
         with progress.bar("faces", len(faces)) as bar:
             chunks = [faces[i:i + CHUNK] for i in range(0, len(faces), CHUNK)]
             for measured in children.in_order(processes, _start, (data.load, whole), _measure, chunks):
@@ -47,7 +48,7 @@ def measure(dataset: str, source: Optional[str], protocol: Optional[str], proces
                 bar.update(len(measured))
     triangles = [triangle for triangle in found if triangle is not None]
     if not triangles:
-        raise UserError("{}: no face found in {} images".format(source or dataset, len(faces)))
+        raise UserError(f"{source or dataset}: no face found in {len(faces)} images")
     template = dict(made_by=files.SIGNATURE, dataset=dataset, protocol=protocol, faces=len(triangles),
                     region=IMAGE if whole else BOX, unit="side of the square region", **mean(triangles),
                     no_face=[face.source for face, triangle in zip(faces, found) if triangle is None])
@@ -57,7 +58,7 @@ def measure(dataset: str, source: Optional[str], protocol: Optional[str], proces
     return template
 
 
-def mean(triangles: List[np.ndarray]) -> Dict[str, Dict[str, float]]:
+def mean(triangles: list[np.ndarray]) -> dict[str, dict[str, float]]:
     """Level triangles, each (3, 2) in sides of the region -> the averages of their "sides" and "margins"."""
     left, right, lower = np.moveaxis(np.array(triangles), 1, 0)
     lengths = {"eyes": right - left, "left_eye_to_lower": lower - left, "right_eye_to_lower": lower - right}
@@ -70,7 +71,7 @@ def _mean(values: np.ndarray) -> float:
     return round(float(values.mean()), DIGITS)
 
 
-def level(landmarks: Tuple[float, ...], region: Tuple[float, float, float, float], where: str) -> np.ndarray:
+def level(landmarks: tuple[float, ...], region: tuple[float, float, float, float], where: str) -> np.ndarray:
     """The triangle of five landmarks, float64 (3, 2) in sides of the region, turned about its centre until the eyes
     are level. region: x, y, width, height in pixels. Raises UserError that names `where` if the eyes are one point."""
     x, y, width, height = region
@@ -78,7 +79,7 @@ def level(landmarks: Tuple[float, ...], region: Tuple[float, float, float, float
     cosine, sine = triangle[1] - triangle[0]
     length = np.hypot(cosine, sine)
     if not length:
-        raise UserError("{}: landmarks that span no triangle".format(where))
+        raise UserError(f"{where}: landmarks that span no triangle")
     return triangle @ (np.array([[cosine, -sine], [sine, cosine]]) / length) + 0.5
 
 
@@ -88,7 +89,7 @@ def _start(load, whole: bool) -> None:
     _measure.load, _measure.whole, _measure.detector = load, whole, Detector()
 
 
-def _measure(faces: List[Face]) -> List[Optional[np.ndarray]]:
+def _measure(faces: list[Face]) -> list[Optional[np.ndarray]]:
     return [_triangle(face, _measure.load(face), _measure.whole, _measure.detector) for face in faces]
 
 
@@ -106,7 +107,7 @@ def _triangle(face: Face, image: np.ndarray, whole: bool, detector: Detector) ->
     return None
 
 
-def _holds(box: Tuple[float, ...], landmarks: Tuple[float, ...]) -> bool:
+def _holds(box: tuple[float, ...], landmarks: tuple[float, ...]) -> bool:
     x, y, width, height = box
     middle = alignment.triangle(landmarks).mean(axis=0)
     return x <= middle[0] <= x + width and y <= middle[1] <= y + height

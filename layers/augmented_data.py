@@ -54,7 +54,7 @@ class AugmentedDataLayer(base.Layer):
             lmdb_io.require_match(self.readers[0], reader)
         needed = self.NEEDED.get(self.params.augmentation)
         if needed and getattr(self.params, needed) is None:
-            raise ValueError("param_str: key {!r} is missing, which {} needs".format(needed, self.params.augmentation))
+            raise ValueError(f"param_str: key {needed!r} is missing, which {self.params.augmentation} needs")
         self.shape = lmdb_io.decode(self.readers[0][0])[0].shape
         channels, *sides = self.shape
         if self.params.augmentation == "five_crops":
@@ -63,8 +63,8 @@ class AugmentedDataLayer(base.Layer):
                     self.params.images, *sides, self.params.side))
             sides = [self.params.side] * 2
         if len(self.params.mean) not in (1, channels):
-            raise ValueError("param_str: 'mean' has {} values, expected 1 or {}, one a channel".format(
-                len(self.params.mean), channels))
+            raise ValueError(f"param_str: 'mean' has {len(self.params.mean)} values, expected 1 or {channels}, one "
+                             "a channel")
         self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
         self.records = self._records()
         self.epoch, self.order = None, None
@@ -77,8 +77,9 @@ class AugmentedDataLayer(base.Layer):
         count = len(self.readers[0])
         records = np.array(self.params.records or range(count))
         if records.max() >= count or np.unique(records).size < records.size:
-            raise ValueError("param_str: 'records' has a number twice, or one that {} has not; expected different ones "
-                             "from 0 to {}".format(self.params.images, count - 1))
+            raise ValueError(f"param_str: 'records' has a number twice, or one that {self.params.images} has not; "
+                             "expected different ones "
+                             f"from 0 to {count - 1}")
         return records
 
     def reshape(self, bottom, top):
@@ -93,8 +94,7 @@ class AugmentedDataLayer(base.Layer):
             for reader, images in zip(self.readers, blobs):
                 image, label = lmdb_io.decode(reader[record])
                 if image.shape != self.shape:
-                    raise ValueError("{}: record {} is {}, the first one {}".format(
-                        reader.path, record, image.shape, self.shape))
+                    raise ValueError(f"{reader.path}: record {record} is {image.shape}, the first one {self.shape}")
                 images[row] = augmentation.apply(draw, image, images.shape[2:])
             top[1].data[row] = label
             seen += 1

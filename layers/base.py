@@ -16,7 +16,7 @@ def _reporting(method):
             return method(self, *arguments)
         except Exception as error:
             name = getattr(self, "name", "") or "without a name"
-            print("layer {} ({}): {}".format(name, type(self).__name__, error), file=sys.stderr, flush=True)
+            print(f"layer {name} ({type(self).__name__}): {error}", file=sys.stderr, flush=True)
             raise
     return reporting
 
@@ -46,7 +46,7 @@ class Layer(caffe.Layer):
         self.name = self.params.name
         for what, blobs, expected in (("bottoms", bottom, self.BOTTOMS), ("tops", top, self.TOPS)):
             if expected is not None and len(blobs) != expected:
-                raise ValueError("{} {}, expected {}".format(len(blobs), what, expected))
+                raise ValueError(f"{len(blobs)} {what}, expected {expected}")
         self.prepare(bottom, top)
 
     def prepare(self, bottom, top):
@@ -83,6 +83,6 @@ def class_indices(labels: np.ndarray, classes: int) -> np.ndarray:
     indices = labels.ravel().astype(np.int64)
     wrong = (indices != labels.ravel()) | (indices < 0) | (indices >= classes)
     if wrong.any():
-        raise ValueError("label {:g}, expected an integer from 0 to {} ({} classes)".format(
-            labels.ravel()[wrong][0], classes - 1, classes))
+        raise ValueError(f"label {labels.ravel()[wrong][0]:g}, expected an integer from 0 to {classes - 1} "
+                         f"({classes} classes)")
     return indices

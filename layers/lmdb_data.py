@@ -37,8 +37,8 @@ class LmdbDataLayer(base.Layer):
 
     def prepare(self, bottom, top):
         if len(top) != 2 + len(self.params.features) and (len(top) != 1 or self.params.features):
-            raise ValueError("{} tops, expected {}: images, labels and one for each of features".format(
-                len(top), 2 + len(self.params.features)))
+            raise ValueError(f"{len(top)} tops, expected {2 + len(self.params.features)}: images, labels and one "
+                             "for each of features")
         self.images = lmdb_io.Reader(self.params.images)
         self.features = [lmdb_io.Reader(path) for path in self.params.features]
         for reader in self.features:
@@ -49,7 +49,7 @@ class LmdbDataLayer(base.Layer):
         shape = lmdb_io.decode(self.images[0])[0].shape
         self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
         if len(self.mean) not in (1, shape[0]):
-            raise ValueError("{} means, but the images have {} channels".format(len(self.mean), shape[0]))
+            raise ValueError(f"{len(self.mean)} means, but the images have {shape[0]} channels")
         top[0].reshape(batch, *shape)
         if len(top) > 1:
             top[1].reshape(batch)
@@ -67,8 +67,8 @@ class LmdbDataLayer(base.Layer):
         for row, index in enumerate(indices):
             image, labels[row] = lmdb_io.decode(self.images[index])
             if image.shape != images.shape[1:]:
-                raise ValueError("{}: record {} is {}, the first one {}".format(
-                    self.params.images, index, image.shape, images.shape[1:]))
+                raise ValueError(f"{self.params.images}: record {index} is {image.shape}, the first one "
+                                 f"{images.shape[1:]}")
             images[row] = image
         for number, reader in enumerate(self.features, start=2):
             vectors = top[number].data

@@ -1,7 +1,7 @@
 """`param_str` of our layers: JSON, checked key by key."""
 import json
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 REQUIRED = object()
 
@@ -19,19 +19,19 @@ def _is_number(value) -> bool:
 
 
 def integer(least: int, default=REQUIRED) -> Parameter:
-    return Parameter("an integer >= {}".format(least),
+    return Parameter(f"an integer >= {least}",
                      lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
                      default)
 
 
 def integers(least: int, default=REQUIRED) -> Parameter:
     item = integer(least)
-    return Parameter("a list of integers >= {}".format(least), lambda value: isinstance(value, list) and all(
+    return Parameter(f"a list of integers >= {least}", lambda value: isinstance(value, list) and all(
         item.accepts(entry) for entry in value), default)
 
 
 def number(low: float = float("-inf"), high: float = float("inf"), default=REQUIRED) -> Parameter:
-    return Parameter("a number from {} to {}".format(low, high),
+    return Parameter(f"a number from {low} to {high}",
                      lambda value: _is_number(value) and low <= value <= high, default)
 
 
@@ -63,14 +63,14 @@ def texts(default=REQUIRED) -> Parameter:
         isinstance(item, str) for item in value), default)
 
 
-def parse(param_str: str, parameters: Dict[str, Parameter]) -> SimpleNamespace:
+def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:
     """Raises ValueError that names the key and what is allowed."""
     try:
         given = json.loads(param_str or "{}")
     except ValueError as error:
-        raise ValueError("param_str is no JSON: {}".format(error)) from None
+        raise ValueError(f"param_str is no JSON: {error}") from None
     if not isinstance(given, dict):
-        raise ValueError("param_str is {}, expected a JSON object".format(json.dumps(given)))
+        raise ValueError(f"param_str is {json.dumps(given)}, expected a JSON object")
     for key in given:
         if key not in parameters:
             raise ValueError("param_str: unknown key {!r}, expected one of {}".format(
@@ -78,9 +78,8 @@ def parse(param_str: str, parameters: Dict[str, Parameter]) -> SimpleNamespace:
     values = {}
     for key, parameter in parameters.items():
         if key not in given and parameter.default is REQUIRED:
-            raise ValueError("param_str: key {!r} is missing, expected {}".format(key, parameter.expected))
+            raise ValueError(f"param_str: key {key!r} is missing, expected {parameter.expected}")
         values[key] = given.get(key, parameter.default)
         if key in given and not parameter.accepts(given[key]):
-            raise ValueError("param_str: {!r} is {}, expected {}".format(
-                key, json.dumps(given[key]), parameter.expected))
+            raise ValueError(f"param_str: {key!r} is {json.dumps(given[key])}, expected {parameter.expected}")
     return SimpleNamespace(**values)

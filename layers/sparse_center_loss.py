@@ -29,8 +29,8 @@ class SparseCenterLossLayer(base.LossLayer):
 
     def prepare(self, bottom, top):
         if len(bottom) not in (2, 3):
-            raise ValueError("{} bottoms, expected features, labels and, where there are such, attention "
-                             "weights".format(len(bottom)))
+            raise ValueError(f"{len(bottom)} bottoms, expected features, labels and, where there are such, attention "
+                             "weights")
         dimensions, classes = bottom[0].count // bottom[0].shape[0], self.params.classes
         self.blobs.add_blob(classes, dimensions)
         self.blobs[0].data[...] = np.random.RandomState(self.params.seed).normal(

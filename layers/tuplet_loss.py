@@ -30,8 +30,8 @@ class _TupletLayer(base.LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[0].shape[0] % self.tuplet_size:
-            raise ValueError("{} features, expected a multiple of {} + {}".format(
-                bottom[0].shape[0], self.positives, self.negatives))
+            raise ValueError(f"{bottom[0].shape[0]} features, expected a multiple of {self.positives} + "
+                             f"{self.negatives}")
 
     def divisor(self, bottom) -> int:
         return bottom[0].shape[0] // self.tuplet_size if self.params.normalization == "batch" else 1

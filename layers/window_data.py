@@ -1,6 +1,5 @@
 """Data layers that cut a random window of each registered face, each time anew."""
 import os
-from typing import List
 
 import numpy as np
 from numpy.random import RandomState
@@ -57,7 +56,7 @@ class WindowDataLayer(base.Layer):
 
     images_of_a_draw = 1
 
-    def draw(self, query: int, random: RandomState) -> List[int]:
+    def draw(self, query: int, random: RandomState) -> list[int]:
         """The images that come with one, itself first. Only the first has its label, the others -1."""
         return [query]
 
@@ -67,7 +66,7 @@ class WindowDataLayer(base.Layer):
         position = self.blobs[0].data
         epoch, index = int(position[0]), int(position[1])
         if index >= len(self.faces):
-            raise ValueError("the position is image {} of {}: it comes from other data".format(index, len(self.faces)))
+            raise ValueError(f"the position is image {index} of {len(self.faces)}: it comes from other data")
         # Seeding one anew is ten times faster than making one.
         windows, random = [], RandomState(0)
         for _ in range(self.params.batch_size):

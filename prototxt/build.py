@@ -9,15 +9,16 @@ epoch_size) are close to, not those of, the prepared fold; so it is with a part 
 exact ones.
 """
 import os
-from typing import Dict, List
 
 import caffe
 from google.protobuf import text_format
 
-from data_prep import crops, datasets, files
-from data_prep.errors import UserError
-from prototxt import backbones, nets, parts
-from prototxt.experiment import ROOT, Experiment, load, names
+from common import files
+from common.errors import UserError
+from common.experiment import ROOT, Experiment, load, names
+from data_prep import crops, datasets
+from prototxt import nets
+from prototxt.builders import backbones, parts
 
 FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
 
@@ -27,7 +28,7 @@ CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": 
 
 
 def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str,
-                tested: bool = True) -> Dict[str, str]:
+                tested: bool = True) -> dict[str, str]:
     """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it; tested: whether the
     solver looks at the validation part.
 
@@ -47,7 +48,7 @@ def text(proto) -> str:
     """Caffe's text format; a net has one line a layer."""
     if not isinstance(proto, parts.NetParameter):
         return text_format.MessageToString(proto, float_format=".8g")
-    return "".join(['name: "{}"\n'.format(proto.name)] + ["layer {{ {} }}\n".format(
+    return "".join([f'name: "{proto.name}"\n'] + ["layer {{ {} }}\n".format(
         text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
 
 
@@ -68,16 +69,16 @@ def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefi
         solver_mode=caffe.proto.caffe_pb2.SolverParameter.CPU, **settings)
 
 
-def committed_names() -> List[str]:
+def committed_names() -> list[str]:
     return [name for name in names() if not load(name).weighting and not load(name).pacing]
 
 
-def committed(name: str) -> Dict[str, str]:
+def committed(name: str) -> dict[str, str]:
     """Path from the project root -> text, for plain `caffe train` from there, data in data/<data set>."""
     experiment = load(name)
     folder = "prototxt/" + name
     texts = definitions(experiment, expected(experiment), folder, "models/" + name.replace("/", "-"))
-    return {"{}/{}".format(folder, file): text for file, text in texts.items()}
+    return {f"{folder}/{file}": text for file, text in texts.items()}
 
 
 def expected(experiment: Experiment) -> parts.Data:

@@ -1,10 +1,11 @@
 """The networks: Caffe's NetParameter of an experiment, by its paper's builder."""
-from prototxt import farzaneh2021, liu2017, wu2023, xie, xie2019b
-from prototxt.experiment import Experiment
-from prototxt.parts import Data, NetParameter
+from common.experiment import Experiment
+from prototxt.builders import farzaneh2021, liu2017, wu2023, xie2019a, xie2019b
+from prototxt.builders.parts import Data, NetParameter
 
 # Each has train_val(experiment, data) and deploy(experiment, data).
-BUILDERS = {"xie2019a": xie, "xie2019b": xie2019b, "liu2017": liu2017, "farzaneh2021": farzaneh2021, "wu2023": wu2023}
+BUILDERS = {"xie2019a": xie2019a, "xie2019b": xie2019b, "liu2017": liu2017, "farzaneh2021": farzaneh2021,
+            "wu2023": wu2023}
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:

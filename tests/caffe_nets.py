@@ -5,27 +5,26 @@ import caffe
 
 
 def python_layer(name, module, layer, bottoms, loss_weight=1, params=(), tops=None, **param):
-    lines = ['layer {{ name: "{0}" type: "Python"'.format(name)]
-    lines += ['bottom: "{}"'.format(bottom) for bottom in bottoms]
-    lines += ['top: "{}"'.format(top) for top in tops or [name]]
+    lines = [f'layer {{ name: "{name}" type: "Python"']
+    lines += [f'bottom: "{bottom}"' for bottom in bottoms]
+    lines += [f'top: "{top}"' for top in tops or [name]]
     if bottoms:
-        lines.append("loss_weight: {}".format(loss_weight))
-    lines += ["param {{ {} }}".format(spec) for spec in params]
-    lines.append('python_param {{ module: "layers.{}" layer: "{}" param_str: {} }} }}'.format(
-        module, layer, json.dumps(json.dumps(dict(param, name=name)))))
+        lines.append(f"loss_weight: {loss_weight}")
+    lines += [f"param {{ {spec} }}" for spec in params]
+    quoted = json.dumps(json.dumps(dict(param, name=name)))
+    lines.append(f'python_param {{ module: "layers.{module}" layer: "{layer}" param_str: {quoted} }} }}')
     return "\n".join(lines)
 
 
 def inputs(**shapes):
     """Input layers: blobs to be filled, without a gradient."""
-    return "\n".join('layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ {1} }} }}'.format(
-        name, _shape(shape)) for name, shape in shapes.items())
+    return "\n".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ {_shape(shape)} }} }}'
+                     for name, shape in shapes.items())
 
 
 def parameter(name, shape):
     """A learnable blob, for which Caffe asks for a gradient."""
-    return 'layer {{ name: "{0}" type: "Parameter" top: "{0}" parameter_param {{ {1} }} }}'.format(
-        name, _shape(shape))
+    return f'layer {{ name: "{name}" type: "Parameter" top: "{name}" parameter_param {{ {_shape(shape)} }} }}'
 
 
 def blob(net, name):
@@ -34,7 +33,7 @@ def blob(net, name):
 
 
 def _shape(shape):
-    return "shape {{ {} }}".format(" ".join("dim: {}".format(size) for size in shape))
+    return "shape {{ {} }}".format(" ".join(f"dim: {size}" for size in shape))
 
 
 def net(folder, text, phase=caffe.TRAIN):
@@ -47,6 +46,6 @@ def solver(folder, text, **settings):
     (folder / "net.prototxt").write_text(text)
     lines = ['net: "{}"'.format(folder / "net.prototxt"), 'lr_policy: "fixed"', "display: 0", "max_iter: 1000",
              "random_seed: 1", 'snapshot_prefix: "{}"'.format(folder / "snapshot")]
-    lines += ["{}: {}".format(key, value) for key, value in settings.items()]
+    lines += [f"{key}: {value}" for key, value in settings.items()]
     (folder / "solver.prototxt").write_text("\n".join(lines))
     return caffe.SGDSolver(str(folder / "solver.prototxt"))

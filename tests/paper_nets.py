@@ -3,7 +3,8 @@ import caffe
 import numpy as np
 from caffe import layers as L
 
-from prototxt import backbones, nets, parts
+from prototxt import nets
+from prototxt.builders import backbones, parts
 
 
 def net_of(folder, proto, phase=caffe.TEST):

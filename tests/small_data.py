@@ -39,7 +39,7 @@ def with_subjects(folder, counts=(56, 14, 14), seed=0, subjects=4):
     source = write_csv(folder / "fer2013.csv", table)
     lines, seen = [], {usage: 0 for usage in USAGES}
     for line, (_, _, usage) in enumerate(table, start=2):
-        lines.append("fer2013.csv:{},{}{}\n".format(line, usage, seen[usage] // 7 % subjects))
+        lines.append(f"fer2013.csv:{line},{usage}{seen[usage] // 7 % subjects}\n")
         seen[usage] += 1
     (folder / "subjects.csv").write_text("path,subject\n" + "".join(lines))
     out = str(folder / "prepared")

@@ -31,7 +31,7 @@ def test_what_goes_in_is_written_once():
     names = set(sum(packages(), [])) - {"caffe", "snakemake"}
     for path in ("Dockerfile", "fer", "env/install.sh", "env/host.py", "env/enter.sh"):
         text = read(path)
-        assert [name for name in names if re.search(r"(?<![\w-])%s(?![\w.-])" % re.escape(name), text)] == [], path
+        assert [name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w.-])", text)] == [], path
 
 
 def test_both_ways_in_run_the_one_script():

@@ -5,9 +5,10 @@ Dataset, with the protocol's name; a data set that is drawn, not read, puts its 
 its protocols have `frames`, read takes one of them as its last argument.
 """
 import importlib
-from typing import Dict, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
-from data_prep.errors import UserError
+from common.errors import UserError
 
 NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfew", "raf_db", "affectnet", "multi_pie",
          "folder")
@@ -39,7 +40,7 @@ class Protocol(NamedTuple):
     """
 
     classes: Sequence[str]
-    counts: Dict[str, int]
+    counts: dict[str, int]
     registration: str = "none"
     crops: str = "whole"
     folds: int = 0

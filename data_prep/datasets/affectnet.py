@@ -5,13 +5,13 @@ each label in a NumPy file of its own.
 """
 import csv
 import os
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import numpy as np
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.datasets.fer2013 import CLASSES
-from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
@@ -29,7 +29,7 @@ PARTS = (("train_set", "train"), ("val_set", "test"))
 LIST_FOLDERS = ("Manually_Annotated_file_lists", "Manually_Annotated/Manually_Annotated_file_lists", ".")
 IMAGE_FOLDERS = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
 
-Box = Tuple[int, int, int, int]
+Box = tuple[int, int, int, int]
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
@@ -44,7 +44,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         faces = [face for part, split in PARTS for face in _read_part(source, part, split)]
         return trees.dataset("affectnet", CLASSES, source, faces, "train_set/annotations/0_exp.npy")
     lists, images = trees.find(source, *LIST_FOLDERS), trees.find(source, *IMAGE_FOLDERS)
-    boxes: Dict[str, Box] = {}
+    boxes: dict[str, Box] = {}
     faces = [face for name, split in LISTS
              for face in _read_list(source, os.path.normpath(os.path.join(lists, name)), images, split, boxes)]
     dataset = trees.dataset("affectnet", CLASSES, source, faces, "rows in training.csv")
@@ -55,11 +55,11 @@ def _load(path: str, box: Box) -> np.ndarray:
     left, top, right, bottom = box
     part = read_image(path)[top:bottom, left:right]
     if not part.size:
-        raise UserError("{}: the list's face box {} is outside of the image".format(path, box))
+        raise UserError(f"{path}: the list's face box {box} is outside of the image")
     return part
 
 
-def _read_list(source: str, name: str, images: str, split: str, boxes: Dict[str, Box]) -> List[Face]:
+def _read_list(source: str, name: str, images: str, split: str, boxes: dict[str, Box]) -> list[Face]:
     path = os.path.join(source, name)
     faces = []
     try:
@@ -68,16 +68,16 @@ def _read_list(source: str, name: str, images: str, split: str, boxes: Dict[str,
             for row in rows:
                 if rows.line_num == 1 and row[:1] == COLUMNS[:1]:
                     continue
-                face = _read_row(source, row, images, split, boxes, "{}:{}".format(path, rows.line_num))
+                face = _read_row(source, row, images, split, boxes, f"{path}:{rows.line_num}")
                 faces += [face] if face else []
     except FileNotFoundError:
-        raise UserError("{}: no such file".format(path)) from None
+        raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
+        raise UserError(f"{path}: not a readable CSV: {error}") from None
     return faces
 
 
-def _read_row(source: str, row: List[str], images: str, split: str, boxes: Dict[str, Box],
+def _read_row(source: str, row: list[str], images: str, split: str, boxes: dict[str, Box],
               where: str) -> Optional[Face]:
     if len(row) != len(COLUMNS):
         raise UserError("{}: {} fields, expected {} ({})".format(where, len(row), len(COLUMNS), ",".join(COLUMNS)))
@@ -88,7 +88,7 @@ def _read_row(source: str, row: List[str], images: str, split: str, boxes: Dict[
         x, y, width, height = map(int, row[1:5])
         points = np.array(row[5].split(";"), dtype=float).reshape(68, 2)
     except ValueError:
-        raise UserError("{}: expected a box of four integers and 68 landmarks x;y;x;y...".format(where)) from None
+        raise UserError(f"{where}: expected a box of four integers and 68 landmarks x;y;x;y...") from None
     left, top = max(x, 0), max(y, 0)
     if x + width <= left or y + height <= top:
         raise UserError("{}: empty face box {}".format(where, ",".join(row[1:5])))
@@ -98,26 +98,26 @@ def _read_row(source: str, row: List[str], images: str, split: str, boxes: Dict[
     return Face(path, None, label, CLASSES[label], split=split, landmarks=_five(points - (left, top)))
 
 
-def _five(points: np.ndarray) -> Tuple[float, ...]:
+def _five(points: np.ndarray) -> tuple[float, ...]:
     """The manifest's five points from the 68 of the usual scheme, whose 37th to 42nd are the eye on the left."""
     five = np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
     return tuple(round(float(value), 2) for value in five.ravel())
 
 
-def _read_part(source: str, part: str, split: str) -> List[Face]:
+def _read_part(source: str, part: str, split: str) -> list[Face]:
     annotations = os.path.join(part, "annotations")
     numbers = sorted(int(name[:-len("_exp.npy")]) for name in trees.entries(source, annotations)
                      if name.endswith("_exp.npy") and name[:-len("_exp.npy")].isdigit())
     faces = []
     for number in numbers:
-        path = os.path.join(source, annotations, "{}_exp.npy".format(number))
+        path = os.path.join(source, annotations, f"{number}_exp.npy")
         try:
             code = str(np.load(path, allow_pickle=False).item())
         except (OSError, ValueError, EOFError):
-            raise UserError("{}: not a readable label, expected an array of one number".format(path)) from None
+            raise UserError(f"{path}: not a readable label, expected an array of one number") from None
         label = _label(code, path)
         if label is not None:
-            image = os.path.join(part, "images", "{}.jpg".format(number))
+            image = os.path.join(part, "images", f"{number}.jpg")
             _require_image(source, image, path)
             faces.append(Face(image, None, label, CLASSES[label], split=split))
     return faces
@@ -126,13 +126,13 @@ def _read_part(source: str, part: str, split: str) -> List[Face]:
 def _label(code: str, where: str) -> Optional[int]:
     """The class of one of the set's numbers, None where it is left out."""
     if code not in map(str, CODES):
-        raise UserError("{}: unknown expression {!r}, expected 0 to {}".format(where, code, CODES[-1]))
+        raise UserError(f"{where}: unknown expression {code!r}, expected 0 to {CODES[-1]}")
     return CLASSES.index(EXPRESSIONS[int(code)]) if int(code) < len(EXPRESSIONS) else None
 
 
 def _require_image(source: str, path: str, where: str) -> None:
     path = os.path.join(source, path)
     if not os.path.isfile(path):
-        raise UserError("{}: {}: no such file".format(where, path))
+        raise UserError(f"{where}: {path}: no such file")
     if not os.path.getsize(path):
-        raise UserError("{}: {}: empty file".format(where, path))
+        raise UserError(f"{where}: {path}: empty file")

@@ -3,10 +3,10 @@
 Subjects' folders of sequences, and for each labelled one (327 of 593) a text file with the expression's number.
 """
 import os
-from typing import Iterator, Tuple
+from collections.abc import Iterator
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images", "extended-cohn-kanade-images")
@@ -43,7 +43,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         if name not in settings.classes:
             continue
         path = os.path.join(root, subject, sequence)
-        like = Face("", None, settings.classes.index(name), name, subject, "{}_{}".format(subject, sequence))
+        like = Face("", None, settings.classes.index(name), name, subject, f"{subject}_{sequence}")
         alone = "neutral" in settings.classes and subject not in subjects
         subjects.add(subject)
         found = trees.peak_faces(source, path, alone or settings.pairs, like)
@@ -54,7 +54,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     return trees.dataset("ckplus", settings.classes, source, faces, "labels Emotion/S005/001/*_emotion.txt")
 
 
-def _labelled(source: str) -> Iterator[Tuple[str, str, str]]:
+def _labelled(source: str) -> Iterator[tuple[str, str, str]]:
     """Subject, sequence and expression of each labelled sequence."""
     root = trees.find(source, *LABELS)
     for subject in trees.folders(source, root):
@@ -62,7 +62,7 @@ def _labelled(source: str) -> Iterator[Tuple[str, str, str]]:
             path = os.path.join(root, subject, sequence)
             labels = [name for name in trees.entries(source, path) if name.endswith(".txt")]
             if len(labels) > 1:
-                raise UserError("{}: {} labels, expected one".format(os.path.join(source, path), len(labels)))
+                raise UserError(f"{os.path.join(source, path)}: {len(labels)} labels, expected one")
             if labels:
                 yield subject, sequence, _expression(os.path.join(source, path, labels[0]))
 
@@ -72,7 +72,7 @@ def _expression(path: str) -> str:
         with open(path, encoding="ascii") as stream:
             code = float(stream.read())
     except (OSError, ValueError):
-        raise UserError("{}: not a readable label, expected a number from 1 to 7".format(path)) from None
+        raise UserError(f"{path}: not a readable label, expected a number from 1 to 7") from None
     if code not in range(1, len(EXPRESSIONS) + 1):
-        raise UserError("{}: unknown label {:g}, expected 1 to {}".format(path, code, len(EXPRESSIONS)))
+        raise UserError(f"{path}: unknown label {code:g}, expected 1 to {len(EXPRESSIONS)}")
     return EXPRESSIONS[int(code) - 1]

@@ -5,9 +5,9 @@ Not from CK+'s authors; a face's name holds subject, sequence and frame, `S010_0
 import os
 import re
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.datasets.ckplus import WITH_CONTEMPT
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"images": 981, "units": 327, "subjects": 118}
@@ -29,8 +29,8 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         for image in trees.images(source, path):
             parts = re.fullmatch(r"(S\d+)_(\d+)_(\d+)\.\w+", os.path.basename(image))
             if not parts:
-                raise UserError("{}: expected a name like S010_004_00000017.png".format(os.path.join(source, image)))
+                raise UserError(f"{os.path.join(source, image)}: expected a name like S010_004_00000017.png")
             subject, sequence, number = parts.groups()
-            faces.append(Face(image, None, label, classes[label], subject, "{}_{}".format(subject, sequence),
+            faces.append(Face(image, None, label, classes[label], subject, f"{subject}_{sequence}",
                               int(number), "peak"))
     return trees.dataset("ckplus48", classes, source, faces, "<expression>/S010_004_00000017.png")

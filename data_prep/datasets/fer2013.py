@@ -5,12 +5,11 @@ import os
 import tempfile
 import warnings
 import zlib
-from typing import List
 
 import numpy as np
 
+from common.errors import UserError
 from data_prep.datasets import Protocol
-from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
@@ -52,24 +51,24 @@ def _read_csv(path: str, folder: str) -> Dataset:
                     path, ",".join(header)[:60]))
             for row in rows:
                 line = rows.line_num
-                face = _face(row, name, line, "{}:{}".format(path, line))
-                pixels.write(_pixels(row[1], "{}:{}".format(path, line)))
+                face = _face(row, name, line, f"{path}:{line}")
+                pixels.write(_pixels(row[1], f"{path}:{line}"))
                 place[line] = len(faces)
                 faces.append(face)
             pixels.flush()
             images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE)) if faces else None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("{}: not a readable CSV: {}".format(path, error)) from None
+        raise UserError(f"{path}: not a readable CSV: {error}") from None
     if not faces:
-        raise UserError("{}: no rows".format(path))
+        raise UserError(f"{path}: no rows")
     return Dataset("fer2013", CLASSES, faces, lambda face: np.asarray(images[place[face.row]]))
 
 
-def _face(row: List[str], name: str, line: int, where: str) -> Face:
+def _face(row: list[str], name: str, line: int, where: str) -> Face:
     if len(row) != 3:
-        raise UserError("{}: {} fields, expected 3 (emotion,pixels,Usage)".format(where, len(row)))
+        raise UserError(f"{where}: {len(row)} fields, expected 3 (emotion,pixels,Usage)")
     if row[0] not in map(str, range(len(CLASSES))):
-        raise UserError("{}: unknown label {!r}, expected 0 to {}".format(where, row[0], len(CLASSES) - 1))
+        raise UserError(f"{where}: unknown label {row[0]!r}, expected 0 to {len(CLASSES) - 1}")
     if row[2] not in USAGE:
         raise UserError("{}: unknown Usage {!r}, expected {}".format(where, row[2], ", ".join(USAGE)))
     label = int(row[0])
@@ -83,11 +82,11 @@ def _pixels(text: str, where: str) -> np.ndarray:
             warnings.simplefilter("error", DeprecationWarning)
             pixels = np.fromstring(text, dtype=np.int64, sep=" ")
     except (ValueError, DeprecationWarning):
-        raise UserError("{}: pixels that are no integers".format(where)) from None
+        raise UserError(f"{where}: pixels that are no integers") from None
     if len(pixels) != SIDE * SIDE:
-        raise UserError("{}: {} pixels, expected {} (48x48)".format(where, len(pixels), SIDE * SIDE))
+        raise UserError(f"{where}: {len(pixels)} pixels, expected {SIDE * SIDE} (48x48)")
     if pixels.min() < 0 or pixels.max() > 255:
-        raise UserError("{}: pixel {}, expected 0 to 255".format(where, pixels[(pixels < 0) | (pixels > 255)][0]))
+        raise UserError(f"{where}: pixel {pixels[(pixels < 0) | (pixels > 255)][0]}, expected 0 to 255")
     return pixels.astype(np.uint8).reshape(SIDE, SIDE)
 
 
@@ -105,7 +104,7 @@ def _read_folder(root: str) -> Dataset:
     return Dataset("fer2013", CLASSES, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
-def _read_class(root: str, part: str, emotion: str, paths: List[str]) -> List[Face]:
+def _read_class(root: str, part: str, emotion: str, paths: list[str]) -> list[Face]:
     folder = os.path.join(root, part, emotion)
     if emotion.lower() not in FOLDER_CLASSES:
         raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(CLASSES)))

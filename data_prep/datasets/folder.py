@@ -1,9 +1,9 @@
 """Any set of face images: <part>/<class>/<image>, the classes being the folders of the training part."""
 import os
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.datasets.fer2013 import FOLDER_SPLITS
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False)}
@@ -22,10 +22,10 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
             raise UserError("{}: unknown part, expected {}, which hold a folder for each class".format(
                 os.path.join(source, name), ", ".join(FOLDER_SPLITS)))
         if split in parts:
-            raise UserError("{}: {} and {} are both the {} part".format(source, parts[split], name, split))
+            raise UserError(f"{source}: {parts[split]} and {name} are both the {split} part")
         parts[split] = name
     if "train" not in parts:
-        raise UserError("{}: no folder train here, expected train/<class>/*.jpg".format(source))
+        raise UserError(f"{source}: no folder train here, expected train/<class>/*.jpg")
     classes = tuple(trees.folders(source, parts["train"]))
     faces = []
     for split, part in parts.items():

@@ -10,14 +10,15 @@ the head to the left, except those that session.xml gives an annotation *-oao_au
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
 
+from common.errors import UserError
 from data_prep import deformation
 from data_prep.datasets import DEFORMATION, FRAMES, MIDDLE, Protocol, trees
-from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
@@ -56,7 +57,7 @@ def read(source: str, protocol: str, folder: str, processes: int, frames: str = 
     frames.
     """
     root = trees.find(source, "Sessions", ".")
-    sequences: Dict[str, List[Face]] = {}
+    sequences: dict[str, list[Face]] = {}
     middle, turned, videos = [], set(), _Videos()
     for session in _sessions(source, root):
         where, found = _frames(source, session)
@@ -96,22 +97,22 @@ def _view(path: str):
     """The first track's view, and whether its frames are upright."""
     views = [track.get("view") for track in _elements(path, "track") if track.get("view")]
     if not views:
-        raise UserError('{}: no <track view="..."/>'.format(path))
+        raise UserError(f'{path}: no <track view="..."/>')
     return views[0], any("oao_aucs" in element.get("filename", "") for element in _elements(path, "annotation"))
 
 
-def _elements(path: str, tag: str) -> List:
+def _elements(path: str, tag: str) -> list:
     """Elements of that name, whatever their namespace."""
     try:
         tree = ElementTree.parse(path)
     except FileNotFoundError:
-        raise UserError("{}: no such file".format(path)) from None
+        raise UserError(f"{path}: no such file") from None
     except (OSError, ElementTree.ParseError) as error:
-        raise UserError("{}: not readable XML: {}".format(path, error)) from None
+        raise UserError(f"{path}: not readable XML: {error}") from None
     return [element for element in tree.iter() if element.tag.rpartition("}")[2] == tag]
 
 
-def _frames(source: str, session: _Session) -> Tuple[str, List[Face]]:
+def _frames(source: str, session: _Session) -> tuple[str, list[Face]]:
     """The file or folder of a sequence, and all its frames."""
     subject = re.match(r"S\d+(?=-)", session.name)
     if not subject:
@@ -129,12 +130,12 @@ def _frames(source: str, session: _Session) -> Tuple[str, List[Face]]:
 
 def _length(path: str) -> int:
     if not os.path.isfile(path):
-        raise UserError("{}: no such file".format(path))
+        raise UserError(f"{path}: no such file")
     video = cv2.VideoCapture(path)
     length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
     video.release()
     if length <= 0:
-        raise UserError("{}: not a readable video".format(path))
+        raise UserError(f"{path}: not a readable video")
     return length
 
 
@@ -163,5 +164,5 @@ class _Videos:
         found, image = self._video.read()
         self._next = number + 1
         if not found:
-            raise UserError("{}:{}: not a readable frame".format(path, number))
+            raise UserError(f"{path}:{number}: not a readable frame")
         return image

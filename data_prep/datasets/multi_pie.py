@@ -4,10 +4,10 @@ Which expression a recording shows depends on the session; both tables are those
 """
 import os
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 CLASSES = ("disgust", "happy", "surprise", "neutral")
@@ -46,5 +46,5 @@ def _subject(source: str, path: str, subject: str, session: str) -> Iterator[Fac
             begin = "_".join((subject, session, recording, camera.replace("_", "")))
             for image in trees.images(source, os.path.join(path, recording, camera)):
                 if not re.fullmatch(re.escape(begin) + r"_\d\d\.\w+", os.path.basename(image)):
-                    raise UserError("{}: expected a name like {}_00.png".format(os.path.join(source, image), begin))
+                    raise UserError(f"{os.path.join(source, image)}: expected a name like {begin}_00.png")
                 yield Face(image, None, CLASSES.index(name), name, subject, split="train")

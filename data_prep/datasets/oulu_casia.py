@@ -37,6 +37,6 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
             path = os.path.join(root, subject, name)
             class_name = trees.expression(source, path, settings.classes)
             like = Face("", None, settings.classes.index(class_name), class_name, subject,
-                        "{}_{}".format(subject, class_name))
+                        f"{subject}_{class_name}")
             faces += trees.peak_faces(source, path, settings.pairs, like)
     return trees.dataset("oulu_casia", settings.classes, source, faces, root + "/P001/Anger/000.jpeg")

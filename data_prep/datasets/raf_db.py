@@ -1,9 +1,9 @@
 """RAF-DB (Li, Deng & Du, 2017), basic expressions: a list of names and labels, and the aligned faces."""
 import os
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.datasets.fer2013 import CLASSES
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"train": 12271, "test": 3068}
@@ -29,27 +29,27 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         with open(path, encoding="ascii") as stream:
             for line, text in enumerate(stream, start=1):
                 if text.strip():
-                    faces.append(_face(source, root, text.split(), "{}:{}".format(path, line)))
+                    faces.append(_face(source, root, text.split(), f"{path}:{line}"))
     except FileNotFoundError:
-        raise UserError("{}: no such file".format(path)) from None
+        raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("{}: not a readable list: {}".format(path, error)) from None
+        raise UserError(f"{path}: not a readable list: {error}") from None
     return trees.dataset("raf_db", CLASSES, source, faces, "lines in " + LIST)
 
 
 def _face(source: str, root: str, fields, where: str) -> Face:
     if len(fields) != 2:
-        raise UserError("{}: {} fields, expected 2 (name and label)".format(where, len(fields)))
+        raise UserError(f"{where}: {len(fields)} fields, expected 2 (name and label)")
     name, code = fields
     split = name.split("_")[0]
     if split not in ("train", "test"):
-        raise UserError("{}: name {!r}, expected train_... or test_...".format(where, name))
+        raise UserError(f"{where}: name {name!r}, expected train_... or test_...")
     if code not in map(str, range(1, len(EXPRESSIONS) + 1)):
-        raise UserError("{}: unknown label {!r}, expected 1 to {}".format(where, code, len(EXPRESSIONS)))
+        raise UserError(f"{where}: unknown label {code!r}, expected 1 to {len(EXPRESSIONS)}")
     stem, suffix = os.path.splitext(name)
     stem = stem if stem.endswith("_aligned") else stem + "_aligned"
     image = os.path.normpath(os.path.join(root, ALIGNED, stem + suffix))
     if not os.path.isfile(os.path.join(source, image)):
-        raise UserError("{}: {}: no such file".format(where, os.path.join(source, image)))
+        raise UserError(f"{where}: {os.path.join(source, image)}: no such file")
     class_name = EXPRESSIONS[int(code) - 1]
     return Face(image, None, CLASSES.index(class_name), class_name, split=split)

@@ -2,9 +2,9 @@
 import os
 from typing import Optional
 
+from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
-from data_prep.errors import UserError
 from data_prep.manifest import SPLITS, Dataset, Face
 
 # [liu2017] reports on the validation part.
@@ -35,7 +35,7 @@ def _part(source: str, split: str) -> Optional[str]:
     if len(found) > 1:
         raise UserError("{}: {} are here, expected one of them".format(source, " and ".join(found)))
     if not found and split != "test":
-        raise UserError("{}: no folder {} here".format(source, split.capitalize()))
+        raise UserError(f"{source}: no folder {split.capitalize()} here")
     if not found:
         return None
     path = found[0]

@@ -13,17 +13,17 @@ Colours are BGR.
 import functools
 import os
 from types import SimpleNamespace
-from typing import List, Optional, Tuple
+from typing import Optional
 
 import cv2
 import numpy as np
 from numpy.random import RandomState
 
-from data_prep import children, progress
+from common import children, progress
+from common.errors import UserError
 from data_prep.datasets import Protocol
 from data_prep.datasets import synthetic_drawing as drawing
 from data_prep.datasets.synthetic_drawing import mix
-from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
@@ -75,7 +75,7 @@ STYLES_OF = (("bald", "buzz", "short", "short", "side", "fringe", "receding", "c
 
 
 def draw_face(subject: int, expression: int, frame: int, frames: int = 5, seed: int = 0
-              ) -> Tuple[np.ndarray, np.ndarray]:
+              ) -> tuple[np.ndarray, np.ndarray]:
     """One frame of a sequence from neutral to the peak. subject, expression, frame: indices from 0.
 
     Returns the image, uint8 (256, 256, 3) BGR, and the landmarks, float32 (5, 2): x, y in pixels of the left
@@ -83,9 +83,9 @@ def draw_face(subject: int, expression: int, frame: int, frames: int = 5, seed: 
     same arguments always give the same bytes. Raises ValueError on what is out of range.
     """
     if subject < 0 or not 0 <= expression < len(CLASSES) or not 0 <= frame < frames or frames < 2:
-        raise ValueError("subject {}, expression {}, frame {} of {}; expected subject >= 0, 0 <= expression "
-                         "< {}, 0 <= frame < frames, frames >= 2".format(
-                             subject, expression, frame, frames, len(CLASSES)))
+        raise ValueError(f"subject {subject}, expression {expression}, frame {frame} of {frames}; expected subject "
+                         ">= 0, 0 <= expression "
+                         f"< {len(CLASSES)}, 0 <= frame < frames, frames >= 2")
     person = _person(seed, subject)
     sequence = RandomState([seed, subject, expression])
     instant = RandomState([seed, subject, expression, frame])
@@ -150,7 +150,7 @@ def split_of(subject: int, subjects: int) -> str:
 
 
 def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
-          processes: int = os.cpu_count() or 1, classes: int = len(CLASSES)) -> List[Face]:
+          processes: int = os.cpu_count() or 1, classes: int = len(CLASSES)) -> list[Face]:
     """Draws the set into folder/S001/angry/000.png ... and returns the manifest's rows, in a fixed order.
 
     classes: the first so many expressions are drawn.
@@ -167,17 +167,17 @@ def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
     return faces
 
 
-def _write_sequence(job) -> List[Face]:
+def _write_sequence(job) -> list[Face]:
     folder, subject, expression, frames, seed, split = job
-    name, class_name = "S{:03d}".format(subject + 1), CLASSES[expression]
+    name, class_name = f"S{subject + 1:03d}", CLASSES[expression]
     os.makedirs(os.path.join(folder, name, class_name), exist_ok=True)
     faces = []
     for frame in range(frames):
         image, landmarks = draw_face(subject, expression, frame, frames, seed)
-        relative = "/".join((name, class_name, "{:03d}.png".format(frame)))
+        relative = "/".join((name, class_name, f"{frame:03d}.png"))
         path = os.path.join(folder, relative)
         if not cv2.imwrite(path, image, PNG):
-            raise OSError("{}: could not write the image".format(path))
+            raise OSError(f"{path}: could not write the image")
         role = "neutral" if frame == 0 or class_name == "neutral" else "peak" if frame >= frames - 3 else ""
         faces.append(Face(relative, None, expression, class_name, name, name + "_" + class_name, frame, role,
                           split if frame >= frames - 3 else "",
@@ -192,7 +192,7 @@ def read(source: Optional[str], protocol: str, folder: str, processes: int) -> D
     first frames.
     """
     if source is not None:
-        raise UserError("{}: the synthetic faces are drawn, not read; leave the source out".format(source))
+        raise UserError(f"{source}: the synthetic faces are drawn, not read; leave the source out")
     chosen = PROTOCOLS[protocol]
     faces = [face._replace(path="faces/" + face.path) for face in write(
         os.path.join(folder, "faces"), processes=processes, classes=len(chosen.classes))]

@@ -1,6 +1,6 @@
 """Draws a face of `synthetic`: from a person's traits and action units to pixels. Coordinates as there."""
 import functools
-from typing import Callable, List, Tuple
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ ACROSS = np.linspace(-1, 1, 25)
 FLIP = np.array([(-1, 1), (1, 1)])  # by side
 
 
-def draw(person, units, sequence, instant) -> Tuple[np.ndarray, np.ndarray]:
+def draw(person, units, sequence, instant) -> tuple[np.ndarray, np.ndarray]:
     """The image and the landmarks, as of synthetic.draw_face; units: (2, 28)."""
     light = sequence.uniform(-np.pi, 0), sequence.uniform(.05, .28), sequence.normal(1, .06)
     gaze = sequence.normal(0, .9, 2)
@@ -64,7 +64,7 @@ class _Pen:
         depth = np.maximum(1 - ((points - (0, 20)) / (92, 120)) ** 2, 0).prod(-1)
         return (points + depth[..., None] * self.turn) @ self.rotation + self.shift
 
-    def _fixed(self, points, scale) -> List[np.ndarray]:
+    def _fixed(self, points, scale) -> list[np.ndarray]:
         """One or several polygons as OpenCV wants them, with 4 bits of fraction."""
         points = self.pixels(np.asarray(points, float))
         fixed = np.rint(((points + .5) * scale - .5) * 16).astype(np.int32)
@@ -110,7 +110,7 @@ def mix(first, second, share) -> np.ndarray:
     return np.asarray(first) * (1 - share) + np.asarray(second) * share
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _spline(count: int, closed: bool) -> np.ndarray:
     """The matrix that takes `count` points to points on the Catmull-Rom curve through them."""
     points = np.eye(count)
@@ -211,7 +211,7 @@ def _folds(person, au, drop):
     return folds
 
 
-def _nose(pen, person, units) -> Tuple[float, float]:
+def _nose(pen, person, units) -> tuple[float, float]:
     """Returns the tip."""
     skin, y = person.skin, person.nose_y - 3 * units[:, 9].mean()
     for au, flip, tone in zip(units, FLIP, (.93, .86)):
@@ -225,7 +225,7 @@ def _nose(pen, person, units) -> Tuple[float, float]:
     return 0, y
 
 
-def _mouth(pen, person, units) -> List[Tuple[float, float]]:
+def _mouth(pen, person, units) -> list[tuple[float, float]]:
     """Returns the corners."""
     au, sides, drop, t = units.mean(0), units.T, _jaw_drop(units), np.abs(ACROSS)
     width = person.mouth * (1 + .2 * sides[12] + .24 * sides[20] - .12 * sides[23]

@@ -1,10 +1,11 @@
 """What the readers of folders share: listing in a fixed order, names of expressions, peak frames."""
 import os
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional
 
+from common.errors import UserError
 from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
-from data_prep.errors import UserError
 from data_prep.images import SUFFIXES, read_image
 from data_prep.manifest import Dataset, Face
 
@@ -25,15 +26,15 @@ class Frame(NamedTuple):
     number: int
 
 
-def entries(root: str, path: str = ".") -> List[str]:
+def entries(root: str, path: str = ".") -> list[str]:
     """Names in the folder `path` of `root`, sorted, without hidden ones and macOS's folder of them."""
     folder = os.path.join(root, path) if path != "." else root
     try:
         return sorted(name for name in os.listdir(folder) if not is_hidden(name))
     except FileNotFoundError:
-        raise UserError("{}: no such folder".format(folder)) from None
+        raise UserError(f"{folder}: no such folder") from None
     except OSError as error:
-        raise UserError("{}: {}".format(folder, error.strerror)) from None
+        raise UserError(f"{folder}: {error.strerror}") from None
 
 
 def is_hidden(name: str) -> bool:
@@ -41,24 +42,24 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def folders(root: str, path: str = ".") -> List[str]:
+def folders(root: str, path: str = ".") -> list[str]:
     """Names of the folders in the folder `path` of `root`, sorted."""
     return [name for name in entries(root, path) if os.path.isdir(os.path.join(root, path, name))]
 
 
-def images(root: str, path: str) -> List[str]:
+def images(root: str, path: str) -> list[str]:
     """Paths from `root` of the images in its folder `path`, sorted."""
     return [os.path.join(path, name) for name in entries(root, path)
             if name.lower().endswith(SUFFIXES) and not os.path.isdir(os.path.join(root, path, name))]
 
 
-def frames(root: str, path: str) -> List[Frame]:
+def frames(root: str, path: str) -> list[Frame]:
     """The images in a folder by their number. Raises UserError on one without a number."""
     found = []
     for image in images(root, path):
         digits = re.search(r"(\d+)\.\w+$", image)
         if not digits:
-            raise UserError("{}: no frame number at the end of the name".format(os.path.join(root, image)))
+            raise UserError(f"{os.path.join(root, image)}: no frame number at the end of the name")
         found.append(Frame(image, int(digits.group(1))))
     return sorted(found, key=lambda frame: (frame.number, frame.path))
 
@@ -66,7 +67,7 @@ def frames(root: str, path: str) -> List[Frame]:
 def find(root: str, *candidates: str) -> str:
     """The first of the candidates that is a folder in `root`. Raises UserError where none is."""
     if not os.path.isdir(root):
-        raise UserError("{}: no such folder".format(root))
+        raise UserError(f"{root}: no such folder")
     for candidate in candidates:
         if os.path.isdir(os.path.join(root, candidate)):
             return candidate
@@ -101,10 +102,10 @@ def middle(found: Sequence, where: str) -> Sequence:
 
 def _require(found: Sequence, count: int, where: str) -> None:
     if len(found) < count:
-        raise UserError("{}: {} frames, expected at least {}".format(where, len(found), count))
+        raise UserError(f"{where}: {len(found)} frames, expected at least {count}")
 
 
-def peak_faces(root: str, path: str, neutral: bool, like: Face) -> List[Face]:
+def peak_faces(root: str, path: str, neutral: bool, like: Face) -> list[Face]:
     """The samples of a sequence: its last three frames; where `neutral`, its first frame before them.
 
     path: the folder of the frames. like: a face with label, class name, subject and sequence.
@@ -115,11 +116,11 @@ def peak_faces(root: str, path: str, neutral: bool, like: Face) -> List[Face]:
     return first + [like._replace(path=frame.path, frame=frame.number, role="peak") for frame in peaks]
 
 
-def left_out(root: str, faces: Iterable[Face]) -> Dict[str, Dict]:
+def left_out(root: str, faces: Iterable[Face]) -> dict[str, dict]:
     """What lies below `root` and is none of `faces`: of each kind of LEFT_OUT that is there, how many files and the
     first one ("count", "example"). Linked folders are not looked into."""
     taken = {os.path.normpath(face.path) for face in faces}
-    found: Dict[str, Dict] = {}
+    found: dict[str, dict] = {}
     for folder, below, names in os.walk(root):
         below.sort()
         inside = os.path.relpath(folder, root)
@@ -137,8 +138,8 @@ def _kind(path: str) -> Optional[str]:
     return "kinds" if path.lower().endswith(OTHER_SUFFIXES) else None
 
 
-def dataset(name: str, classes: Sequence[str], root: str, faces: List[Face], expected: str) -> Dataset:
+def dataset(name: str, classes: Sequence[str], root: str, faces: list[Face], expected: str) -> Dataset:
     """The data set of image files below `root`. Raises UserError that says what is expected where there are none."""
     if not faces:
-        raise UserError("{}: no images, expected {}".format(root, expected))
+        raise UserError(f"{root}: no images, expected {expected}")
     return Dataset(name, classes, faces, lambda face: read_image(os.path.join(root, face.path)))

@@ -1,5 +1,5 @@
 """Handcrafted features of [xie2019a] II-B: GABOR, GSF and SIFT, of several crops of a face at once."""
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ class Extractor:
     def __init__(self, names: Sequence[str], geometry: str, side: int):
         self.names, self.geometry, self.side = tuple(names), GEOMETRIES[geometry], side
 
-    def describe(self, region: np.ndarray, windows: Sequence[Window]) -> Dict[str, np.ndarray]:
+    def describe(self, region: np.ndarray, windows: Sequence[Window]) -> dict[str, np.ndarray]:
         """region: uint8 grey (S, S); windows: of self.side pixels. For each feature float32, by window:
 
         gabor: (windows, 12800), of L2 norm 1; ordered orientation, scale, bin, block row, block column, as
@@ -55,7 +55,7 @@ class Extractor:
         known = upright(windows)
         return of_windows(self.blocks(region, known), known, windows)
 
-    def blocks(self, region: np.ndarray, windows: Sequence[Window]) -> Dict[str, np.ndarray]:
+    def blocks(self, region: np.ndarray, windows: Sequence[Window]) -> dict[str, np.ndarray]:
         """What `of_windows` makes the features of. windows: none mirrored. gabor, gsf: uint16 (windows, 512, grid,
         grid), the blocks' histograms; sift: float32 (windows, 49, 128).
 
@@ -80,13 +80,13 @@ class Extractor:
         return {name: found[name] for name in self.names}
 
 
-def upright(windows: Sequence[Window]) -> List[Window]:
+def upright(windows: Sequence[Window]) -> list[Window]:
     """The different ones, not mirrored."""
     return list(dict.fromkeys(window._replace(mirrored=False) for window in windows))
 
 
-def of_windows(blocks: Dict[str, np.ndarray], known: Sequence[Window], windows: Sequence[Window]
-               ) -> Dict[str, np.ndarray]:
+def of_windows(blocks: dict[str, np.ndarray], known: Sequence[Window], windows: Sequence[Window]
+               ) -> dict[str, np.ndarray]:
     """`Extractor.describe` of windows, from `Extractor.blocks` of known ones. The description of a mirrored window is
     that of its original, rearranged."""
     which = [known.index(window._replace(mirrored=False)) for window in windows]

@@ -1,6 +1,5 @@
 """Overlapping blocks on a regular grid ([xie2019a] II-B), and the sums over them."""
 import functools
-from typing import Tuple
 
 import numpy as np
 
@@ -22,7 +21,7 @@ class Cells:
     """The cells that the borders of all blocks of several grids cut a face into: what is counted in each cell once
     gives every block by small sums."""
 
-    def __init__(self, face: int, grids: Tuple[int, ...]):
+    def __init__(self, face: int, grids: tuple[int, ...]):
         begins = {grid: offsets(face, grid) for grid in grids}
         edges = sorted({0, face}.union(*[set(found) | set(found + side(face)) for found in begins.values()]))
         self.count = len(edges) - 1
@@ -41,6 +40,6 @@ class Cells:
         return np.matmul(cover, np.matmul(table, cover.T))
 
 
-@functools.lru_cache(maxsize=None)
-def cells(face: int, grids: Tuple[int, ...]) -> Cells:
+@functools.cache
+def cells(face: int, grids: tuple[int, ...]) -> Cells:
     return Cells(face, grids)

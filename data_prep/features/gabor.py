@@ -1,6 +1,7 @@
 """Gabor magnitudes, their 4-bit codes and block histograms ([xie2019a] Eq. (3)): the ground of GABOR and of GSF."""
 import functools
-from typing import List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -54,8 +55,8 @@ class _Band(NamedTuple):
     turned: np.ndarray
 
 
-@functools.lru_cache(maxsize=None)
-def _bands(size: int, sigma: float) -> List[_Band]:
+@functools.cache
+def _bands(size: int, sigma: float) -> list[_Band]:
     """Of the 32 filters, orientation-major. What float32 can't tell from zero beside the largest gain, 1, is zero."""
     found = []
     for number in range(MAPS):
@@ -68,8 +69,8 @@ def _bands(size: int, sigma: float) -> List[_Band]:
     return found
 
 
-@functools.lru_cache(maxsize=None)
-def _waves(count: int, size: int, side: int) -> Tuple[np.ndarray, np.ndarray]:
+@functools.cache
+def _waves(count: int, size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines of the `count` frequencies next to zero, at the first half of `side` pixels, counted from
     their centre: float32 (half of side, half of count), both halves rounded up; of sines the count's half is rounded
     down."""
@@ -78,7 +79,7 @@ def _waves(count: int, size: int, side: int) -> Tuple[np.ndarray, np.ndarray]:
     return np.cos(angle).astype(np.float32), np.sin(angle[:, :count // 2]).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _to_centre(size: int, begin: int, side: int) -> np.ndarray:
     """complex64 (size, size), by which a spectrum is multiplied to count pixels from the centre of begin, begin + 1,
     ..., begin + side - 1. Frequencies from -pi to pi."""
@@ -201,8 +202,8 @@ def _median(values: np.ndarray) -> float:
     return np.partition(flat[np.flatnonzero(levels.ravel() == level)], middle)[middle]
 
 
-def histograms(code: np.ndarray, face: int, corners: Sequence[Tuple[int, int]], grids: Tuple[int, ...]
-               ) -> Tuple[np.ndarray, ...]:
+def histograms(code: np.ndarray, face: int, corners: Sequence[tuple[int, int]], grids: tuple[int, ...]
+               ) -> tuple[np.ndarray, ...]:
     """Block histograms of the square windows of `face` pixels with the upper left corners (x, y).
 
     code: uint8 (32, height, width). Returns for each grid float32 (windows, 32 * 16, grid, grid), counts.

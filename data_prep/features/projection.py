@@ -1,12 +1,12 @@
 """PCA, then LDA, block by block ([xie2019a] Eq. (4)), fitted on sums, so that no image need be kept."""
 import zipfile
+from collections.abc import Sequence
 from concurrent import futures
-from typing import Sequence, Tuple
 
 import numpy as np
 import scipy.linalg
 
-from data_prep.errors import UserError
+from common.errors import UserError
 from data_prep.features.sift import normalised
 
 # "the eigenvectors with the accumulative contribution rate of 0.99" ([xie2019a] III-A).
@@ -28,7 +28,7 @@ class Projection:
         """raw: (M, blocks, D). Returns float32 (M, blocks * (classes - 1)), each row of L2 norm 1 (Eq. (2)) or 0."""
         blocks, dimension, directions = self.matrices.shape
         if raw.shape[1:] != (blocks, dimension):
-            raise ValueError("blocks of shape {}, expected {}".format(raw.shape[1:], (blocks, dimension)))
+            raise ValueError(f"blocks of shape {raw.shape[1:]}, expected {(blocks, dimension)}")
         projected = np.matmul(raw.transpose(1, 0, 2).astype(np.float32), self.matrices) - self.offsets[:, None]
         return normalised(projected.transpose(1, 0, 2).reshape(len(raw), blocks * directions))
 
@@ -43,9 +43,9 @@ class Projection:
             with np.load(path, allow_pickle=False) as arrays:
                 matrices, offsets = arrays["matrices"], arrays["offsets"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError("{}: no projection: {}".format(path, error)) from None
+            raise UserError(f"{path}: no projection: {error}") from None
         if matrices.ndim != 3 or offsets.shape != (matrices.shape[0], matrices.shape[2]):
-            raise UserError("{}: no projection: matrices {}, offsets {}".format(path, matrices.shape, offsets.shape))
+            raise UserError(f"{path}: no projection: matrices {matrices.shape}, offsets {offsets.shape}")
         return cls(matrices, offsets)
 
 
@@ -110,7 +110,7 @@ class Fitter:
         return matrix
 
 
-def _pca(covariance: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def _pca(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(D, kept) eigenvectors, largest first, that hold 0.99 of the variance, and (kept) variances; none of what does
     not vary."""
     values, vectors = np.linalg.eigh(covariance)

@@ -33,7 +33,7 @@ def orientation_maps(image: np.ndarray) -> np.ndarray:
     return maps
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pooling(face: int, grid: int) -> np.ndarray:
     """float32 (grid * 4, face): for each block and each of its four cells, the weight of a pixel: a triangle of two
     cells, times a Gaussian of two cells' deviation about the block's centre."""

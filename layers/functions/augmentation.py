@@ -1,5 +1,6 @@
 """What is done to an image, or to a pair alike, before it is trained with; drawn anew for each epoch."""
-from typing import NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -7,7 +8,7 @@ import numpy as np
 class Draw(NamedTuple):
     """What was drawn for one record. corner: (y, x) of the window; noise: (channels, side, side), or None."""
 
-    corner: Tuple[int, int] = (0, 0)
+    corner: tuple[int, int] = (0, 0)
     mirrored: bool = False
     noise: Optional[np.ndarray] = None
 
@@ -17,7 +18,7 @@ def order(count: int, seed: Sequence[int], epoch: int) -> np.ndarray:
     return np.random.RandomState((*seed, epoch)).permutation(count)
 
 
-def five_crops(random: np.random.RandomState, shape: Tuple[int, int, int], side: int) -> Draw:
+def five_crops(random: np.random.RandomState, shape: tuple[int, int, int], side: int) -> Draw:
     """The central window of `side` pixels or one in a corner, and a fair coin for the mirror ([farzaneh2021] 4.2).
 
     shape: (channels, height, width) of the image.
@@ -27,7 +28,7 @@ def five_crops(random: np.random.RandomState, shape: Tuple[int, int, int], side:
     return Draw(corners[random.randint(5)], bool(random.randint(2)))
 
 
-def mirror_or_noise(random: np.random.RandomState, shape: Tuple[int, int, int], deviation: float) -> Draw:
+def mirror_or_noise(random: np.random.RandomState, shape: tuple[int, int, int], deviation: float) -> Draw:
     """As it is, mirrored, or with Gaussian noise, equally often ([wu2023] 4.2). deviation: of the noise, in grey
     values."""
     chosen = random.randint(3)
@@ -35,7 +36,7 @@ def mirror_or_noise(random: np.random.RandomState, shape: Tuple[int, int, int], 
     return Draw(mirrored=chosen == 1, noise=noise)
 
 
-def apply(draw: Draw, image: np.ndarray, side: Tuple[int, int]) -> np.ndarray:
+def apply(draw: Draw, image: np.ndarray, side: tuple[int, int]) -> np.ndarray:
     """image: (channels, height, width) -> (channels, *side)."""
     y, x = draw.corner
     part = image[:, y:y + side[0], x:x + side[1]]

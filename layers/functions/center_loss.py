@@ -1,10 +1,9 @@
 """Center loss (Wen et al., ECCV 2016), with the semantics of the authors' own Caffe layer."""
-from typing import Tuple
 
 import numpy as np
 
 
-def forward(x: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> Tuple[float, np.ndarray]:
+def forward(x: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> tuple[float, np.ndarray]:
     """Sum over the batch, [xie2019a] Eq. (1): 1/2 sum_i |x_i - c_yi|^2.
 
     x: (M, D) features; labels: (M,) int, each in [0, C); centers: (C, D).

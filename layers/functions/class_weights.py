@@ -1,5 +1,5 @@
 """Class weights, [xie2019a] Eq. (13)."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

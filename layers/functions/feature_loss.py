@@ -1,10 +1,9 @@
 """Handcrafted feature loss, [xie2019a] Eq. (1), (6) and (7)."""
-from typing import Tuple
 
 import numpy as np
 
 
-def forward(z: np.ndarray, h: np.ndarray, p: int) -> Tuple[float, np.ndarray]:
+def forward(z: np.ndarray, h: np.ndarray, p: int) -> tuple[float, np.ndarray]:
     """Sum over the batch: 1/p sum_i |z_i - |z_i|_2 h_i|_p^p for p = 1 or 2.
 
     z: (M, D) deep features; h: (M, D) handcrafted features, each row of L2 norm 1.
@@ -36,7 +35,7 @@ def decay(rho: float, epoch: float) -> float:
     return rho ** epoch
 
 
-def advance(epoch: int, seen: int, batch: int, epoch_size: int) -> Tuple[int, int]:
+def advance(epoch: int, seen: int, batch: int, epoch_size: int) -> tuple[int, int]:
     """The clock after one more batch: whole passes, and records seen in the present one."""
     passes, seen = divmod(seen + batch, epoch_size)
     return epoch + passes, seen

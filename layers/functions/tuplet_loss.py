@@ -3,12 +3,12 @@
 Features of T tuplets are (T, K, D): in each tuplet first the positives, the query foremost, then the negatives.
 Distances are squared Euclidean ones. Losses are summed over the tuplets.
 """
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 
-def tuplet(f: np.ndarray, margin: float) -> Tuple[float, np.ndarray]:
+def tuplet(f: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
     """(N+1)-tuplet loss, Eq. (1): log(1 + sum_j exp(D(f, f+) + margin - D(f, f_j-))).
 
     f: (T, 1 + N, D), the query, its positive and N - 1 negatives. Returns the loss and its gradient for f.
@@ -71,7 +71,7 @@ def hinges(f: np.ndarray, kept: np.ndarray, joint: bool) -> Hinges:
     return Hinges(np.matmul(share[:, None], f)[:, 0], weights, signs, share)
 
 
-def hinge_loss(scores: np.ndarray, sums: Hinges, margin: float) -> Tuple[float, np.ndarray]:
+def hinge_loss(scores: np.ndarray, sums: Hinges, margin: float) -> tuple[float, np.ndarray]:
     """sum of weight * max(0, sign * score + margin). scores: (T, K), H(f, c+) or what stands for it.
 
     Returns the loss and its gradient for the scores.
@@ -80,7 +80,7 @@ def hinge_loss(scores: np.ndarray, sums: Hinges, margin: float) -> Tuple[float, 
     return (sums.weights * np.maximum(values, 0)).sum(), sums.weights * sums.signs * (values > 0)
 
 
-def fixed_clusters(f: np.ndarray, kept: np.ndarray, threshold: float, margin: float) -> Tuple[float, np.ndarray]:
+def fixed_clusters(f: np.ndarray, kept: np.ndarray, threshold: float, margin: float) -> tuple[float, np.ndarray]:
     """(N+M)-tuplet clusters loss with fixed T and tau, Eq. (3), and its gradient for f, also through c+.
 
     kept: (T, M) from `mine`; threshold: T; margin: tau.
@@ -104,7 +104,7 @@ class Metric(NamedTuple):
     constant: np.ndarray
 
 
-def adaptive_clusters(f: np.ndarray, kept: np.ndarray, metric: Metric) -> Tuple[float, np.ndarray, Metric]:
+def adaptive_clusters(f: np.ndarray, kept: np.ndarray, metric: Metric) -> tuple[float, np.ndarray, Metric]:
     """(N+M)-tuplet clusters loss with the learned metric and threshold, Eq. (10).
 
     kept: (T, M) from `mine`. Returns the loss, its gradient for f, also through c+, and those for the metric.

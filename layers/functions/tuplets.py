@@ -1,6 +1,7 @@
 """Which images a tuplet of [liu2017] holds, Sections 3 and 5.2."""
 import collections
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import RandomState
@@ -12,12 +13,12 @@ class Sampler(NamedTuple):
 
     labels: np.ndarray
     subjects: np.ndarray
-    of_class: Dict[int, np.ndarray]
-    of_both: Dict[Tuple[int, int], np.ndarray]
+    of_class: dict[int, np.ndarray]
+    of_both: dict[tuple[int, int], np.ndarray]
     positives: int
     negatives: int
 
-    def draw(self, query: int, random: RandomState) -> List[int]:
+    def draw(self, query: int, random: RandomState) -> list[int]:
         """The M + N images of a query's tuplet, itself first.
 
         Positives: of its class and of other subjects. Negatives: of each other class in turn, of the query's own
@@ -34,7 +35,7 @@ class Sampler(NamedTuple):
             chosen += self._of_class(other, near, count, random)
         return chosen
 
-    def _of_class(self, label: int, near: Sequence[int], count: int, random: RandomState) -> List[int]:
+    def _of_class(self, label: int, near: Sequence[int], count: int, random: RandomState) -> list[int]:
         """count images of a class: of the subject near[0], then of the others in near."""
         own = self.of_both.get((near[0], label), np.empty(0, int))
         taken = _some(own, min(count, len(own)), random)
@@ -52,9 +53,9 @@ def sampler(labels: Sequence[int], subjects: Sequence[str], positives: int, nega
     """
     without = sum(not subject for subject in subjects)
     if without:
-        raise ValueError("{} of {} images have no subject, which tuplets need: a query's negatives are other "
-                         "expressions of its own subject, its positives are of other subjects".format(
-                             without, len(subjects)))
+        raise ValueError(f"{without} of {len(subjects)} images have no subject, which tuplets need: a query's "
+                         "negatives are other "
+                         "expressions of its own subject, its positives are of other subjects")
     labels = np.asarray(labels)
     numbers = np.unique(subjects, return_inverse=True)[1]
     of_class, of_both = _groups(labels.tolist()), _groups(list(zip(numbers.tolist(), labels.tolist())))
@@ -62,12 +63,12 @@ def sampler(labels: Sequence[int], subjects: Sequence[str], positives: int, nega
         raise ValueError("all images are of class {}, so there are no negatives".format(*of_class))
     for label, members in of_class.items():
         if positives > 1 and len(set(numbers[members])) < 2:
-            raise ValueError("all images of class {} are of subject {}, but positives are of other subjects".format(
-                label, subjects[members[0]]))
+            raise ValueError(f"all images of class {label} are of subject {subjects[members[0]]}, but positives are "
+                             "of other subjects")
     return Sampler(labels, numbers, of_class, of_both, positives, negatives)
 
 
-def _groups(keys: Sequence) -> Dict:
+def _groups(keys: Sequence) -> dict:
     """Key -> its places, in the order of the keys."""
     places = collections.defaultdict(list)
     for place, key in enumerate(keys):
@@ -75,12 +76,12 @@ def _groups(keys: Sequence) -> Dict:
     return {key: np.array(places[key]) for key in sorted(places)}
 
 
-def _some(pool: np.ndarray, count: int, random: RandomState) -> List[int]:
+def _some(pool: np.ndarray, count: int, random: RandomState) -> list[int]:
     """count of the pool at random, all different where there are enough, else all of them and some again."""
     if count >= len(pool):
         return np.resize(random.permutation(pool), count).tolist()
     # Unlike RandomState.choice, this does not shuffle the whole of a large pool.
-    picked: Dict[int, None] = {}
+    picked: dict[int, None] = {}
     while len(picked) < count:
         picked.setdefault(random.randint(len(pool)))
     return pool[list(picked)].tolist()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from bench import drawn, evaluation, kernels, registry, scaling
-from prototxt import experiment
+from common import experiment
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 import bench
 from bench import layers, registry, timing
-from data_prep import files
-from tools import cli
+from common import files
+from tools.cli import main
 
 
 def test_each_module_is_registered():
@@ -61,7 +61,7 @@ def test_time_of_child_processes_counts():
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    assert cli.main(["bench", "crops", "--quick", "--data", str(folder / "data"), "--out", str(folder / "out")]) == 0
+    assert main.main(["bench", "crops", "--quick", "--data", str(folder / "data"), "--out", str(folder / "out")]) == 0
     return folder / "out"
 
 

@@ -4,12 +4,13 @@ import pathlib
 import shutil
 import sys
 
-from data_prep import files
-from prototxt import experiment
+from common import experiment, files
 from tests import small_data
 from tests.tools import small_pairs
-from tools import groups, report, respond_ratio
-from tools.run import Run
+from tools.analysis import respond_ratio
+from tools.report import html_page
+from tools.training import groups
+from tools.training.run import Run
 
 STEPS = ["solver.max_iter=4", "solver.test_interval=2", "solver.display=1"]
 TOY = STEPS + ["solver.batch_size=8"]
@@ -35,7 +36,7 @@ def write(folder: pathlib.Path) -> None:
         return one
 
     def page(name, *given):
-        files.write_text(str(folder / "pages" / (name + ".html")), report.page(given))
+        files.write_text(str(folder / "pages" / (name + ".html")), html_page.render(given))
     softmax = trained("xie2019a/fer2013-toy-softmax", faces, TOY)
     files.write_json(softmax.path(respond_ratio.FILE), {"respond_ratio": {
         expression: {part: 1.25 for part in respond_ratio.PARTS} for expression in ("fear", "happy")}})

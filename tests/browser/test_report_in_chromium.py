@@ -73,7 +73,7 @@ def test_each_papers_figures_are_there(chromium, pages):
               "groups": ("Folds, test part", "Seeds, test part", "[xie2019a] Fig. 11", "[xie2019a] Fig. 12"),
               "liu2017": ("[liu2017] Fig. 5", "[liu2017] Fig. 6"),
               "farzaneh2021": ("[farzaneh2021] Fig. 3", "[farzaneh2021] Fig. 4", "[farzaneh2021] Fig. 5"),
-              "wu2023": tuple("[wu2023] Fig. {}".format(number) for number in range(4, 9))}
+              "wu2023": tuple(f"[wu2023] Fig. {number}" for number in range(4, 9))}
     for name in PAGES:
         chromium.get((pages / (name + ".html")).as_uri())
         text = chromium.execute_script("return document.body.innerText")

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep import alignment
 from data_prep.datasets import synthetic
-from data_prep.errors import UserError
 
 UPRIGHT = (80.0, 100.0, 176.0, 100.0, 128.0, 150.0, 96.0, 190.0, 160.0, 190.0)
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import fer2013
-from data_prep.errors import UserError
 from tests import small_data
 
 
@@ -119,7 +119,7 @@ def test_broken_image_is_named(tmp_path, content, said):
     dataset = read(tmp_path)
     with pytest.raises(UserError) as error:
         dataset.load(dataset.faces[0])
-    assert str(error.value) == "{}: {}".format(path, said)
+    assert str(error.value) == f"{path}: {said}"
 
 
 def test_broken_gzip_is_named(tmp_path):
@@ -131,4 +131,4 @@ def test_broken_gzip_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError) as error:
             fer2013.read(str(path), "plain", "", 1)
-        assert str(error.value).startswith("{}: not a readable CSV: ".format(path))
+        assert str(error.value).startswith(f"{path}: not a readable CSV: ")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from data_prep import folds
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 
 def faces_of(sizes):
-    return [Face("{}-{}.png".format(subject, number), None, number % 2, "ab"[number % 2], "S{:03d}".format(subject))
+    return [Face(f"{subject}-{number}.png", None, number % 2, "ab"[number % 2], f"S{subject:03d}")
             for subject, size in enumerate(sizes) for number in range(size)]
 
 
@@ -83,7 +83,7 @@ def test_refused():
 
 
 def test_hold_out_takes_its_share_of_each_class_and_only_of_training():
-    faces = [Face("{}.png".format(i), None, i % 2, "ab"[i % 2], split="test" if i >= 80 else "train")
+    faces = [Face(f"{i}.png", None, i % 2, "ab"[i % 2], split="test" if i >= 80 else "train")
              for i in range(100)]
     held = folds.hold_out(faces, 0.1, seed=0)
     assert collections.Counter((face.split, face.label) for face in held) == {
@@ -107,7 +107,7 @@ def test_the_fold_after_the_tested_one_is_for_validation():
 
 
 def test_hold_out_takes_the_number_that_is_nearest():
-    faces = [Face("{}.png".format(number), None, 0, "a", split="train") for number in range(10)]
+    faces = [Face(f"{number}.png", None, 0, "a", split="train") for number in range(10)]
     # 1.7 of 10 images are two, 1.3 one.
     for share, taken in ((0.17, 2), (0.13, 1)):
         assert sum(face.split == "val" for face in folds.hold_out(faces, share, 0)) == taken

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import UserError
 from data_prep import images
-from data_prep.errors import UserError
 from data_prep.images import read_image
 
 SUFFIXES = [".jpg", ".png", ".bmp", ".gif", ".tif", ".webp", ".ppm"]
@@ -153,7 +153,7 @@ def test_too_many_pixels_are_refused_before_they_are_read(tmp_path, width, heigh
     path = kept(tmp_path, png_of_size(width, height), "large.png")
     with pytest.raises(UserError) as error:
         read_image(path)
-    assert str(error.value) == "{}: {}x{} pixels, at most 100 million pixels are read".format(path, width, height)
+    assert str(error.value) == f"{path}: {width}x{height} pixels, at most 100 million pixels are read"
 
 
 @pytest.mark.parametrize("content, said", [
@@ -165,7 +165,7 @@ def test_no_image(tmp_path, content, said):
     path = kept(tmp_path, content)
     with pytest.raises(UserError) as error:
         read_image(path)
-    assert str(error.value).startswith("{}: {}".format(path, said))
+    assert str(error.value).startswith(f"{path}: {said}")
 
 
 def test_no_file(tmp_path):

@@ -3,8 +3,8 @@ import caffe
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep import lmdb_io
-from data_prep.errors import UserError
 
 
 def datum(raw):

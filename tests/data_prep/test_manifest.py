@@ -1,8 +1,8 @@
 """The manifest: written, read back, and refused where it is wrong."""
 import pytest
 
+from common.errors import UserError
 from data_prep import manifest
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 FACES = [Face("a/ä b.png", None, 0, "angry", "S1", "S1_1", 0, "neutral", "train", 3, "1f", "", (1.0, 2.5) * 5),

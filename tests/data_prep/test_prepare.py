@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import features, files, lmdb_io, manifest, prepare, records
+from common import files
+from common.errors import UserError
+from data_prep import features, lmdb_io, manifest, prepare, records
 from data_prep.crops import Window
-from data_prep.errors import UserError
 from tests import small_data
 
 
@@ -105,7 +106,7 @@ def test_out_and_source_are_apart(tmp_path, source):
     (tmp_path / "link").symlink_to("set")
     for out, said in ((faces / "out", "lies in"), (faces / "train" / "new" / "out", "lies in"), (faces, "is"),
                       (tmp_path / "set", "holds"), (tmp_path / "link" / "faces" / "out", "lies in")):
-        with pytest.raises(UserError, match="^{}: {} {}, of which it is to be made".format(out, said, faces)):
+        with pytest.raises(UserError, match=f"^{out}: {said} {faces}, of which it is to be made"):
             prepare.prepare(prepare.Settings("folder", str(faces), features=()), str(out), 1)
     assert sorted(os.listdir(str(faces))) == ["test", "train"] and os.listdir(str(tmp_path / "set")) == ["faces"]
     # Beside it is elsewhere, also where a name begins alike.
@@ -144,7 +145,7 @@ def test_broken_image_in_a_worker_is_named_and_leaves_nothing(tmp_path):
         folder = tmp_path / "fer" / part / "sad"
         folder.mkdir(parents=True)
         for number in range(3):
-            cv2.imwrite(str(folder / "{}.png".format(number)), np.full((48, 48), number, np.uint8))
+            cv2.imwrite(str(folder / f"{number}.png"), np.full((48, 48), number, np.uint8))
     (tmp_path / "fer" / "val" / "sad" / "1.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(UserError, match="val/sad/1.png: not a readable image"):
         run(str(tmp_path / "fer"), tmp_path / "out", processes=2, features=())

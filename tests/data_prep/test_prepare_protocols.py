@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import alignment, crops, datasets, descriptions, features, files, lmdb_io, manifest, prepare, records
+from common import files
+from common.errors import UserError
+from data_prep import alignment, crops, datasets, descriptions, features, lmdb_io, manifest, prepare, records
 from data_prep.datasets import Protocol
-from data_prep.errors import UserError
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 from tests.data_prep.test_prepare import same
@@ -33,7 +34,7 @@ PROTOCOLS = {
 def picture(subject, label, frame):
     image = np.full((64, 64, 3), 40 + 10 * subject, np.uint8)
     cv2.circle(image, (32, 34), 22, (90, 130 + frame * 20, 160), -1)
-    cv2.putText(image, "{}{}".format(subject, label), (18, 40), cv2.FONT_HERSHEY_SIMPLEX, .6, (0, 0, 0), 1)
+    cv2.putText(image, f"{subject}{label}", (18, 40), cv2.FONT_HERSHEY_SIMPLEX, .6, (0, 0, 0), 1)
     return image
 
 
@@ -44,8 +45,8 @@ def read(source, protocol, folder, processes):
         for label, name in enumerate(CLASSES):
             for frame in range(3):
                 if frame or PROTOCOLS[protocol].pairs:
-                    faces.append(Face("{}_{}_{}.png".format(subject, name, frame), None, label, name,
-                                      "S{}".format(subject), "S{}_{}".format(subject, name), frame,
+                    faces.append(Face(f"{subject}_{name}_{frame}.png", None, label, name,
+                                      f"S{subject}", f"S{subject}_{name}", frame,
                                       "peak" if frame else "neutral", landmarks=LANDMARKS))
     return Dataset("tiny", CLASSES, faces, lambda face: read_image(os.path.join(source, face.path)))
 
@@ -57,7 +58,7 @@ def tiny(tmp_path, monkeypatch):
     for subject in range(SUBJECTS):
         for label, name in enumerate(CLASSES):
             for frame in range(3):
-                cv2.imwrite(str(source / "{}_{}_{}.png".format(subject, name, frame)), picture(subject, label, frame))
+                cv2.imwrite(str(source / f"{subject}_{name}_{frame}.png"), picture(subject, label, frame))
     cv2.imwrite(str(source / "3_happy_2.png"), picture(0, 0, 1))
     monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=read))
     return str(source)
@@ -178,7 +179,7 @@ def test_a_template_that_does_not_fit_leaves_nothing(tmp_path, tiny, monkeypatch
     given = write_template(tmp_path / "t.json", left=.2, right=.2, top=.1, bottom=.4)
     monkeypatch.setitem(PROTOCOLS, "none", Protocol(CLASSES, {}))
     for protocol, said in (("pairs", "the box of each face"), ("none", "the faces as they are")):
-        with pytest.raises(UserError, match="template .*t.json: protocol {} of tiny takes {}".format(protocol, said)):
+        with pytest.raises(UserError, match=f"template .*t.json: protocol {protocol} of tiny takes {said}"):
             run(tiny, tmp_path / "out", protocol, template=given)
     with pytest.raises(UserError, match="none.json: no such file or folder"):
         run(tiny, tmp_path / "out", "whole", template=str(tmp_path / "none.json"))
@@ -199,7 +200,7 @@ def test_copies_of_training_images_are_noted_in_each_fold(tmp_path, tiny):
     run(tiny, tmp_path / "out", "folds")
     found = {}
     for fold in range(1, 5):
-        for face in manifest.read(str(tmp_path / "out" / "fold0{}".format(fold) / "manifest.csv")):
+        for face in manifest.read(str(tmp_path / "out" / f"fold0{fold}" / "manifest.csv")):
             if face.copy_of:
                 found[fold, face.source] = face.copy_of
     # Fold k tests subject k - 1 and validates on the next one: with 2 and 4, none of the two is trained on, or both.

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
+from common.errors import UserError
 from data_prep import manifest
 from data_prep.datasets import synthetic
-from data_prep.errors import UserError
 
 ANGRY, DISGUST, FEAR, HAPPY, SAD, SURPRISE, NEUTRAL = range(7)
 PEOPLE = range(10)

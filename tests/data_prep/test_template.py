@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import alignment, datasets, files, template
+from common import files
+from common.errors import UserError
+from data_prep import alignment, datasets, template
 from data_prep.alignment import Found
 from data_prep.datasets import Protocol, synthetic
-from data_prep.errors import UserError
 from data_prep.manifest import Dataset, Face
-from tools import cli
+from tools.cli import main
 
 CLASSES = ("angry", "happy")
 # In 100x100 pixels: eyes at (30, 40) and (70, 40), the others' barycenter at (50, 80).
@@ -25,7 +26,7 @@ SECOND = (40.0, 60.0, 120.0, 60.0, 100.0, 130.0, 80.0, 145.0, 120.0, 145.0)
 
 def tiny(monkeypatch, registration, faces, found):
     """A data set of (landmarks, side, split); found: side -> faces that the detector finds in an image of it."""
-    rows = [Face("{}.png".format(number), None, 0, "angry", split=split, landmarks=landmarks)
+    rows = [Face(f"{number}.png", None, 0, "angry", split=split, landmarks=landmarks)
             for number, (landmarks, _, split) in enumerate(faces)]
     sides = {row.path: side for row, (_, side, _) in zip(rows, faces)}
     module = SimpleNamespace(
@@ -114,7 +115,7 @@ def written(path, **changes):
 def test_a_file_that_is_no_template_is_named_in_one_line(tmp_path, changes):
     assert alignment.template(written(tmp_path / "good.json"))[0].tolist() == [.3, .4]
     path = written(tmp_path / "bad.json", **changes)
-    with pytest.raises(UserError, match="^{}: no template, expected margins left, .* makes one$".format(path)):
+    with pytest.raises(UserError, match=f"^{path}: no template, expected margins left, .* makes one$"):
         alignment.template(path)
 
 
@@ -130,21 +131,21 @@ def test_by_the_command_on_drawn_faces(tmp_path, capsys):
         (source / "train" / name).mkdir(parents=True)
         for subject in range(4):
             image, landmarks = synthetic.draw_face(40 + subject, expression, 4)
-            cv2.imwrite(str(source / "train" / name / "{}.png".format(subject)), image)
+            cv2.imwrite(str(source / "train" / name / f"{subject}.png"), image)
             points.append(alignment.triangle(landmarks.ravel()) / 256)
     cv2.imwrite(str(source / "train" / "sad" / "nobody.png"), np.full((256, 256, 3), 128, np.uint8))
     out = tmp_path / "t.json"
     asked = ["template", "folder", str(source), "--out", str(out)]
-    assert cli.main([*asked, "--processes", "1"]) == 0
+    assert main.main([*asked, "--processes", "1"]) == 0
     assert "note: no face found in 1 images, left out: train/sad/nobody.png\n" in capsys.readouterr().out
     found, first = files.read_json(str(out)), out.read_bytes()
     assert found["faces"] == 8 and found["no_face"] == ["train/sad/nobody.png"]
     np.testing.assert_allclose(alignment.template(str(out)), np.mean(points, axis=0), atol=.02)
     # Again, in its place, to the same bytes.
-    assert cli.main([*asked, "--processes", "2"]) == 0 and out.read_bytes() == first
+    assert main.main([*asked, "--processes", "2"]) == 0 and out.read_bytes() == first
     out.write_text("years of work")
-    assert cli.main(asked) == 1 and out.read_text() == "years of work"
+    assert main.main(asked) == 1 and out.read_text() == "years of work"
     assert "was not made by caffe-fer" in capsys.readouterr().err
-    assert cli.main([*asked[:-1], str(source / "t.json")]) == 1
-    assert "lies in {}".format(source) in capsys.readouterr().err and sorted(os.listdir(str(tmp_path))) == [
+    assert main.main([*asked[:-1], str(source / "t.json")]) == 1
+    assert f"lies in {source}" in capsys.readouterr().err and sorted(os.listdir(str(tmp_path))) == [
         "faces", "t.json"] and os.listdir(str(source)) == ["train"]

@@ -85,7 +85,7 @@ def alive(name):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open("/proc/%s/cmdline" % pid, "rb") as f:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
                 if name.encode() in f.read() and int(pid) != os.getpid():
                     found.append(pid)
         except OSError:
@@ -124,15 +124,15 @@ class Building(unittest.TestCase):
                              ("tar: write error: No space left on device", "no space left"),
                              ("W: GPG error: NO_PUBKEY 123", "signature"),
                              ("E: something new", "something new")):
-            status, error = self.finish(self.builder("echo '%s' >&2; exit 3" % line))
+            status, error = self.finish(self.builder(f"echo '{line}' >&2; exit 3"))
             self.assertEqual(status, 1)
-            self.assertRegex(error.strip().split("\n")[-1], r"^fer: the set-up failed: .*%s" % reason)
+            self.assertRegex(error.strip().split("\n")[-1], rf"^fer: the set-up failed: .*{reason}")
             self.assertNotIn("Traceback", error)
             self.assertEqual(sorted(os.listdir(os.path.dirname(self.place))), ["key.log", "lock"])
 
     def test_killed_builds_leave_no_process_and_no_mount_and_the_next_one_succeeds(self):
         before = mounts()
-        busy = 'mount -t tmpfs none "$t" 2>/dev/null || :; (exec sleep 1000) & : >"%s"; wait' % self.note
+        busy = f'mount -t tmpfs none "$t" 2>/dev/null || :; (exec sleep 1000) & : >"{self.note}"; wait'
         for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
             process = self.builder(busy)
             wait_for(lambda: os.path.exists(self.note))
@@ -147,9 +147,9 @@ class Building(unittest.TestCase):
         self.assertFalse(os.path.exists(self.place + ".partial"))
 
     def test_two_at_once_build_once(self):
-        first = self.builder('echo x >>"%s"; sleep 1' % self.note)
+        first = self.builder(f'echo x >>"{self.note}"; sleep 1')
         wait_for(lambda: os.path.exists(self.note))
-        second = self.builder('echo x >>"%s"' % self.note)
+        second = self.builder(f'echo x >>"{self.note}"')
         results = [self.finish(first), self.finish(second)]
         self.assertEqual([status for status, _ in results], [0, 0], results)
         self.assertIn("waiting for it", results[1][1])
@@ -221,7 +221,7 @@ class Variables(unittest.TestCase):
                                    ("OPENBLAS_CORETYPE", ("Foo", "Haswell "), ("Nehalem", "core2", ""))):
             for value in wrong:
                 with mock.patch.dict(os.environ, {name: value}), self.assertRaisesRegex(
-                        host.Failure, "%s is '%s', expected" % (name, value)) as caught:
+                        host.Failure, f"{name} is '{value}', expected") as caught:
                     fer.environ()
                 self.assertEqual(caught.exception.status, 2)
             for value in right:
@@ -234,12 +234,12 @@ class Variables(unittest.TestCase):
                                        ("avx avx2 fma", "Steamroller", "fma4"), ("sse4_2", "Opteron", "3dnow"),
                                        ("avx avx2 fma", "Haswell", ""), ("sse4_2", "Nehalem", ""), ("", "Zen", "")):
             with tempfile.NamedTemporaryFile("w") as f:
-                f.write("processor\t: 0\n" + ("flags\t\t: %s\n" % flags if flags else "") + "\nprocessor : 1\n")
+                f.write("processor\t: 0\n" + (f"flags\t\t: {flags}\n" if flags else "") + "\nprocessor : 1\n")
                 f.flush()
                 if not missing:
                     fer.require_kernel(kernel, f.name)
                     continue
-                with self.assertRaisesRegex(host.Failure, "has not \\(%s" % missing) as caught:
+                with self.assertRaisesRegex(host.Failure, f"has not \\({missing}") as caught:
                     fer.require_kernel(kernel, f.name)
                 self.assertEqual(caught.exception.status, 2)
         fer.require_kernel("Zen", "/nonexistent")
@@ -251,7 +251,7 @@ class Variables(unittest.TestCase):
                                       ("AuthenticAMD", "avx avx2 fma", "Zen"), ("GenuineIntel", "avx", "Sandybridge"),
                                       ("GenuineIntel", "sse4_2", None)):
             with tempfile.NamedTemporaryFile("w") as f:
-                f.write("processor\t: 0\nvendor_id\t: %s\nflags\t\t: %s\n\nprocessor : 1\n" % (vendor, flags))
+                f.write(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\nprocessor : 1\n")
                 f.flush()
                 self.assertEqual(fer.blas_kernel(f.name)[0], kernel, (vendor, flags))
 
@@ -357,14 +357,14 @@ class Inside(unittest.TestCase):
         given = ["a b", "", "new\nline", "$x 'y' \"z\"", "*", "ü"]
         status, out, err = self.python("import sys, os; print(sys.argv[1:], os.getcwd(), sys.stdin.read())", *given,
                                        input="in")
-        self.assertEqual((status, out, err), (0, "%s %s in\n" % (given, self.folder), ""))
+        self.assertEqual((status, out, err), (0, f"{given} {self.folder} in\n", ""))
 
     def test_the_launcher_knows_the_commands(self):
         error = self.fer("python", "-m", "tools.cli", "no such command")[2]
         names = re.findall(r"'([a-z-]+)'", error.partition("choose from")[2])
         self.assertEqual(sorted(names), sorted(fer.WORK))
         for name in names:
-            self.assertRegex(fer.__doc__, r"(?m)^  %s " % name)
+            self.assertRegex(fer.__doc__, rf"(?m)^  {name} ")
 
     def test_through_a_symlink(self):
         link = os.path.join(self.folder, "link to fer")

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep import lmdb_io
-from data_prep.errors import UserError
 from layers.functions import augmentation
 from tests import caffe_nets
 
@@ -118,10 +118,10 @@ def test_pairs_are_augmented_alike(tmp_path, data):
                                       dict(augmentation="mirror_or_noise", deviation=5, pairs=True)])
 def test_resume_goes_on_as_if_it_had_not_stopped(tmp_path, data, settings):
     bottom = "reference" if settings.get("pairs") else "data"
-    net_text = text(data[0], **settings) + """
-        layer { name: "fc" type: "InnerProduct" bottom: "%s" top: "fc"
-                inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
-        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }""" % bottom
+    net_text = text(data[0], **settings) + f"""
+        layer {{ name: "fc" type: "InnerProduct" bottom: "{bottom}" top: "fc"
+                inner_product_param {{ num_output: 10 weight_filler {{ type: "xavier" }} }} }}
+        layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }}"""
 
     def solver():
         return caffe_nets.solver(tmp_path, net_text, base_lr=1e-6, momentum=0.9, weight_decay=0.1)

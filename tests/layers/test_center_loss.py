@@ -111,7 +111,7 @@ def test_solver_applies_momentum_learning_rate_and_decay_to_the_centers(tmp_path
     x, labels, start = example(6, 4, 3, seed=5)
     labels[:] = [0, 0, 0, 1, 1, 0]
     rate, momentum, decay, lr_mult, decay_mult = 0.1, 0.8, 0.05, 0.5, 2
-    got = solved(tmp_path, ["lr_mult: {} decay_mult: {}".format(lr_mult, decay_mult)], x, labels, start, steps=3,
+    got = solved(tmp_path, [f"lr_mult: {lr_mult} decay_mult: {decay_mult}"], x, labels, start, steps=3,
                  base_lr=rate, momentum=momentum, weight_decay=decay)
     centers, history = start.copy(), np.zeros_like(start)
     for _ in range(3):

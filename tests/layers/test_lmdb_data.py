@@ -5,8 +5,8 @@ import caffe
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep import lmdb_io
-from data_prep.errors import UserError
 from tests import caffe_nets, small_data
 
 
@@ -43,8 +43,8 @@ def test_records_come_in_order_and_wrap_around(tmp_path, data):
 
 
 def test_same_blobs_as_caffes_own_layer(tmp_path, data):
-    own = 'layer {{ name: "d" type: "Data" top: "data" top: "label" data_param {{ source: "{}/train/images" ' \
-          'backend: LMDB batch_size: 4 }} transform_param {{ mean_value: 127.5 scale: 0.0078125 }} }}'.format(data)
+    own = f'layer {{ name: "d" type: "Data" top: "data" top: "label" data_param {{ source: "{data}/train/images" ' \
+          'backend: LMDB batch_size: 4 } transform_param { mean_value: 127.5 scale: 0.0078125 } }'
     caffes = caffe_nets.net(tmp_path, own)
     ours = caffe_nets.net(tmp_path, text(data, features=(), mean=127.5, scale=0.0078125))
     for _ in range(4):

@@ -34,8 +34,8 @@ def text(samples, shape, outputs, share, name="V", pruned=True):
         outputs=outputs, share=share, seed=4)
     return "\n".join([
         caffe_nets.parameter("x", (samples,) + shape), pruning_layer if pruned else "",
-        'layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "fc" param {{ name: "{}" }} '
-        'inner_product_param {{ num_output: {} weight_filler {{ type: "xavier" }} }} }}'.format(name, outputs),
+        f'layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "fc" param {{ name: "{name}" }} '
+        f'inner_product_param {{ num_output: {outputs} weight_filler {{ type: "xavier" }} }} }}',
         'layer { name: "loss" type: "Reduction" bottom: "fc" top: "loss" loss_weight: 1 '
         'reduction_param { operation: SUMSQ coeff: 0.5 } }'])
 

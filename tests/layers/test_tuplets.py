@@ -12,7 +12,7 @@ CLASSES, SUBJECTS, FRAMES = 7, 9, 3
 
 def complete():
     """Each subject shows each expression in three images."""
-    return [(label, "S{}".format(subject)) for subject in range(SUBJECTS) for label in range(CLASSES)
+    return [(label, f"S{subject}") for subject in range(SUBJECTS) for label in range(CLASSES)
             for _ in range(FRAMES)]
 
 

@@ -5,7 +5,9 @@ import caffe
 import pytest
 from google.protobuf import text_format
 
-from prototxt import build, experiment, parts
+from common import experiment
+from prototxt import build
+from prototxt.builders import parts
 from tests import small_data
 
 NAMES = build.committed_names()
@@ -15,7 +17,7 @@ NAMES = build.committed_names()
 def test_committed_text_is_what_the_builder_writes(name):
     for path, text in build.committed(name).items():
         with open(os.path.join(experiment.ROOT, path)) as stream:
-            assert stream.read() == text, "{}: run `./fer python -m prototxt.build`".format(path)
+            assert stream.read() == text, f"{path}: run `./fer python -m prototxt.build`"
 
 
 def test_every_committed_folder_belongs_to_an_experiment():
@@ -33,7 +35,7 @@ def parsed(path, message):
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_text_is_caffes_and_hangs_together(name):
     """What Caffe's own parser takes; each layer finds its bottoms in each phase."""
-    train_val, deploy, solver = ("prototxt/{}/{}".format(name, file) for file in build.FILES)
+    train_val, deploy, solver = (f"prototxt/{name}/{file}" for file in build.FILES)
     assert parsed(solver, caffe.proto.caffe_pb2.SolverParameter()).net == train_val
     for path, phase in ((train_val, caffe.TRAIN), (train_val, caffe.TEST), (deploy, caffe.TEST)):
         known, layers = set(), []
@@ -97,7 +99,7 @@ def test_losses_are_where_the_paper_has_them():
 def test_no_definition_has_lmdbs_locks():
     """Caffe's own Data layer takes them, and so cannot read beside another container's; see LmdbDataLayer."""
     for name in build.committed_names():
-        text = build.committed(name)["prototxt/{}/train_val.prototxt".format(name)]
+        text = build.committed(name)[f"prototxt/{name}/train_val.prototxt"]
         assert not {"Data", "ImageData", "HDF5Data"} & {
             layer.type for layer in build.parse(text, caffe.proto.caffe_pb2.NetParameter()).layer}, name
 

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from caffe import layers as L
 
+from common import experiment
+from common.errors import UserError
 from data_prep import prepare
 from data_prep.datasets.synthetic import draw_face
-from data_prep.errors import UserError
-from prototxt import backbones, build, experiment, nets, parts
+from prototxt import build, nets
+from prototxt.builders import backbones, parts
 from tests import numeric, small_data
 from tests.paper_nets import fill, net_of, shapes, without_lmdbs
-from tools import pretrained, run
-from tools.segments import Engine
+from tools.training import pretrained, run
+from tools.training.segments import Engine
 
 TOYS = [name for name in experiment.names() if name.startswith("xie2019a/fer2013-toy")]
 
@@ -166,7 +168,7 @@ def test_class_weights_are_of_the_prepared_training_part(data):
     chosen = load("fer2013-toy-alfw", "head.class_weights=inverse")
     assert len(data.class_counts) == 7 and sum(data.class_counts) == 24
     layers = {layer.name: layer for layer in nets.train_val(chosen, data).layer}
-    assert '"counts": {}'.format(list(data.class_counts)) in layers["class_weights"].python_param.param_str
+    assert f'"counts": {list(data.class_counts)}' in layers["class_weights"].python_param.param_str
     assert list(layers["softmax_loss"].bottom) == ["fc2", "label", "class_weights"]
     assert os.path.isdir(data.lmdb("train", "gsf"))
 

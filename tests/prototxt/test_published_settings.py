@@ -11,8 +11,10 @@ import re
 import caffe
 import pytest
 
-from prototxt import build, experiment, parts
-from prototxt.experiment import ROOT
+from common import experiment
+from common.experiment import ROOT
+from prototxt import build
+from prototxt.builders import parts
 
 # [xie2019a] Table I; [xie2019b] Section 3; [liu2017] 5.2, first stage and the others; [farzaneh2021] 4.2; [wu2023] 4.2.
 SOLVERS = {

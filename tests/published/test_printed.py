@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from published import figures
+from published import values
 
 # Table -> rows in the printed order, and in them the figures from left to right.
 PRINTED = {
@@ -53,16 +53,16 @@ PRINTED = {
 @pytest.mark.parametrize("paper, table", [(paper, table) for paper, tables in PRINTED.items() for table in tables])
 def test_figures_are_the_printed_ones(paper, table):
     rows = {}
-    for figure in figures.read(paper):
+    for figure in values.read(paper):
         if figure.table == table and figure.system != "other":
             rows.setdefault(figure.row, []).append(figure.value)
     assert list(rows.values()) == [row.split() for row in PRINTED[paper][table].split(" / ")]
 
 
-@pytest.mark.parametrize("paper", figures.PAPERS)
+@pytest.mark.parametrize("paper", values.PAPERS)
 def test_value_and_count_agree(paper):
     """100 k / N is the value, rounded or cut to the printed digits."""
-    for figure in figures.read(paper):
+    for figure in values.read(paper):
         if figure.kind == "count":
             unit = Fraction(1, 10 ** len(figure.value.partition(".")[2]))
             exact = Fraction(100 * figure.correct, figure.total)

@@ -5,13 +5,13 @@ from fractions import Fraction
 
 import pytest
 
+from common import experiment
+from common.errors import UserError
 from data_prep import datasets
-from data_prep.errors import UserError
-from prototxt import experiment
-from published import figures
+from published import values
 
-FIGURES = {paper: figures.read(paper) for paper in figures.PAPERS}
-OURS = [(paper, figure) for paper in figures.PAPERS for figure in FIGURES[paper] if figure.system != "other"]
+FIGURES = {paper: values.read(paper) for paper in values.PAPERS}
+OURS = [(paper, figure) for paper in values.PAPERS for figure in FIGURES[paper] if figure.system != "other"]
 ROWS = {
     "xie2019a": {"II": 11, "III": 8, "IV": 14, "V": 10, "VI": 12, "VII": 16, "VIII": 10, "IX": 14, "X": 25, "XI": 16,
                  "XII": 13},
@@ -124,18 +124,18 @@ def matrix(paper, table):
     return rows
 
 
-@pytest.mark.parametrize("paper", figures.PAPERS)
+@pytest.mark.parametrize("paper", values.PAPERS)
 def test_no_figure_is_missing_or_there_twice(paper):
     assert collections.Counter(figure.table for figure in FIGURES[paper]) == ROWS[paper]
     assert len({(figure.table, figure.row, figure.column) for figure in FIGURES[paper]}) == len(FIGURES[paper])
 
 
-@pytest.mark.parametrize("paper", figures.PAPERS)
+@pytest.mark.parametrize("paper", values.PAPERS)
 def test_a_count_is_the_only_one_that_gives_its_value(paper):
     for figure in FIGURES[paper]:
         if figure.kind == "count":
-            assert figure.correct in figures.counts(figure.value, figure.total), figure
-            assert figures.counts(two_decimals(figure.value), figure.total) == [figure.correct], figure
+            assert figure.correct in values.counts(figure.value, figure.total), figure
+            assert values.counts(two_decimals(figure.value), figure.total) == [figure.correct], figure
 
 
 @pytest.mark.parametrize("data", UNITS)
@@ -180,14 +180,14 @@ COMPARISONS = {
 
 def test_what_stands_beside_other_peoples_figures():
     found = {}
-    for paper in figures.PAPERS:
+    for paper in values.PAPERS:
         for table in ROWS[paper]:
             every = [figure for figure in FIGURES[paper] if figure.table == table]
             others = [figure for figure in every if figure.system == "other"]
             # The authors' own rows have the same columns, and all figures of a row the same text in them.
-            beside = {figure.row: [getattr(figure, name) for name in figures.BESIDE] for figure in every}
-            assert all([getattr(figure, name) for name in figures.BESIDE] == beside[figure.row] for figure in every)
-            columns = {tuple(name for name in figures.BESIDE if getattr(figure, name)) for figure in every}
+            beside = {figure.row: [getattr(figure, name) for name in values.BESIDE] for figure in every}
+            assert all([getattr(figure, name) for name in values.BESIDE] == beside[figure.row] for figure in every)
+            columns = {tuple(name for name in values.BESIDE if getattr(figure, name)) for figure in every}
             assert len(columns) == 1, (paper, table)
             if others:
                 found[paper, table] = (len({figure.row for figure in others}), len(others), " ".join(columns.pop()))
@@ -214,7 +214,7 @@ def test_what_stands_beside_other_peoples_figures():
     ("wu2023", "1", "DTAGN [43] (2015)", "sequence-based"), ("wu2023", "2", "SPNDL", "image-based")))
 def test_beside_figures_as_printed(paper, table, row, expected):
     figure = next(one for one in FIGURES[paper] if (one.table, one.row) == (table, row))
-    assert "|".join(text for text in (getattr(figure, name) for name in figures.BESIDE) if text) == expected
+    assert "|".join(text for text in (getattr(figure, name) for name in values.BESIDE) if text) == expected
 
 
 def test_data_sets_exist():
@@ -222,7 +222,7 @@ def test_data_sets_exist():
         for data in {figure.data, figure.trained_on} - {""}:
             name, _, protocol = data.partition("-")
             assert protocol in datasets.module(name).PROTOCOLS, figure
-    for paper in figures.PAPERS:
+    for paper in values.PAPERS:
         for figure in FIGURES[paper]:
             if figure.system == "other":
                 assert figure.kind == "rate" and figure.data in datasets.NAMES, figure
@@ -231,7 +231,7 @@ def test_data_sets_exist():
 
 
 def test_each_figure_has_its_experiment():
-    values = collections.defaultdict(set)
+    measured = collections.defaultdict(set)
     for paper, figure in OURS:
         # Handcrafted features by themselves take no training.
         assert bool(figure.experiment) != figure.row.startswith("Hand-crafted"), figure
@@ -239,9 +239,9 @@ def test_each_figure_has_its_experiment():
             assert figure.experiment.split("/")[0] == paper
             assert experiment.load(figure.experiment).data == (figure.trained_on or figure.data), figure
             if figure.measure == "accuracy" and not figure.trained_on:
-                values[figure.experiment, figure.split].add(
+                measured[figure.experiment, figure.split].add(
                     figure.value if figure.correct is None else figure.correct)
-    assert {key: found for key, found in values.items() if len(found) > 1} == PRINTED_TWICE
+    assert {key: found for key, found in measured.items() if len(found) > 1} == PRINTED_TWICE
 
 
 def test_each_experiment_has_a_figure_but_those_of_toys_pictures_and_first_stages():
@@ -260,19 +260,19 @@ def test_what_is_measured():
     assert kinds == {"svm": {"count"}, "respond_ratio": {"ratio"}, "average_accuracy": {"class_mean"},
                      "sensitivity": {"class_mean"}, "specificity": {"class_mean"},
                      "accuracy_without_neutral": {"unexplained"}, "accuracy_neutral_wrong": {"unexplained"}}
-    assert {figure.measure for paper in figures.PAPERS for figure in FIGURES[paper] if figure.system == "other"} == {""}
+    assert {figure.measure for paper in values.PAPERS for figure in FIGURES[paper] if figure.system == "other"} == {""}
 
 
 def test_neutral_images_are_wrong_only_where_all_3589_explain_the_figure():
     """Of nets without a neutral class."""
-    of_all = [(figure.value, len(figures.counts(figure.value, 3589))) for _, figure in OURS
+    of_all = [(figure.value, len(values.counts(figure.value, 3589))) for _, figure in OURS
               if figure.data == "fer2013-xie2019a" and figure.trained_on in SIX_CLASSES
               and figure.measure == "accuracy_neutral_wrong"]
     assert of_all == [("54.19", 1), ("54.14", 1), ("54.83", 1)]
 
 
 def test_names_of_tables():
-    tables = figures.tables()
+    tables = values.tables()
     assert tables["xie2019a-table7"] == ("xie2019a", "VII") and tables["xie2019a-table12"] == ("xie2019a", "XII")
     assert tables["xie2019a-table9"] == ("xie2019a", "IX") and tables["wu2023-table4"] == ("wu2023", "4")
     assert len(tables) == sum(map(len, ROWS.values()))
@@ -298,7 +298,7 @@ def test_a_row_of_a_confusion_matrix_is_a_hundred_and_its_class(paper, table):
 
 def test_confusion_matrices_against_the_accuracy_beside_them():
     def right(paper, table):
-        return sum(figures.nearest(cells[row].value, MATRICES[paper, table][row])[0]
+        return sum(values.nearest(cells[row].value, MATRICES[paper, table][row])[0]
                    for row, cells in matrix(paper, table).items())
 
     for table, row in (("13", "FER2013"), ("14", "Oulu-CASIA")):
@@ -306,28 +306,28 @@ def test_confusion_matrices_against_the_accuracy_beside_them():
         assert printed("xie2019b", "12", row, "CK+").total == sum(MATRICES["xie2019b", table].values())
     # [liu2017] Table 4 is all 436 images, but 56.65 of it, where Table 5 prints 54.19.
     assert sum(MATRICES["liu2017", "4"].values()) == 436 and right("liu2017", "4") == 247
-    assert 247 not in figures.counts(printed("liu2017", "5", "2B(N+M)Softmax", "Validation").value, 436)
+    assert 247 not in values.counts(printed("liu2017", "5", "2B(N+M)Softmax", "Validation").value, 436)
 
 
 @pytest.mark.parametrize("table, fitting", (("1", {1: 3, 2: 6, 3: 4}), ("2", {1: 0, 2: 4, 3: 1})))
 def test_most_rows_of_liu2017_fit_twice_the_sequences(table, fitting):
     """Rows all of whose cells are parts of 1, 2 or 3 times the class's sequences; three images of each are tested."""
-    assert {times: sum(all(figures.counts(cell.value, times * MATRICES["liu2017", table][row])
+    assert {times: sum(all(values.counts(cell.value, times * MATRICES["liu2017", table][row])
                            for cell in cells.values()) for row, cells in matrix("liu2017", table).items())
             for times in fitting} == fitting
 
 
 def test_no_size_fits_all_of_sfew():
     values = [figure.value for _, figure in OURS if figure.data == "sfew-liu2017" and figure.table == "5"]
-    assert max(sum(bool(figures.counts(value, total)) for value in values) for total in range(350, 450)) == 2
+    assert max(sum(bool(values.counts(value, total)) for value in values) for total in range(350, 450)) == 2
 
 
 @pytest.mark.parametrize("paper, table, row, column, value, total, k, residual, fits", NOT_COUNTS)
 def test_what_is_no_count(paper, table, row, column, value, total, k, residual, fits):
     figure = printed(paper, table, row, column)
     assert figure.value == value and figure.kind in ("fold_mean", "class_mean", "unexplained")
-    found, difference = figures.nearest(value, total)
-    assert (found, round(difference, 4), bool(figures.counts(value, total))) == (k, residual, fits)
+    found, difference = values.nearest(value, total)
+    assert (found, round(difference, 4), bool(values.counts(value, total))) == (k, residual, fits)
 
 
 def test_nothing_else_is_no_count():
@@ -355,7 +355,7 @@ def test_contradictions(one, other):
     ("12.5", 8, [1]), ("12", 8, [1]), ("13", 8, [1]), ("11", 8, []), ("100", 150, [150]), ("99", 150, [148, 149]),
     ("0.63", 480, [3]), ("0.62", 480, [3])))
 def test_counts_by_hand(value, total, expected):
-    assert figures.counts(value, total) == expected
+    assert values.counts(value, total) == expected
 
 
 @pytest.mark.parametrize("total", (1, 7, 205, 333))
@@ -368,17 +368,17 @@ def test_counts_find_each_k_and_no_other(total, decimals):
             text = str(digits).rjust(decimals + 1, "0")
             found[text[:-decimals] + "." + text[-decimals:] if decimals else text].add(k)
     for value, expected in found.items():
-        assert figures.counts(value, total) == sorted(expected)
+        assert values.counts(value, total) == sorted(expected)
 
 
 def test_nearest():
-    k, residual = figures.nearest("72.69", 205)
+    k, residual = values.nearest("72.69", 205)
     assert k == 149 and residual == pytest.approx(149 / 2.05 - 72.69)
-    assert figures.nearest("100", 7) == (7, 0) and figures.nearest("0", 7) == (0, 0)
+    assert values.nearest("100", 7) == (7, 0) and values.nearest("0", 7) == (0, 0)
 
 
 def changed(tmp_path, old, new):
-    with open(figures.FOLDER + "/wu2023.csv", encoding="utf-8") as stream:
+    with open(values.FOLDER + "/wu2023.csv", encoding="utf-8") as stream:
         text = stream.read()
     assert old in text
     (tmp_path / "wu2023.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -402,10 +402,10 @@ def changed(tmp_path, old, new):
     (",image,957,981,", ",image,982,981,", "wu2023.csv:9: 982 correct of 981")))
 def test_refuses(tmp_path, old, new, message):
     with pytest.raises(UserError) as error:
-        figures.read("wu2023", changed(tmp_path, old, new))
+        values.read("wu2023", changed(tmp_path, old, new))
     assert message in str(error.value)
 
 
 def test_refuses_an_unknown_paper():
     with pytest.raises(UserError, match="no paper 'xie2020'; there are: xie2019a, xie2019b"):
-        figures.read("xie2020")
+        values.read("xie2020")

@@ -1,10 +1,10 @@
 """A prepared folder and a trained run that the tests of the tools share."""
 import pytest
 
-from prototxt import experiment
+from common import experiment
 from tests import small_data
-from tools import run
-from tools.segments import Engine
+from tools.training import run
+from tools.training.segments import Engine
 
 SMALL = ["solver.batch_size=8", "solver.max_iter=12", "solver.snapshot=4", "solver.test_interval=4",
          "solver.display=1", "losses.gabor.weight=1e-3"]

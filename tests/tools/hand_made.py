@@ -1,8 +1,8 @@
 """Runs and groups as training and evaluation leave them, made by hand: no net is trained."""
 import os
 
-from data_prep import datasets, files
-from prototxt import experiment
+from common import experiment, files
+from data_prep import datasets
 
 CLASSES = ("angry", "disgust", "fear")
 ITERATIONS = 4
@@ -31,7 +31,7 @@ def run(folder, name, data=None, changes=(), iterations=(ITERATIONS,), **written
         "manifest": prepared["manifest"], "iterations": iterations[-1], "weights": None, "threads": 1, "gpu": None})
     files.write_json(folder + "/data.json", prepared)
     for iteration in iterations:
-        files.write_text("{}/snapshots/iter_{}.caffemodel".format(folder, iteration), "")
+        files.write_text(f"{folder}/snapshots/iter_{iteration}.caffemodel", "")
     for path, content in written.items():
         files.write_json("{}/{}.json".format(folder, path.replace("_", "-")), content)
     return folder
@@ -50,7 +50,7 @@ def group(folder, kind, **written):
     members = sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
     files.write_json(folder + "/group.json", {"kind": kind, "members": members})
     for name, content in written.items():
-        files.write_json("{}/{}.json".format(folder, name), content)
+        files.write_json(f"{folder}/{name}.json", content)
     return folder
 
 
@@ -58,9 +58,9 @@ def log(folder, losses, accuracies):
     """caffe.log. losses: of training, iteration by iteration; accuracies: iteration -> of the validation part."""
     lines = []
     for iteration, loss in enumerate(losses):
-        lines += ["I solver.cpp:1] Iteration {}, loss = {}".format(iteration, loss),
-                  "I solver.cpp:2]     Train net output #0: softmax_loss = {} (* 1 = {} loss)".format(loss, loss)]
+        lines += [f"I solver.cpp:1] Iteration {iteration}, loss = {loss}",
+                  f"I solver.cpp:2]     Train net output #0: softmax_loss = {loss} (* 1 = {loss} loss)"]
     for iteration, accuracy in accuracies.items():
-        lines += ["I solver.cpp:3] Iteration {}, Testing net (#0)".format(iteration),
-                  "I solver.cpp:4]     Test net output #0: accuracy = {}".format(accuracy)]
+        lines += [f"I solver.cpp:3] Iteration {iteration}, Testing net (#0)",
+                  f"I solver.cpp:4]     Test net output #0: accuracy = {accuracy}"]
     files.write_text(str(folder) + "/caffe.log", "\n".join(lines) + "\n")

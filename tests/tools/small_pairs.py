@@ -3,7 +3,8 @@ import os
 
 import numpy as np
 
-from data_prep import files, lmdb_io, manifest, prepare
+from common import files
+from data_prep import lmdb_io, manifest, prepare
 from data_prep.manifest import Face
 
 COUNTS = {"train": 17, "val": 16, "test": 12}
@@ -29,8 +30,8 @@ def prepared(folder, seed=0):
             image[15 * label:15 * label + 12] += 50
             for name, pixels in (("images", image), ("references", reference)):
                 writers[name].put(number, lmdb_io.encode_image(pixels, label))
-            records.append("{},{},0".format(number, len(faces)))
-            faces.append(Face("{}_{}.png".format(split, number), None, label, "class{}".format(label), split, split,
+            records.append(f"{number},{len(faces)},0")
+            faces.append(Face(f"{split}_{number}.png", None, label, f"class{label}", split, split,
                               number, "peak", split))
         for writer in writers.values():
             writer.close()
@@ -41,6 +42,6 @@ def prepared(folder, seed=0):
     files.write_json(os.path.join(out, "prepare.json"), {
         "asked": prepare.Settings("synthetic", None, "wu2023", "wu2023-small", [])._asdict(),
         "manifest": files.digest(os.path.join(out, "manifest.csv")),
-        "classes": ["class{}".format(label) for label in range(CLASSES)], "shape": [3, SIDE, SIDE], "features": [],
+        "classes": [f"class{label}" for label in range(CLASSES)], "shape": [3, SIDE, SIDE], "features": [],
         "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})
     return out

@@ -1,16 +1,17 @@
 """How to run it again: the commands that make the data and a run, read from prepare.json and run.json."""
 import os
 import shlex
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from data_prep import datasets, files, prepare
-from data_prep.errors import UserError
+from common import experiment, files
+from common.errors import UserError
+from common.experiment import Experiment
+from data_prep import datasets, prepare
 from data_prep.prepare import NOTE, Settings
-from prototxt import experiment
-from prototxt.experiment import Experiment
-from tools import groups
 from tools.report.entries import Entry
-from tools.run import Run
+from tools.training import groups
+from tools.training.run import Run
 
 # Of an experiment, but no setting of it.
 NAMES = ("name", "title", "source")
@@ -20,8 +21,8 @@ MODEL = "MODEL.caffemodel"
 class Again(NamedTuple):
     """commands: in their order; notes: what they do not say, or cannot."""
 
-    commands: List[str]
-    notes: List[str]
+    commands: list[str]
+    notes: list[str]
 
 
 def again(entry: Entry) -> Again:
@@ -54,7 +55,7 @@ def report(entries: Sequence[Entry]) -> str:
     return _line(["report"] + [entry.one.folder for entry in entries])
 
 
-def changed(run: Run) -> Tuple[List[str], List[str]]:
+def changed(run: Run) -> tuple[list[str], list[str]]:
     """What `--set` takes to make of the experiment as it is defined now what was run, and the names of the settings
     that it cannot change."""
     ran = run.experiment
@@ -65,10 +66,10 @@ def changed(run: Run) -> Tuple[List[str], List[str]]:
     before, after = _settings(now), _settings(ran)
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     settable = [key for key in different if "." in key and key in before and key in after]
-    return ["{}={}".format(key, after[key]) for key in settable], [key for key in different if key not in settable]
+    return [f"{key}={after[key]}" for key in settable], [key for key in different if key not in settable]
 
 
-def _settings(one: Experiment) -> Dict[str, object]:
+def _settings(one: Experiment) -> dict[str, object]:
     """"solver.max_iter" -> its value, and so on."""
     def flat(prefix, values):
         return {name: value for key, inner in values.items() for name, value in (
@@ -84,7 +85,7 @@ def _data(entry: Entry) -> str:
     return os.path.dirname(data) if folds else data
 
 
-def _prepare(data: str) -> List[str]:
+def _prepare(data: str) -> list[str]:
     """The command that makes the folder, or the folder of which it is a fold."""
     asked = Settings(**{key: value for key, value in files.read_json(os.path.join(data, NOTE))["asked"].items()
                         if key in Settings._fields})

@@ -1,12 +1,13 @@
 """What a page is given: runs and groups of runs, with the titles that they have on it."""
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import NamedTuple, Optional, Union
 
-from data_prep import files
-from tools import groups
-from tools.evaluate import metrics_path
-from tools.groups import Group
-from tools.run import Run
+from common import files
+from tools.evaluation.evaluate import metrics_path
+from tools.training import groups
+from tools.training.groups import Group
+from tools.training.run import Run
 
 
 class Entry(NamedTuple):
@@ -32,7 +33,7 @@ class Entry(NamedTuple):
     def paper(self) -> str:
         return self.run.experiment.paper
 
-    def metrics(self, split: str) -> Optional[Dict]:
+    def metrics(self, split: str) -> Optional[dict]:
         """None where it is not evaluated."""
         path = metrics_path(self.one, split)
         return files.read_json(path) if os.path.exists(path) else None
@@ -43,8 +44,8 @@ class Entry(NamedTuple):
         return next((split for split in ("test", "val") if os.path.exists(metrics_path(self.one, split))), None)
 
 
-def entries(given: Sequence[Union[Run, Group]]) -> List[Entry]:
+def entries(given: Sequence[Union[Run, Group]]) -> list[Entry]:
     """With the experiments' titles; with the folder's name where several have the same."""
     titles = [groups.runs(one)[0].info["experiment"]["title"] for one in given]
-    return [Entry(one, "{} ({})".format(title, os.path.basename(one.folder)) if titles.count(title) > 1 else title)
+    return [Entry(one, f"{title} ({os.path.basename(one.folder)})" if titles.count(title) > 1 else title)
             for one, title in zip(given, titles)]

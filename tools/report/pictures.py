@@ -46,4 +46,4 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 def _uri(data: bytes, kind: str) -> str:
-    return "data:{};base64,{}".format(kind, base64.b64encode(data).decode())
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,16 +1,19 @@
 """What the page says of one run or group."""
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from data_prep import prepare
-from tools import adaptive_weights, comparison, figures, groups, segments
-from tools.decisions import Decision
-from tools.departures import Departure
-from tools.report import commands, pictures, tables, training
+from tools.evaluation.departures import Departure
+from tools.evaluation.predictions import Decision
+from tools.report import commands, figures, pictures, tables, training
 from tools.report.commands import Again
 from tools.report.entries import Entry
+from tools.report.papers import comparison
+from tools.training import groups, segments
+from tools.training.schedules import adaptive_weights
 
 FACES = 14
 # Ten folds.
@@ -34,20 +37,20 @@ class Section(NamedTuple):
     again: how to run it again."""
 
     entry: Entry
-    info: Dict
-    metrics: Dict[str, Optional[Dict]]
-    published: List[str]
-    departures: List[Departure]
-    chosen: List[tables.Chosen]
+    info: dict
+    metrics: dict[str, Optional[dict]]
+    published: list[str]
+    departures: list[Departure]
+    chosen: list[tables.Chosen]
     split: Optional[str]
     confusion: Optional[str]
-    weights: List[str]
-    right: List[Sample]
-    wrong: List[Sample]
+    weights: list[str]
+    right: list[Sample]
+    wrong: list[Sample]
     again: Again
     definition: str
     solver: str
-    final: Dict[str, float]
+    final: dict[str, float]
 
 
 def section(entry: Entry) -> Section:
@@ -64,7 +67,7 @@ def section(entry: Entry) -> Section:
         {name: points[-1][1] for name, points in training.curves(run).items()} if entry.kind == "run" else {})
 
 
-def weights(entry: Entry) -> List[str]:
+def weights(entry: Entry) -> list[str]:
     """Of a single run its objectives too."""
     found = []
     for name, rounds, alone in adapted(entry):
@@ -74,7 +77,7 @@ def weights(entry: Entry) -> List[str]:
     return found[:SHOWN_WEIGHTS]
 
 
-def adapted(entry: Entry) -> Iterator[Tuple[str, List[Dict], Dict[str, Dict]]]:
+def adapted(entry: Entry) -> Iterator[tuple[str, list[dict], dict[str, dict]]]:
     """Of each run that adapted loss weights: its name, its rounds, and what each loss gets right by itself."""
     for run in groups.runs(entry.one):
         rounds = adaptive_weights.history(run)
@@ -91,13 +94,13 @@ def _text(path: str) -> str:
         return stream.read()
 
 
-def _samples(entry: Entry, split: str) -> List[List[Sample]]:
+def _samples(entry: Entry, split: str) -> list[list[Sample]]:
     classes = prepare.read_note(entry.run.info["data"])["classes"]
     return [[_sample(image, decision, classes) for image, decision in found]
             for found in surest(entry, split, FACES)]
 
 
-def surest(entry: Entry, split: str, count: int) -> List[List[Tuple[np.ndarray, Decision]]]:
+def surest(entry: Entry, split: str, count: int) -> list[list[tuple[np.ndarray, Decision]]]:
     """The surest right decisions and the surest wrong ones, one after the other class, with their faces, uint8
     (channels, height, width)."""
     found = []

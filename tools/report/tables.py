@@ -1,12 +1,15 @@
 """What is said of several runs at once: tables, and the figures that are drawn from their results."""
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
-from published import figures as printed_figures
-from tools import decisions, departures, evaluate, features, figures, groups, respond_ratio, roc
-from tools.departures import Departure
-from tools.report import pictures
+from published import values as printed_figures
+from tools.analysis import respond_ratio, svm
+from tools.evaluation import departures, evaluate, predictions, roc
+from tools.evaluation.departures import Departure
+from tools.report import figures, pictures
 from tools.report.entries import Entry
+from tools.training import groups
 
 
 class Kappa(NamedTuple):
@@ -15,8 +18,8 @@ class Kappa(NamedTuple):
 
     value: float
     entry: Entry
-    printed: Dict[str, str]
-    departures: List[Departure]
+    printed: dict[str, str]
+    departures: list[Departure]
 
 
 # Papers whose authors' code keeps the epoch that is best on the test part; of farzaneh2021 it is its main.py.
@@ -29,7 +32,7 @@ class Chosen(NamedTuple):
 
     title: str
     iterations: str
-    counts: Dict[str, Dict[str, int]]
+    counts: dict[str, dict[str, int]]
 
 
 class Members(NamedTuple):
@@ -37,14 +40,14 @@ class Members(NamedTuple):
     where the group has no such member."""
 
     kind: str
-    entries: List[Entry]
-    rows: Dict[str, List[Optional[Dict]]]
+    entries: list[Entry]
+    rows: dict[str, list[Optional[dict]]]
 
 
-def published(entry: Entry) -> List[str]:
+def published(entry: Entry) -> list[str]:
     """What the paper prints of the experiment's test part, in %, and in which tables."""
     name = entry.run.info["experiment"]["name"]
-    tables: Dict[str, List[str]] = {}
+    tables: dict[str, list[str]] = {}
     for figure in printed_figures.read(entry.paper):
         if (figure.experiment, figure.split, figure.measure, figure.trained_on) == (
                 name, "test", "accuracy", "") and figure.table not in tables.setdefault(figure.value, []):
@@ -52,7 +55,7 @@ def published(entry: Entry) -> List[str]:
     return ["{} (Table {})".format(value, ", ".join(found)) for value, found in tables.items() if found]
 
 
-def departing(entry: Entry) -> List[Departure]:
+def departing(entry: Entry) -> list[Departure]:
     """In what an entry departs from the first figure that the paper prints of its test part; none where there is no
     such figure."""
     figure = printed_figures.of_experiment(entry.run.info["experiment"]["name"], "test")
@@ -60,7 +63,7 @@ def departing(entry: Entry) -> List[Departure]:
     return departures.of_figure(figure, groups.runs(entry.one), metrics and metrics["total"]) if figure else []
 
 
-def chosen_snapshots(entry: Entry) -> List[Chosen]:
+def chosen_snapshots(entry: Entry) -> list[Chosen]:
     """Of an entry all of whose snapshots were evaluated on the test part: the best on it, and, where the validation
     part was too, what the best on that has on both."""
     runs = groups.runs(entry.one)
@@ -82,7 +85,7 @@ def chosen_snapshots(entry: Entry) -> List[Chosen]:
     return rows
 
 
-def kappas(entries: Sequence[Entry]) -> List[Kappa]:
+def kappas(entries: Sequence[Entry]) -> list[Kappa]:
     """Of entries that differ in kappa, the largest first; none where there are not several."""
     rows = [Kappa(entry.run.experiment.weighting["kappa"], entry, {
         figure.split: figure.value for figure in printed_figures.read("xie2019a")
@@ -92,7 +95,7 @@ def kappas(entries: Sequence[Entry]) -> List[Kappa]:
     return rows if len({row.value for row in rows}) > 1 else []
 
 
-def members(entries: Sequence[Entry]) -> List[Members]:
+def members(entries: Sequence[Entry]) -> list[Members]:
     """A table of the groups of folds, and one of those of seeds; of those that are evaluated."""
     tables = []
     for kind in ("folds", "seeds"):
@@ -115,18 +118,18 @@ def roc_curves(entries: Sequence[Entry]) -> Optional[str]:
     return pictures.svg(figures.roc_curves(found)) if found else None
 
 
-def average_roc(entries: Sequence[Entry]) -> Dict[str, roc.Curve]:
+def average_roc(entries: Sequence[Entry]) -> dict[str, roc.Curve]:
     """[xie2019b] Fig. 8, title -> average curve, of those that are evaluated on the test part."""
     averages = {}
     for entry in entries:
         path = entry.one.path("decisions-test.csv")
-        found = roc.curves(*decisions.scores(decisions.read(path))) if os.path.exists(path) else {}
+        found = roc.curves(*predictions.scores(predictions.read(path))) if os.path.exists(path) else {}
         if found:
             averages[entry.title] = roc.mean(list(found.values()))
     return averages
 
 
-def respond_ratios(entries: Sequence[Entry]) -> Dict:
+def respond_ratios(entries: Sequence[Entry]) -> dict:
     """Of runs that have been measured: [xie2019b] Table 2, title -> expression -> part of the face -> ratio, and
     Fig. 7 (b), which is on fear."""
     ratios = {entry.title: respond_ratio.read(entry.run) for entry in entries
@@ -136,14 +139,14 @@ def respond_ratios(entries: Sequence[Entry]) -> Dict:
             "respond_ratio_bars": pictures.svg(figures.respond_ratios(fear, "fear")) if fear else None}
 
 
-def svms(entries: Sequence[Entry]) -> List[Tuple[str, features.Saved, List[Departure]]]:
+def svms(entries: Sequence[Entry]) -> list[tuple[str, svm.Saved, list[Departure]]]:
     """Rows of [xie2019a] Table II: handcrafted features of the runs' data, then the runs' deep ones; with what stands
     against comparing them with the printed ones."""
     rows = {}
     for entry in entries:
-        for name, kept in features.handcrafted(entry.run).items():
+        for name, kept in svm.handcrafted(entry.run).items():
             rows.setdefault((entry.run.info["manifest"], name), (
-                name.upper(), kept, features.departing(entry.run.info["data"], [name])))
-    deep = [(entry.title, features.saved(features.run_prefix(entry.run), entry.run.info["manifest"]),
+                name.upper(), kept, svm.departing(entry.run.info["data"], [name])))
+    deep = [(entry.title, svm.saved(svm.run_prefix(entry.run), entry.run.info["manifest"]),
              departures.of_runs([entry.run])) for entry in entries]
     return list(rows.values()) + [row for row in deep if row[1]]

@@ -1,20 +1,20 @@
 """How losses and accuracies went in training, from Caffe's logs."""
 import os
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from tools import caffe_log, figures, groups, segments
-from tools.report import pictures
+from tools.report import figures, pictures
 from tools.report.entries import Entry
-from tools.run import Run
+from tools.training import caffe_log, groups, segments
+from tools.training.run import Run
 
-Points = List[Tuple[float, float]]
+Points = list[tuple[float, float]]
 
 
-def curves(run: Run) -> Dict[str, Points]:
+def curves(run: Run) -> dict[str, Points]:
     """Of all its segments, over the run's iterations; see `caffe_log.curves`."""
-    found: Dict[str, Points] = {}
+    found: dict[str, Points] = {}
     for segment, start, _ in segments.chain(run):
         path = segment.path("caffe.log")
         for name, points in (caffe_log.curves(path) if os.path.exists(path) else {}).items():
@@ -22,7 +22,7 @@ def curves(run: Run) -> Dict[str, Points]:
     return found
 
 
-def over_branches(found: Dict[str, Points], name: str) -> Points:
+def over_branches(found: dict[str, Points], name: str) -> Points:
     """[(iteration, value)] of an output; where a net of several branches has it with suffixes, their mean."""
     if name in found:
         return found[name]
@@ -44,7 +44,7 @@ def of(entry: Entry, name: str) -> Points:
     return mean([over_branches(curves(run), name) for run in groups.runs(entry.one)])
 
 
-def plots(entries: Sequence[Entry]) -> Dict[str, str]:
+def plots(entries: Sequence[Entry]) -> dict[str, str]:
     """`loss` of training and validation, and validation `accuracy` over the iterations; without what is not
     known."""
     loss, accuracy = [], []
@@ -62,7 +62,7 @@ def plots(entries: Sequence[Entry]) -> Dict[str, str]:
 
 def by_pass(points: Points, length: int) -> Points:
     """The mean of each `length` iterations, at their end."""
-    found: Dict[int, List[float]] = {}
+    found: dict[int, list[float]] = {}
     for iteration, value in points:
         found.setdefault(int(iteration) // length, []).append(value)
     return [((number + 1) * length, float(np.mean(values))) for number, values in sorted(found.items())]

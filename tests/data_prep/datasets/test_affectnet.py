@@ -3,13 +3,13 @@ import cv2
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import affectnet
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 HEADER = ("subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal")
 # Points (n, 100 + n), with n from 0, in the image.
-POINTS = ";".join("{};{}".format(n, 100 + n) for n in range(68))
+POINTS = ";".join(f"{n};{100 + n}" for n in range(68))
 EYES_NOSE_MOUTH = (38.5, 138.5, 44.5, 144.5, 30.0, 130.0, 48.0, 148.0, 54.0, 154.0)
 
 
@@ -26,7 +26,7 @@ def lists(text, picture):
     def write(training, validation=(), folder="Manually_Annotated_file_lists/", header=True,
               images=("1/a.jpg", "1/b.jpg", "22/c.jpg")):
         for name, rows in (("training", training), ("validation", validation)):
-            text("{}{}.csv".format(folder, name), "".join(line + "\n" for line in [HEADER] * header + list(rows)))
+            text(f"{folder}{name}.csv", "".join(line + "\n" for line in [HEADER] * header + list(rows)))
         for name in images:
             picture("Manually_Annotated_Images/" + name, shape=(8, 9))
     return write
@@ -78,8 +78,8 @@ def test_wrong_row_is_named_with_its_line(tmp_path, lists, text, line, said):
     text("Manually_Annotated_Images/1/empty.jpg", "")
     with pytest.raises(UserError) as error:
         read(tmp_path)
-    assert str(error.value).startswith("{}/Manually_Annotated_file_lists/training.csv:3: {}".format(
-        tmp_path, said.format(tmp_path)))
+    assert str(error.value).startswith(f"{tmp_path}/Manually_Annotated_file_lists/training.csv:3: "
+                                       f"{said.format(tmp_path)}")
 
 
 def test_box_outside_of_the_image(tmp_path, lists):
@@ -106,8 +106,8 @@ def test_missing_and_unreadable_lists(tmp_path, lists):
 @pytest.fixture
 def annotated(tmp_path, picture):
     def write(part, number, value):
-        picture("{}/images/{}.jpg".format(part, number), number)
-        path = tmp_path / part / "annotations" / "{}_exp.npy".format(number)
+        picture(f"{part}/images/{number}.jpg", number)
+        path = tmp_path / part / "annotations" / f"{number}_exp.npy"
         path.parent.mkdir(exist_ok=True)
         np.save(str(path), value, allow_pickle=True)
         np.save(str(path).replace("_exp", "_val"), np.array("0.5"))
@@ -138,7 +138,7 @@ def test_wrong_label_file_is_named(tmp_path, parts, annotated, value, said):
     annotated("train_set", 12, value)
     with pytest.raises(UserError) as error:
         read(tmp_path)
-    assert str(error.value).startswith("{}/train_set/annotations/12_exp.npy: {}".format(tmp_path, said))
+    assert str(error.value).startswith(f"{tmp_path}/train_set/annotations/12_exp.npy: {said}")
 
 
 def test_incomplete_parts(tmp_path, parts):

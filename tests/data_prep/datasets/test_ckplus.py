@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import ckplus
-from data_prep.errors import UserError
 from data_prep.manifest import Face, check
 
 
@@ -15,12 +15,12 @@ def read(path, protocol="xie2019a"):
 @pytest.fixture
 def sequence(picture, text):
     def write(subject, number, frames, code=None, images="cohn-kanade-images", labels="Emotion"):
-        name = "{}_{}".format(subject, number)
+        name = f"{subject}_{number}"
         for frame in reversed(range(1, frames + 1)):
-            picture("{}/{}/{}/{}_{:08d}.png".format(images, subject, number, name, frame), frame)
+            picture(f"{images}/{subject}/{number}/{name}_{frame:08d}.png", frame)
         if code is not None:
-            text("{}/{}/{}/{}_{:08d}_emotion.txt".format(labels, subject, number, name, frames),
-                 "   {:.7e}\n".format(code), "ascii")
+            text(f"{labels}/{subject}/{number}/{name}_{frames:08d}_emotion.txt",
+                 f"   {code:.7e}\n", "ascii")
     return write
 
 
@@ -41,15 +41,15 @@ def tree(tmp_path, sequence, picture):
 
 
 def peaks(subject, number, label, class_name, frames):
-    name = "{}_{}".format(subject, number)
-    return [Face("cohn-kanade-images/{}/{}/{}_{:08d}.png".format(subject, number, name, frame), None, label, class_name,
+    name = f"{subject}_{number}"
+    return [Face(f"cohn-kanade-images/{subject}/{number}/{name}_{frame:08d}.png", None, label, class_name,
                  subject, name, frame, "peak") for frame in frames]
 
 
 def test_six_expressions_and_a_neutral_frame_for_each_subject(tree, any_listing):
     dataset = read(tree)
     assert dataset.classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-    neutral = [Face("cohn-kanade-images/{0}/{1}/{0}_{1}_00000001.png".format(subject, number), None, 6, "neutral",
+    neutral = [Face(f"cohn-kanade-images/{subject}/{number}/{subject}_{number}_00000001.png", None, 6, "neutral",
                     subject, subject + "_neutral", 1, "neutral")
                for subject, number in (("S005", "001"), ("S010", "004"), ("S011", "001"))]
     assert dataset.faces == (
@@ -93,7 +93,7 @@ def test_counts_of_the_protocols():
 def test_nestings_in_circulation(tmp_path, sequence, images, labels):
     sequence("S010", "004", 4, 7, images, labels)
     assert [face.path for face in read(tmp_path, "liu2017").faces] == [
-        images + "/S010/004/S010_004_0000000{}.png".format(frame) for frame in (2, 3, 4)]
+        images + f"/S010/004/S010_004_0000000{frame}.png" for frame in (2, 3, 4)]
 
 
 @pytest.mark.parametrize("content, said", [
@@ -104,7 +104,7 @@ def test_wrong_label_is_named(tree, text, content, said):
     text("Emotion/S005/001/S005_001_00000005_emotion.txt", content)
     with pytest.raises(UserError) as error:
         read(tree)
-    assert str(error.value).startswith("{}/Emotion/S005/001/S005_001_00000005_emotion.txt: {}".format(tree, said))
+    assert str(error.value).startswith(f"{tree}/Emotion/S005/001/S005_001_00000005_emotion.txt: {said}")
 
 
 def test_two_labels(tree, text):
@@ -116,10 +116,10 @@ def test_two_labels(tree, text):
 @pytest.mark.parametrize("protocol, frames", [("liu2017", 2), ("xie2019a", 3), ("wu2023", 3)])
 def test_too_few_frames(tmp_path, sequence, protocol, frames):
     sequence("S010", "004", frames, 7)
-    with pytest.raises(UserError, match="S010/004: {} frames, expected at least {}".format(frames, frames + 1)):
+    with pytest.raises(UserError, match=f"S010/004: {frames} frames, expected at least {frames + 1}"):
         read(tmp_path, protocol)
     sequence("S010", "004", frames + 1, 7)
-    (tmp_path / "Emotion/S010/004/S010_004_{:08d}_emotion.txt".format(frames)).unlink()
+    (tmp_path / f"Emotion/S010/004/S010_004_{frames:08d}_emotion.txt").unlink()
     assert len(read(tmp_path, protocol).faces) in (3, 4)
 
 
@@ -140,7 +140,7 @@ def test_image_without_a_number(tree, picture):
     ("Emotion", "no folder Emotion or Emotion_labels/Emotion or Emotion_labels here")])
 def test_missing_folder(tree, missing, said):
     shutil.rmtree(str(tree / missing))
-    with pytest.raises(UserError, match="{}: {}".format(tree, said)):
+    with pytest.raises(UserError, match=f"{tree}: {said}"):
         read(tree)
 
 

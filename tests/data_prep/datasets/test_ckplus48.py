@@ -1,8 +1,8 @@
 """CK+48 in its folder version."""
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import ckplus48
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 

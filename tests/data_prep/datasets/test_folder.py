@@ -2,9 +2,9 @@
 import pytest
 from PIL import Image
 
+from common.errors import UserError
 from data_prep import prepare
 from data_prep.datasets import folder
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 
@@ -98,8 +98,8 @@ def test_a_class_without_training_images_is_refused(tmp_path, picture):
     (0.95, "hold-out 0.95: no train image is left of a, b; give a smaller share")])
 def test_hold_out_of_nothing_or_everything_is_refused(tmp_path, picture, share, said):
     for number in range(4):
-        picture("s/train/a/{}.png".format(number), number)
-        picture("s/train/b/{}.png".format(number), 9 + number)
+        picture(f"s/train/a/{number}.png", number)
+        picture(f"s/train/b/{number}.png", 9 + number)
     with pytest.raises(UserError) as error:
         prepared(tmp_path, tmp_path / "s", hold_out=share)
     assert str(error.value) == said

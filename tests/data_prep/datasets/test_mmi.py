@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import children, deformation, files, manifest, prepare, survey
+from common import children, files
+from common.errors import UserError
+from data_prep import deformation, manifest, prepare, survey
 from data_prep.datasets import mmi, synthetic
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 from tests.data_prep.test_prepare import same
 
@@ -41,9 +42,9 @@ def video(path, frames, shape=(24, 32)):
 @pytest.fixture
 def session(tmp_path, text):
     def write(number, name, emotion, view=0, frames=7, annotation="S001-001.xml", root="Sessions"):
-        folder = "{}/{}".format(root, number)
-        text("{}/{}.xml".format(folder, name), ANNOTATION.format(emotion))
-        text("{}/session.xml".format(folder), SESSION.format(view, annotation))
+        folder = f"{root}/{number}"
+        text(f"{folder}/{name}.xml", ANNOTATION.format(emotion))
+        text(f"{folder}/session.xml", SESSION.format(view, annotation))
         if frames:
             video(tmp_path / folder / (name + ".avi"), frames)
     return write
@@ -100,14 +101,14 @@ def test_profiles_are_left_out(tmp_path, session):
 def test_folder_of_frames(tmp_path, session, picture):
     session(1, "S002-106", 2, frames=0)
     for number in range(8, 14):
-        picture("Sessions/1/S002-106/S002-106_{:05d}.jpg".format(number), 10 * number, (20, 30))
+        picture(f"Sessions/1/S002-106/S002-106_{number:05d}.jpg", 10 * number, (20, 30))
     dataset = read(tmp_path)
     assert dataset.faces == [
-        Face("Sessions/1/S002-106/S002-106_{:05d}.jpg".format(number), None, 1, "disgust", "S002", "S002-106", number,
+        Face(f"Sessions/1/S002-106/S002-106_{number:05d}.jpg", None, 1, "disgust", "S002", "S002-106", number,
              "peak") for number in (9, 10, 11)]
     assert dataset.load(dataset.faces[1]).shape == (30, 20, 3)
     for number in (9, 10, 11):
-        picture("Sessions/1/S002-106/S002-106_{:05d}.jpg".format(number), shape=(30, 20))
+        picture(f"Sessions/1/S002-106/S002-106_{number:05d}.jpg", shape=(30, 20))
     assert dataset.load(dataset.faces[1]).shape == (30, 20, 3)
 
 
@@ -122,14 +123,14 @@ def test_unreadable_file(tmp_path, session, text, path, content, said):
     text("Sessions/1/" + path, content)
     with pytest.raises(UserError) as error:
         read(tmp_path)
-    assert str(error.value).startswith("{}/Sessions/{}".format(tmp_path, said))
+    assert str(error.value).startswith(f"{tmp_path}/Sessions/{said}")
 
 
 @pytest.mark.parametrize("path", ["session.xml", "S001-001.avi"])
 def test_missing_file(tmp_path, session, path):
     session(1, "S001-001", 1)
     (tmp_path / "Sessions/1" / path).unlink()
-    with pytest.raises(UserError, match="1/{}: no such file".format(path)):
+    with pytest.raises(UserError, match=f"1/{path}: no such file"):
         read(tmp_path)
 
 
@@ -187,7 +188,7 @@ class Seen:
         level = int(round(image.max() / 10))
         if self.log:
             with open(self.log, "a") as stream:
-                stream.write("{}\n".format(level))
+                stream.write(f"{level}\n")
         return self.landmarks.get(level)
 
 
@@ -233,7 +234,7 @@ def test_three_frames_of_the_largest_deformation(tmp_path, session, picture, see
     session(1, "S001-001", 1, view=2, frames=7 if kind == "video" else 0, root="source/Sessions")
     if kind == "images":
         for number in range(1, 8):
-            picture("source/Sessions/1/S001-001/{}.png".format(number), 10 * number)
+            picture(f"source/Sessions/1/S001-001/{number}.png", 10 * number)
     assert numbers(tmp_path) == chosen
 
 
@@ -256,20 +257,21 @@ def test_a_sequence_has_its_landmarks_and_its_own_reference(tmp_path, session, s
     dataset = mmi.read(str(tmp_path / "source"), "liu2017", str(tmp_path / "partial"), 2, "deformation")
     assert dataset.faces == [
         Face("Sessions/{}/S00{}-001.avi".format(*[subject] * 2), frame, subject - 1, ("angry", "disgust")[subject - 1],
-             "S00{}".format(subject), "S00{}-001".format(subject), frame, "peak", landmarks=opened(by))
+             f"S00{subject}", f"S00{subject}-001", frame, "peak", landmarks=opened(by))
         for subject, frame, by in ((1, 1, 4), (1, 2, 3), (1, 4, 1), (2, 2, 3), (2, 4, 1), (2, 5, 0))]
 
 
 def test_sequences_with_too_few_faces_are_named(tmp_path, session, seen):
     for number, frames in ((1, 7), (2, 6), (3, 5)):
-        session(number, "S00{}-001".format(number), 1, view=2, frames=frames, root="source/Sessions")
+        session(number, f"S00{number}-001", 1, view=2, frames=frames, root="source/Sessions")
     seen(None, STILL, None, None, opened(1), None, opened(2))
     with pytest.raises(UserError) as error:
         numbers(tmp_path)
-    where = "{}/source/Sessions/".format(tmp_path)
+    where = f"{tmp_path}/source/Sessions/"
     assert str(error.value) == (
-        "{0}2/S002-001.avi (2 of 6), {0}3/S003-001.avi (2 of 5): frames in which a face is found, expected at least 3 "
-        "in a sequence".format(where))
+        f"{where}2/S002-001.avi (2 of 6), {where}3/S003-001.avi (2 of 5): frames in which a face is found, expected "
+        "at least 3 "
+        "in a sequence")
     session(2, "S002-001", 1, frames=2, root="source/Sessions")
     with pytest.raises(UserError, match="2/S002-001.avi: 2 frames, expected at least 3"):
         numbers(tmp_path)
@@ -277,7 +279,7 @@ def test_sequences_with_too_few_faces_are_named(tmp_path, session, seen):
 
 def test_the_search_goes_on_where_it_was_killed(tmp_path, session, seen):
     for number in (1, 2):
-        session(number, "S00{}-001".format(number), 1, view=2, frames=20, root="source/Sessions")
+        session(number, f"S00{number}-001", 1, view=2, frames=20, root="source/Sessions")
     log = seen(*[opened(number % 7) for number in range(20)])
     chosen = numbers(tmp_path)
     collected = tmp_path / "partial" / "frames.csv"
@@ -298,7 +300,7 @@ def test_drawn_faces_are_the_most_deformed_where_they_are_the_most_expressive(tm
     # From neutral to the peak and back: 0 is neutral, 6 the peak.
     for number, instant in enumerate((0, 6, 1, 0, 5, 4, 0), start=1):
         image, _ = synthetic.draw_face(1, synthetic.CLASSES.index("surprise"), instant, 7)
-        assert cv2.imwrite(str(folder / "{}.png".format(number)), image)
+        assert cv2.imwrite(str(folder / f"{number}.png"), image)
     assert numbers(tmp_path) == [2, 5, 6]
 
 
@@ -306,10 +308,10 @@ def test_drawn_faces_are_the_most_deformed_where_they_are_the_most_expressive(tm
 
 def ten_subjects(session, picture):
     for subject in range(10):
-        name = "S{:03d}-001".format(subject)
+        name = f"S{subject:03d}-001"
         session(subject, name, subject % 6 + 1, view=2, frames=0, root="source/Sessions")
         for number in range(1, 7):
-            picture("source/Sessions/{}/{}/{}.png".format(subject, name, number), 10 * number, (48, 64))
+            picture(f"source/Sessions/{subject}/{name}/{number}.png", 10 * number, (48, 64))
 
 
 def settings(tmp_path, **given):
@@ -351,7 +353,7 @@ def test_frames_are_part_of_what_is_asked_for(tmp_path, session, picture, seen):
     ("synthetic", None, "middle", "protocol plain of synthetic has no choice of frames"),
     ("mmi", "liu2017", "last", "protocol liu2017 of mmi has middle and deformation")])
 def test_frames_where_there_is_no_such_choice(tmp_path, dataset, protocol, frames, said):
-    with pytest.raises(UserError, match="^frames {}: {}$".format(frames, said)):
+    with pytest.raises(UserError, match=f"^frames {frames}: {said}$"):
         prepare.prepare(prepare.Settings(dataset, str(tmp_path), protocol, frames=frames), str(tmp_path / "out"), 1)
 
 

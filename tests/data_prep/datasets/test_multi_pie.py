@@ -1,8 +1,8 @@
 """Multi-PIE: which recording of a session shows what, and the cameras within 45 degrees."""
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import multi_pie
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 

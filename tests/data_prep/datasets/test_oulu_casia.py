@@ -1,8 +1,8 @@
 """Oulu-CASIA in its own tree."""
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import oulu_casia
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 
@@ -14,7 +14,7 @@ def read(path, protocol="xie2019a"):
 def sequence(picture):
     def write(path, frames, value=0):
         for frame in range(frames):
-            picture("{}/{:03d}.jpeg".format(path, frame), value + frame)
+            picture(f"{path}/{frame:03d}.jpeg", value + frame)
     return write
 
 
@@ -30,7 +30,7 @@ def tree(tmp_path, sequence):
 
 def peaks(path, label, class_name, frames):
     subject = path.split("/")[2]
-    return [Face("{}/{:03d}.jpeg".format(path, frame), None, label, class_name, subject, subject + "_" + class_name,
+    return [Face(f"{path}/{frame:03d}.jpeg", None, label, class_name, subject, subject + "_" + class_name,
                  frame, "peak") for frame in frames]
 
 
@@ -66,7 +66,7 @@ def test_nestings_in_circulation(tmp_path, sequence, nesting):
 
 def test_frames_without_leading_zeros(tmp_path, picture):
     for frame in (8, 9, 10, 11):
-        picture("NI/Strong/P001/Fear/{}.jpeg".format(frame))
+        picture(f"NI/Strong/P001/Fear/{frame}.jpeg")
     assert [face.frame for face in read(tmp_path).faces] == [9, 10, 11]
 
 

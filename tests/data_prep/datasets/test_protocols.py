@@ -1,15 +1,15 @@
 """What every data set's module must have."""
 import pytest
 
+from common import experiment
 from data_prep import crops, datasets
-from prototxt import experiment
 
 ALL = [(name, key) for name in datasets.NAMES for key in datasets.module(name).PROTOCOLS]
 
 
 @pytest.mark.parametrize("name, key", ALL)
 def test_protocol(name, key):
-    protocol = datasets.protocol("{}-{}".format(name, key))
+    protocol = datasets.protocol(f"{name}-{key}")
     assert callable(datasets.module(name).read)
     assert protocol.registration in ("none", "template", "box") and protocol.unit in ("sequence", "image")
     assert len(set(protocol.classes)) == len(protocol.classes)
@@ -25,7 +25,7 @@ def test_features_are_those_that_the_experiments_take():
     for one in map(experiment.load, experiment.names()):
         taken.setdefault(one.data, set()).update(set(one.losses) & {"gabor", "gsf", "sift"})
     for name, key in ALL:
-        data, protocol = "{}-{}".format(name, key), datasets.protocol("{}-{}".format(name, key))
+        data, protocol = f"{name}-{key}", datasets.protocol(f"{name}-{key}")
         if key.startswith("xie2019a") and name != "synthetic":
             # GABOR by itself is in Table II too.
             assert set(protocol.features) == taken[data] and protocol.geometry == "literal", data
@@ -44,7 +44,7 @@ def test_features_are_those_that_the_experiments_take():
     # "6 subsets is used for training and the others are used for validation and testing", 6.1.
     ("ckplus", "liu2017", "fold")])
 def test_validation_is_as_the_paper_has_it(name, key, validation):
-    assert datasets.protocol("{}-{}".format(name, key)).validation == validation
+    assert datasets.protocol(f"{name}-{key}").validation == validation
 
 
 def test_default_protocol_is_the_first():

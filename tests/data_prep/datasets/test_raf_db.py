@@ -1,8 +1,8 @@
 """RAF-DB: the list and the aligned faces."""
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import raf_db
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 
@@ -36,7 +36,7 @@ def test_list_and_aligned_faces(tmp_path, text, aligned):
     ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), start=1)))
 def test_numbers_of_the_expressions(tmp_path, text, aligned, code, name):
     aligned("train_00001_aligned.jpg")
-    text("basic/EmoLabel/list_patition_label.txt", "train_00001.jpg {}\n".format(code))
+    text("basic/EmoLabel/list_patition_label.txt", f"train_00001.jpg {code}\n")
     face, = read(tmp_path).faces
     assert face.class_name == name and face.label == raf_db.PROTOCOLS["wu2023"].classes.index(name)
 
@@ -50,10 +50,10 @@ def test_numbers_of_the_expressions(tmp_path, text, aligned, code, name):
 def test_wrong_line_is_named(tmp_path, text, aligned, line, said):
     aligned("train_00001_aligned.jpg")
     path = "basic/EmoLabel/list_patition_label.txt"
-    text(path, "train_00001.jpg 5\n{}\n".format(line))
+    text(path, f"train_00001.jpg 5\n{line}\n")
     with pytest.raises(UserError) as error:
         read(tmp_path)
-    assert str(error.value).startswith("{}/{}:2: {}".format(tmp_path, path, said.format(tmp_path)))
+    assert str(error.value).startswith(f"{tmp_path}/{path}:2: {said.format(tmp_path)}")
 
 
 def test_list_that_is_none(tmp_path, text):

@@ -1,8 +1,8 @@
 """SFEW: its parts, with and without folders between, and a test part without labels."""
 import pytest
 
+from common.errors import UserError
 from data_prep.datasets import sfew
-from data_prep.errors import UserError
 from data_prep.manifest import Face
 
 

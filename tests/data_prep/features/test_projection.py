@@ -4,7 +4,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from data_prep.errors import UserError
+from common.errors import UserError
 from data_prep.features import projection
 from data_prep.features.projection import Fitter, Projection
 

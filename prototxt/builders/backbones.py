@@ -1,0 +1,241 @@
+"""Backbones: what lies before the FC layers, from the image to FC1's input z."""
+import functools
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+
+from common.errors import UserError
+from prototxt.builders.parts import PLAIN, SCALE, Transform
+
+LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
+XAVIER = dict(type="xavier")
+HE = dict(type="msra")
+GAUSSIAN = dict(type="gaussian", std=0.01)
+
+
+def convolution(bottom, outputs: int, kernel: int, stride: int = 1, pad: int = 0, filler=XAVIER):
+    return L.Convolution(bottom, num_output=outputs, kernel_size=kernel, stride=stride, pad=pad,
+                         weight_filler=filler, **LEARNED)
+
+
+def max_pooling(bottom, kernel: int = 2, stride: int = 2, **pad: int):
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, **pad)
+
+
+def inner_product(bottom, outputs: int, **options):
+    return L.InnerProduct(bottom, num_output=outputs, weight_filler=XAVIER, **dict(LEARNED, **options))
+
+
+def toy(net: caffe.NetSpec) -> None:
+    """[xie2019a] III-B: 48x48 grey -> z, 512 x 5 x 5 = 12800."""
+    net.conv1 = convolution(net.data, 128, kernel=3, stride=3)
+    net.relu1 = L.PReLU(net.conv1, in_place=True)
+    net.pool1 = max_pooling(net.relu1)
+    net.conv2 = convolution(net.pool1, 512, kernel=2, stride=2, pad=1)
+    net.relu2 = L.PReLU(net.conv2, in_place=True)
+
+
+def face_resnet(net: caffe.NetSpec, pad: int) -> None:
+    """[xie2019a] Fig. 6: 227x227 grey -> z, 512 x 5 x 5 = 12800 with pad 0, 512 x 6 x 6 with pad 4 ([xie2019b]).
+
+    `face_base` with a 9x9 convolution of stride 2 in place of conv1a. Every other layer keeps its name there, so
+    that `caffe train -weights face_model.caffemodel` copies it.
+    """
+    net.conv1_9x9 = convolution(net.data, 32, kernel=9, stride=2, pad=pad)
+    net.relu1a = L.PReLU(net.conv1_9x9, in_place=True)
+    _after_first_convolution(net)
+
+
+def face_base(net: caffe.NetSpec) -> None:
+    """The face recognition net of Wen et al. (ECCV 2016): 3x112x96 -> fc5, 512. Layers of face_model.caffemodel."""
+    net.conv1a = convolution(net.data, 32, kernel=3)
+    net.relu1a = L.PReLU(net.conv1a, in_place=True)
+    _after_first_convolution(net)
+    net.fc5 = inner_product(net.res5_6, 512)
+
+
+def _after_first_convolution(net: caffe.NetSpec) -> None:
+    _conv_prelu(net, "1b", net.relu1a, 64)
+    net.pool1b = max_pooling(net.relu1b)
+    below = net.pool1b
+    # Stage, convolutions in its residual blocks, width of the next stage.
+    for stage, convolutions, following in ((2, 2, 128), (3, 4, 256), (4, 10, 512), (5, 6, None)):
+        width = 32 << (stage - 1)
+        for second in range(2, convolutions + 1, 2):
+            first = _conv_prelu(net, f"{stage}_{second - 1}", below, width, pad=1, filler=GAUSSIAN)
+            top = _conv_prelu(net, f"{stage}_{second}", first, width, pad=1, filler=GAUSSIAN)
+            below = net[f"res{stage}_{second}"] = L.Eltwise(below, top, operation=P.Eltwise.SUM)
+        if following:
+            below = net[f"pool{stage}"] = max_pooling(_conv_prelu(net, str(stage), below, following))
+
+
+# Outputs of an inception module: 1x1; 3x3 after a 1x1; 5x5 after a 1x1; 1x1 after pooling.
+INCEPTION = {"3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 96), 64),
+             "4a": (192, (96, 208), (16, 48), 64)}
+
+
+def inception(net: caffe.NetSpec, narrow: int = 1) -> None:
+    """[liu2017] Section 4: 48x48 grey -> z, 512, the inception net of Mollahosseini et al. (WACV 2016) with PReLU.
+
+    narrow: divides all widths.
+    """
+    first = _conv_prelu(net, "1", net.data, 64 // narrow, kernel=7, stride=2, pad=3)
+    net.pool1 = max_pooling(first, kernel=3)
+    reduced = _conv_prelu(net, "2_reduce", net.pool1, 64 // narrow, kernel=1)
+    net.pool2 = max_pooling(_conv_prelu(net, "2", reduced, 192 // narrow, pad=1), kernel=3)
+    net.pool3 = max_pooling(_module(net, "3b", _module(net, "3a", net.pool2, narrow), narrow), kernel=3)
+    net.pool4 = L.Pooling(_module(net, "4a", net.pool3, narrow), pool=P.Pooling.AVE, global_pooling=True)
+
+
+def _module(net: caffe.NetSpec, name: str, bottom, narrow: int):
+    single, *towers, projected = INCEPTION[name]
+    tops = [_conv_prelu(net, name + "_1x1", bottom, single // narrow, kernel=1)]
+    for kernel, (reduced, outputs) in zip((3, 5), towers):
+        tower = f"{name}_{kernel}x{kernel}"
+        below = _conv_prelu(net, tower + "_reduce", bottom, reduced // narrow, kernel=1)
+        tops.append(_conv_prelu(net, tower, below, outputs // narrow, kernel=kernel, pad=kernel // 2))
+    pooled = net["pool" + name] = max_pooling(bottom, kernel=3, stride=1, pad=1)
+    tops.append(_conv_prelu(net, name + "_pool", pooled, projected // narrow, kernel=1))
+    net["inception" + name] = L.Concat(*tops)
+    return net["inception" + name]
+
+
+def _conv_prelu(net: caffe.NetSpec, name: str, bottom, outputs: int, kernel: int = 3, **settings):
+    net["conv" + name] = convolution(bottom, outputs, kernel=kernel, **settings)
+    net["relu" + name] = L.PReLU(net["conv" + name], in_place=True)
+    return net["relu" + name]
+
+
+def one_map(net: caffe.NetSpec) -> None:
+    """[xie2019b] 3.2: 227x227 grey -> z, one map of 110 x 110."""
+    net.conv1 = convolution(net.data, 1, kernel=9, stride=2)
+    net.relu1 = L.PReLU(net.conv1, in_place=True)
+
+
+def vgg16(net: caffe.NetSpec) -> None:
+    """[xie2019b] ref. [50], configuration D: 227x227 grey -> z, the 4096 of fc6.
+
+    Layers have their names and shapes in the published caffemodels (ImageNet, VGG-Face), which take 3 x 224 x 224
+    values about 0 of the range of grey values: the central window, three times, scaled back.
+    """
+    net.window = L.DummyData(shape=dict(dim=[1, 1, 224, 224]))
+    net.central = L.Crop(net.data, net.window, axis=2, offset=1)
+    net.grey = L.Power(net.central, scale=1 / SCALE)
+    net.input = L.Tile(net.grey, axis=1, tiles=3)
+    below = net.input
+    for stage, convolutions, width in ((1, 2, 64), (2, 2, 128), (3, 3, 256), (4, 3, 512), (5, 3, 512)):
+        for number in range(1, convolutions + 1):
+            name = f"{stage}_{number}"
+            net["conv" + name] = convolution(below, width, kernel=3, pad=1)
+            below = net["relu" + name] = L.ReLU(net["conv" + name], in_place=True)
+        below = net[f"pool{stage}"] = max_pooling(below)
+    net.fc6 = inner_product(below, 4096)
+    net.relu6 = L.ReLU(net.fc6, in_place=True)
+
+
+def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
+           ) -> None:
+    """ResNet of basic blocks (He et al., CVPR 2016), two a stage: an image -> pool5, one value a channel.
+
+    widths: channels of the stages, the last of which is stage 5; kernel: of conv1, which has stride 2; pooled:
+    whether a maximum of 3x3, stride 2 follows it. bottom: the images (`data` if None); suffix: of its layers' names.
+
+    Each stage begins with a projection, also the first, as in the ResNet-18 that was trained in Caffe; layers have
+    its names (models/resnet18.txt). BatchNorm takes the batch's statistics in training and its blobs' in tests, as
+    Caffe decides by the phase; these three blobs are no weights, and Caffe keeps the solver from them itself.
+    """
+    below = _normalized_convolution(net, "conv1", "_conv1", suffix, net.data if bottom is None else bottom, widths[0],
+                                    kernel, stride=2)
+    below = net["conv1_relu" + suffix] = L.ReLU(below, in_place=True)
+    if pooled:
+        below = net["pool1" + suffix] = L.Pooling(below, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+    for stage, width in enumerate(widths, start=6 - len(widths)):
+        for block in "ab":
+            stride = 2 if block == "a" and width != widths[0] else 1
+            below = _basic_block(net, f"{stage}{block}", suffix, below, width, stride, block == "a")
+    net["pool5" + suffix] = L.Pooling(below, pool=P.Pooling.AVE, global_pooling=True)
+
+
+def _basic_block(net: caffe.NetSpec, name: str, suffix: str, below, width: int, stride: int, projects: bool):
+    def convolve(branch: str, bottom, kernel: int, stride: int = 1):
+        return _normalized_convolution(net, f"res{name}_{branch}", f"{name}_{branch}", suffix,
+                                       bottom, width, kernel, stride)
+    shortcut = convolve("branch1", below, 1, stride) if projects else below
+    first = convolve("branch2a", below, 3, stride)
+    first = net[f"res{name}_branch2a_relu{suffix}"] = L.ReLU(first, in_place=True)
+    total = net["res" + name + suffix] = L.Eltwise(shortcut, convolve("branch2b", first, 3), operation=P.Eltwise.SUM)
+    net[f"res{name}_relu{suffix}"] = L.ReLU(total, in_place=True)
+    return net[f"res{name}_relu{suffix}"]
+
+
+def _normalized_convolution(net: caffe.NetSpec, name: str, normalized: str, suffix: str, bottom, width: int,
+                            kernel: int, stride: int):
+    convolved = net[name + suffix] = L.Convolution(
+        bottom, num_output=width, kernel_size=kernel, stride=stride, pad=kernel // 2, bias_term=False,
+        weight_filler=HE)
+    batch = net["bn" + normalized + suffix] = L.BatchNorm(convolved, in_place=True, moving_average_fraction=0.9)
+    net["scale" + normalized + suffix] = L.Scale(batch, in_place=True, bias_term=True)
+    return net["scale" + normalized + suffix]
+
+
+def resnet18_base(net: caffe.NetSpec) -> None:
+    """The ResNet-18 for ImageNet whose caffemodels are about: 3x224x224 -> fc1000."""
+    RESNET18(net)
+    net.fc1000 = inner_product(net.pool5, 1000)
+
+
+RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
+
+
+class Backbone(NamedTuple):
+    """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
+    shape: (channels, height, width) of the image it takes; width: how many values z has; fc1: the name that FC1
+    has where it follows in published caffemodels; transform: what becomes of the pixels."""
+
+    build: Callable[..., None]
+    output: str
+    shape: tuple[int, int, int]
+    width: int
+    fc1: str = "fc1"
+    transform: Transform = PLAIN
+
+
+# Of the caffemodels trained on ImageNet, and of the official code of [farzaneh2021], times 255.
+IMAGENET = Transform((104, 117, 123), 1)
+RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
+SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False)
+
+
+BACKBONES = {
+    "toy": Backbone(toy, "relu2", (1, 48, 48), 512 * 5 * 5),
+    "one_map": Backbone(one_map, "relu1", (1, 227, 227), 110 * 110),
+    "face_resnet": Backbone(functools.partial(face_resnet, pad=0), "res5_6", (1, 227, 227), 512 * 5 * 5),
+    "face_resnet_pad4": Backbone(functools.partial(face_resnet, pad=4), "res5_6", (1, 227, 227), 512 * 6 * 6),
+    "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
+    "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
+    "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
+    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),
+    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
+    "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), 1000, transform=IMAGENET),
+    "resnet_small": Backbone(SMALL, "pool5", (3, 56, 56), 64)}
+
+
+def named(name: str) -> Backbone:
+    """Raises UserError where there is none."""
+    if name not in BACKBONES:
+        raise UserError("there is no net {!r}; there are: {}".format(name, ", ".join(BACKBONES)))
+    return BACKBONES[name]
+
+
+def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:
+    """A backbone and nothing after it: `data` in, z out."""
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(BACKBONES[name].shape)))
+    BACKBONES[name].build(net)
+    proto = net.to_proto()
+    proto.name = name
+    return proto

@@ -1,0 +1,125 @@
+"""The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax, and a loss of tuplets."""
+import caffe
+from caffe import layers as L
+
+from common.errors import UserError
+from common.experiment import TUPLET_LOSSES, Experiment
+from prototxt.builders.backbones import BACKBONES, inner_product
+from prototxt.builders.parts import Data, NetParameter, Transform, merge, python_layer, validation_data
+
+LAYERS = {"tuplet": "TupletLossLayer", "clusters": "AdaptiveClustersLossLayer",
+          "fixed_clusters": "FixedClustersLossLayer"}
+# Of a tuplet's images, all but the query: softmax does not see them.
+NO_LABEL = -1
+
+
+def _tuplet_loss(experiment: Experiment) -> str:
+    """Its name, "" for softmax alone."""
+    found = [loss for loss in experiment.losses if loss in TUPLET_LOSSES]
+    if len(found) < len(experiment.losses) or len(found) > 1:
+        raise UserError("{}: losses {}, expected none or one of {}".format(
+            experiment.name, ", ".join(experiment.losses), ", ".join(TUPLET_LOSSES)))
+    return found[0] if found else ""
+
+
+def _positives(experiment: Experiment) -> int:
+    """M, with the query; Eq. (1) has one beside it."""
+    return 2 if "tuplet" in experiment.losses else experiment.tuplets["positives"]
+
+
+def _data_set(experiment: Experiment) -> str:
+    return experiment.data.partition("-")[0]
+
+
+def _fc(net: caffe.NetSpec, name: str, bottom, outputs: int):
+    net[name] = inner_product(bottom, outputs)
+    net["relu_" + name] = L.PReLU(net[name], in_place=True)
+    return net["relu_" + name]
+
+
+def _classification_branch(net: caffe.NetSpec, experiment: Experiment, data: Data):
+    """From the image to the classes' scores; the last layer is named for the data set, since each has its own
+    classes, and a stage takes over the layers of the one before by their names."""
+    backbone = BACKBONES[experiment.net]
+    backbone.build(net)
+    head = experiment.head
+    fc2 = _fc(net, "fc2", _fc(net, "fc1", net[backbone.output], head["fc1"]), head["fc2"])
+    name = "classifier_" + _data_set(experiment)
+    net[name] = inner_product(fc2, data.classes)
+    return net[name]
+
+
+def _metric_loss(net: caffe.NetSpec, experiment: Experiment) -> None:
+    """On FC2, or on FC4 of a branch of its own: FC3, and the connecting layer of Eq. (13)."""
+    features = net.relu_fc2
+    if experiment.head["branches"] == 2:
+        fc3 = _fc(net, "fc3", net[BACKBONES[experiment.net].output], experiment.head["fc2"])
+        net.fc2_fc3 = L.Concat(features, fc3)
+        features = net.fc4 = L.InnerProduct(net.fc2_fc3, num_output=experiment.head["fc4"], bias_term=False,
+                                            weight_filler=dict(type="xavier"))
+    loss = _tuplet_loss(experiment)
+    settings = dict(experiment.losses[loss], negatives=experiment.tuplets["negatives"])
+    if loss != "tuplet":
+        settings["positives"] = _positives(experiment)
+    if loss == "clusters":
+        settings["seed"] = experiment.solver["random_seed"]
+    name = loss + "_loss"
+    net[name] = python_layer(name, "tuplet_loss", LAYERS[loss], features, loss_weight=settings.pop("weight"),
+                             **settings)
+
+
+def _softmax_loss(net: caffe.NetSpec, scores):
+    return L.SoftmaxWithLoss(scores, net.label, loss_param=dict(ignore_label=NO_LABEL))
+
+
+def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    """Named for the data set: its position is nothing to a stage on another one."""
+    layer, tuplets = "WindowDataLayer", {}
+    if _tuplet_loss(experiment):
+        layer = "TupletDataLayer"
+        tuplets = dict(positives=_positives(experiment), negatives=experiment.tuplets["negatives"])
+    net.data, net.label = python_layer(
+        "train_data_" + _data_set(experiment), "window_data", layer, ntop=2, stateful=True, data=data.root,
+        batch_size=experiment.solver["batch_size"], seed=experiment.solver["random_seed"], **tuplets)
+
+
+def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    """The net that trains, and the one that the solver tests on the validation part."""
+    train = caffe.NetSpec()
+    _train_data(train, experiment, data)
+    train.softmax_loss = _softmax_loss(train, _classification_branch(train, experiment, data))
+    if _tuplet_loss(experiment):
+        _metric_loss(train, experiment)
+
+    val = caffe.NetSpec()
+    # As the preparation has normalised them.
+    validation_data(val, data, Transform((0,), 1))
+    scores = _classification_branch(val, experiment, data)
+    val.softmax_loss = _softmax_loss(val, scores)
+    val.accuracy = L.Accuracy(scores, val.label)
+    return merge(experiment.name, train.to_proto(), val.to_proto())
+
+
+def deploy(experiment: Experiment, data: Data) -> NetParameter:
+    """The net that predicts, the classification branch alone: `data` in, `prob` out."""
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    net.prob = L.Softmax(_classification_branch(net, experiment, data))
+    return _named(experiment, net)
+
+
+def learned(experiment: Experiment, data: Data) -> NetParameter:
+    """Both branches and the learned metric, on one tuplet."""
+    net = caffe.NetSpec()
+    images = _positives(experiment) + experiment.tuplets["negatives"] if _tuplet_loss(experiment) else 1
+    net.data = L.Input(shape=dict(dim=[images] + list(data.shape)))
+    _classification_branch(net, experiment, data)
+    if _tuplet_loss(experiment):
+        _metric_loss(net, experiment)
+    return _named(experiment, net)
+
+
+def _named(experiment: Experiment, net: caffe.NetSpec) -> NetParameter:
+    proto = net.to_proto()
+    proto.name = experiment.name
+    return proto

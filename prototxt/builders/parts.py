@@ -1,0 +1,136 @@
+"""What the nets of all papers have in common: their data, our layers in them, and one text for both phases."""
+import json
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
+
+import caffe
+import numpy as np
+from caffe import layers as L
+
+NetParameter = caffe.proto.caffe_pb2.NetParameter
+FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
+MEAN, SCALE = 127.5, 1 / 128
+
+
+class Transform(NamedTuple):
+    """What a net makes of pixels, (pixel - mean) * scale. mean: one value, or one a channel (BGR, as in the LMDB)."""
+
+    mean: Sequence[float] = (MEAN,)
+    scale: float = SCALE
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """images: (..., channels, height, width)."""
+        return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
+
+
+PLAIN = Transform()
+
+
+class Data(NamedTuple):
+    """What a net must know of its data. root: folder that `./fer prepare` made; classes: how many;
+    counts: split -> records; shape: (channels, height, width) of an image; class_counts: training samples of
+    each class, which class weights need; records: numbers of the training records to train with, none for all of
+    them; pace: of self-paced learning, from 1, else 0."""
+
+    root: str
+    classes: int
+    counts: dict[str, int]
+    shape: tuple
+    class_counts: Sequence[int] = ()
+    records: Sequence[int] = ()
+    pace: int = 0
+
+    def lmdb(self, split: str, content: str) -> str:
+        return f"{self.root}/{split}/{content}"
+
+
+def prepared(root: str, note: dict) -> Data:
+    """Of a prepared folder; note: its prepare.json."""
+    return Data(root, len(note["classes"]), note["records"], tuple(note["shape"]), note["class_counts"]["train"])
+
+
+def test_batch(count: int) -> int:
+    """Batch size that sees `count` records in whole batches, if there is one of a fair size; else 100."""
+    return next((size for size in range(128, 15, -1) if count % size == 0), 100)
+
+
+def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, stateful: bool = False,
+                 loss_weight: Optional[float] = None, options: Optional[dict] = None, **param):
+    """A layer of ours. stateful: its parameter blob is no weight, and the solver must leave it alone; options: the
+    layer's other settings; param: of its param_str."""
+    options = dict(options or {}, **(FROZEN if stateful else {}))
+    if loss_weight is not None:
+        options["loss_weight"] = loss_weight
+    return L.Python(*bottoms, name=name, ntop=ntop, **options, python_param=dict(
+        module="layers." + module, layer=layer,
+        param_str=json.dumps(dict(name=name, **param))))
+
+
+def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver: dict, references: bool = False,
+                   **augmentation) -> None:
+    """Training data: blobs `data` and `label`, with references `reference` also. solver: the experiment's."""
+    if references:
+        augmentation["references"] = data.lmdb("train", "references")
+    if data.records:
+        augmentation["records"] = list(data.records)
+    net.data, net.label, *others = python_layer(
+        "train_data", "augmented_data", "AugmentedDataLayer", ntop=3 if references else 2, stateful=True,
+        images=data.lmdb("train", "images"), batch_size=solver["batch_size"], mean=list(transform.mean),
+        scale=transform.scale, seed=[solver["random_seed"], data.pace], **augmentation)
+    for reference in others:
+        net.reference = reference
+
+
+def validation_data(net: caffe.NetSpec, data: Data, transform: Transform = PLAIN, references: bool = False) -> None:
+    """The same blobs of the validation part, record by record."""
+    net.data, net.label = _records("val_data", data, "images", transform, ntop=2)
+    if references:
+        net.reference = _records("val_references", data, "references", transform)
+
+
+def _records(name: str, data: Data, content: str, transform: Transform, ntop: int = 1):
+    mean, *others = transform.mean
+    return python_layer(name, "lmdb_data", "LmdbDataLayer", ntop=ntop, stateful=True,
+                        images=data.lmdb("val", content), batch_size=test_batch(data.counts["val"]),
+                        mean=list(transform.mean) if others else mean, scale=transform.scale)
+
+
+def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSpec], None], references: bool = False
+                   ) -> NetParameter:
+    """The net that the solver tests on the validation part; empty where there is none. body: from `data` to `fc`."""
+    net = caffe.NetSpec()
+    if "val" in data.counts:
+        validation_data(net, data, transform, references)
+        body(net)
+        net.softmax_loss = L.SoftmaxWithLoss(net.fc, net.label)
+        net.accuracy = L.Accuracy(net.fc, net.label)
+    return net.to_proto()
+
+
+def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:
+    """One definition for both phases: what only one of them has is included in its phase alone.
+
+    Where there is nothing to test, all of it is for training.
+    """
+    if not test.layer:
+        train.name = name
+        return train
+    merged = NetParameter(name=name)
+    tested = {layer.name: layer for layer in test.layer}
+    for layer in train.layer:
+        both = tested.get(layer.name) == layer
+        merged.layer.add().CopyFrom(layer)
+        if both:
+            del tested[layer.name]
+        else:
+            merged.layer[-1].include.add(phase=caffe.TRAIN)
+    head = next(i for i, layer in enumerate(merged.layer) if not layer.include)
+    leading = [layer for layer in tested.values() if not layer.bottom]
+    trailing = [layer for layer in tested.values() if layer.bottom]
+    ordered = list(merged.layer[:head]) + leading + list(merged.layer[head:]) + trailing
+    result = NetParameter(name=name)
+    for layer in ordered:
+        result.layer.add().CopyFrom(layer)
+        if layer.name in tested:
+            result.layer[-1].include.add(phase=caffe.TEST)
+    return result

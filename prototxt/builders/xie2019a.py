@@ -1,0 +1,225 @@
+"""The nets of [xie2019a]: a backbone, FC1 and FC2, and the feature losses on their inputs."""
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
+
+import caffe
+import numpy as np
+from caffe import layers as L
+from caffe import params as P
+
+from common.errors import UserError
+from common.experiment import Experiment
+from layers.functions import class_weights
+from prototxt.builders.backbones import BACKBONES, inner_product
+from prototxt.builders.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, validation_data
+
+# Handcrafted features on x, FC1's output: blocks a side, each with a value less than there are classes.
+GRIDS = {"gsf": 8, "sift": 7}
+# All handcrafted features. GABOR is on z, FC1's input.
+FEATURES = ("gabor",) + tuple(GRIDS)
+# Added to |x|^2, in units of the scale: a zero vector is normalised to 0.
+EPSILON = 1e-10
+
+
+class Branch(NamedTuple):
+    """FC1 and FC2 on z. suffix: of its layers' names; features: of the blocks that x consists of, in order."""
+
+    suffix: str
+    features: Sequence[str]
+
+    def widths(self, classes: int) -> list[int]:
+        """Of the blocks. Without a feature loss on it, x has the width of GSF."""
+        return [GRIDS[feature] ** 2 * (classes - 1) for feature in self.features or ("gsf",)]
+
+
+def branches(experiment: Experiment) -> list[Branch]:
+    """[xie2019a] Fig. 4: "single" has one, where GSF and SIFT share x = (x_gsf, x_sift), the alternative loss;
+    "branched" has one for each of the two."""
+    features = [feature for feature in GRIDS if feature in experiment.losses]
+    if experiment.head.get("structure") == "branched":
+        return [Branch("_" + feature, (feature,)) for feature in features]
+    return [Branch("", features)]
+
+
+# Adds a net's layers from `data` to `fc2`; the last argument: whether it is the net that trains.
+Body = Callable[[caffe.NetSpec, Experiment, Data, bool], None]
+
+
+def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool, only: Optional[str] = None) -> None:
+    backbone = BACKBONES[experiment.net]
+    backbone.build(net)
+    for branch in branches(experiment):
+        net["fc1" + branch.suffix] = inner_product(net[backbone.output], sum(branch.widths(data.classes)))
+        normalize(net, branch.suffix, **experiment.head)
+        x = net[fc2_input(experiment, branch.suffix)]
+        if only:
+            x = net.masked = _masked(net, x, branch, data, only)
+        net["fc2" + branch.suffix] = inner_product(x, data.classes)
+
+
+def _masked(net: caffe.NetSpec, x, branch: Branch, data: Data, only: str):
+    """Fig. 4 (c), (d): x with all but one block set to 0, so that FC2's weights on them count for nothing."""
+    blocks = _blocks(net, x, branch, data)
+    return L.Concat(*(block if feature == only else L.Power(block, scale=0) for feature, block in blocks.items()))
+
+
+def _blocks(net: caffe.NetSpec, x, branch: Branch, data: Data) -> dict[str, caffe.net_spec.Top]:
+    """Feature -> its block of x."""
+    if len(branch.features) == 1:
+        return {branch.features[0]: x}
+    ends = list(itertools.accumulate(branch.widths(data.classes)))
+    blocks = dict(zip(branch.features, L.Slice(x, ntop=len(ends), axis=1, slice_point=ends[:-1])))
+    for feature, block in blocks.items():
+        net["x_" + feature] = block
+    return blocks
+
+
+def readings(experiment: Experiment) -> dict[str, tuple[str, str]]:
+    """Feature -> blobs of a deploy net with adaptive weights: the feature's block of x, and the probabilities that
+    Eq. (11) judges it by; of the alternative loss in the net with `only` this feature."""
+    several = branches(experiment)
+    if len(several) == 1:
+        return {feature: ("x_" + feature, "prob") for feature in several[0].features}
+    return {branch.features[0]: (fc2_input(experiment, branch.suffix), "prob" + branch.suffix) for branch in several}
+
+
+def fc2_input(experiment: Experiment, suffix: str = "") -> str:
+    """The blob x, FC2's input, on which center, GSF and SIFT loss are imposed. suffix: of the branch."""
+    return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + suffix
+
+
+def normalize(net: caffe.NetSpec, suffix: str, normalize: str, scale: float, **_) -> None:
+    """L2-constrained features ([xie2019a] ref. [40], [xie2019b] Eq. (3)): x = scale * FC1 / |FC1|."""
+    if normalize == "none":
+        return
+    learned = normalize == "learned"
+    fc1 = net["fc1" + suffix]
+    square = net["square" + suffix] = L.Reduction(fc1, operation=P.Reduction.SUMSQ, axis=1)
+    inverse = net["inverse" + suffix] = L.Power(
+        square, power=-0.5, scale=1 if learned else scale ** -2, shift=EPSILON)
+    net["normalized" + suffix] = L.Scale(fc1, inverse, axis=0)
+    if learned:
+        net["scaled" + suffix] = L.Scale(
+            net["normalized" + suffix], axis=0, num_axes=0, filler=dict(type="constant", value=scale),
+            param=dict(lr_mult=1, decay_mult=0))
+
+
+def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    features = [name for name in FEATURES if name in experiment.losses]
+    tops = python_layer("train_data", "lmdb_data", "LmdbDataLayer", ntop=2 + len(features), stateful=True,
+                        images=data.lmdb("train", "images"),
+                        features=[data.lmdb("train", name) for name in features],
+                        batch_size=experiment.solver["batch_size"], mean=MEAN, scale=SCALE)
+    for name, top in zip(["data", "label"] + features, tops):
+        net[name] = top
+
+
+def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    """Of each branch: Eq. (1), or Eq. (14) with class weights.
+
+    Those of Eq. (13) sum to 1, so the loss of an average image shrinks, by 15 on FER2013, against all other losses.
+    "balanced" gives the weighted loss the weight that makes up for it.
+    """
+    kind, share = experiment.head.get("class_weights", "none"), 1.0
+    if kind != "none":
+        if len(data.class_counts) != data.classes:
+            raise UserError(f"{experiment.name}: class weights need the training samples of each of {data.classes} "
+                            f"classes, not of {len(data.class_counts)}")
+        if kind == "balanced":
+            share = float(np.dot(class_weights.inverse(data.class_counts), data.class_counts) / sum(data.class_counts))
+        net.class_weights = python_layer("class_weights", "class_weights", "ClassWeightsLayer",
+                                         counts=list(data.class_counts))
+    for branch in branches(experiment):
+        fc2 = net["fc2" + branch.suffix]
+        net["softmax_loss" + branch.suffix] = L.InfogainLoss(
+            fc2, net.label, net.class_weights,
+            loss_weight=1 / share) if kind != "none" else L.SoftmaxWithLoss(fc2, net.label)
+
+
+def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    if "center" in experiment.losses:
+        for branch in branches(experiment):
+            center_loss(net, experiment, data, branch.suffix)
+    if "gabor" in experiment.losses:
+        _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
+    for branch in branches(experiment):
+        if branch.features:
+            for feature, block in _blocks(net, net[fc2_input(experiment, branch.suffix)], branch, data).items():
+                _feature_loss(net, experiment, data, feature, block)
+
+
+def center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, suffix: str = "") -> None:
+    settings = dict(experiment.losses["center"])
+    name = "center_loss" + suffix
+    net[name] = python_layer(
+        name, "center_loss", "CenterLossLayer", net[fc2_input(experiment, suffix)], net.label,
+        loss_weight=settings.pop("weight"), classes=data.classes, seed=experiment.solver["random_seed"], **settings)
+
+
+def _feature_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, feature: str, blob) -> None:
+    settings = dict(experiment.losses[feature])
+    name = feature + "_loss"
+    net[name] = python_layer(
+        name, "feature_loss", "FeatureLossLayer", blob, net[feature], stateful=True,
+        loss_weight=settings.pop("weight"), epoch_size=data.counts["train"], **settings)
+
+
+def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    return both_phases(experiment, data, _body, _train_losses)
+
+
+def both_phases(experiment: Experiment, data: Data, body: Body,
+                train_losses: Callable[[caffe.NetSpec, Experiment, Data], None]) -> NetParameter:
+    """The net that trains, and where there is a validation part the one that the solver tests on it.
+
+    `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
+    train_losses: adds those that the training net has beside the softmax loss.
+    """
+    train = caffe.NetSpec()
+    _train_data(train, experiment, data)
+    body(train, experiment, data, True)
+    _softmax_loss(train, experiment, data)
+    train_losses(train, experiment, data)
+
+    val = caffe.NetSpec()
+    if "val" not in data.counts:
+        return merge(experiment.name, train.to_proto(), val.to_proto())
+    validation_data(val, data)
+    body(val, experiment, data, False)
+    _softmax_loss(val, experiment, data)
+    several = branches(experiment)
+    if len(several) == 1:
+        val.accuracy = L.Accuracy(val.fc2, val.label)
+    else:
+        for branch in several:
+            val["accuracy" + branch.suffix] = L.Accuracy(val["fc2" + branch.suffix], val.label)
+        _probabilities(val, several)
+        val.accuracy = L.Accuracy(val.prob, val.label)
+    return merge(experiment.name, train.to_proto(), val.to_proto())
+
+
+def _probabilities(net: caffe.NetSpec, several: Sequence[Branch]) -> None:
+    """prob: [xie2019a] II-D, the average of the branches' probabilities."""
+    for branch in several:
+        net["prob" + branch.suffix] = L.Softmax(net["fc2" + branch.suffix])
+    if len(several) > 1:
+        net.prob = L.Eltwise(*(net["prob" + branch.suffix] for branch in several), operation=P.Eltwise.SUM,
+                             coeff=[1 / len(several)] * len(several))
+
+
+def deploy(experiment: Experiment, data: Data, only: Optional[str] = None) -> NetParameter:
+    """only: of the alternative loss, the one feature whose block of x is not masked."""
+    return predicting(experiment, data, functools.partial(_body, only=only))
+
+
+def predicting(experiment: Experiment, data: Data, body: Body) -> NetParameter:
+    """The net that predicts: `data` in, `prob` out."""
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
+    body(net, experiment, data, False)
+    _probabilities(net, branches(experiment))
+    proto = net.to_proto()
+    proto.name = experiment.name
+    return proto

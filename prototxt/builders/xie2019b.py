@@ -1,0 +1,106 @@
+"""The nets of [xie2019b]: [xie2019a]'s with one head, and sparseness of features, hidden units and weights."""
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+
+from common.experiment import Experiment
+from prototxt.builders import xie2019a
+from prototxt.builders.backbones import BACKBONES, inner_product
+from prototxt.builders.parts import Data, NetParameter, python_layer
+
+# Names by which layers share the weights of FC1 and FC2.
+V, W = "V", "W"
+
+
+def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    return xie2019a.both_phases(experiment, data, _body, _train_losses)
+
+
+def deploy(experiment: Experiment, data: Data) -> NetParameter:
+    return xie2019a.predicting(experiment, data, _body)
+
+
+def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool) -> None:
+    """z -> FC1 -> x -> FC2. FC2's layer carries the number of classes in its name: Caffe copies by name, and refuses
+    a blob of another shape, so of a model for other classes it starts fresh."""
+    backbone, head = BACKBONES[experiment.net], experiment.head
+    backbone.build(net)
+    z = _input(net, experiment, "z", net[backbone.output], V, head["fc1"], training)
+    net.fc1 = inner_product(z, head["fc1"], name=backbone.fc1, **_weights(V))
+    if head["activation"] == "relu":
+        net.relu_fc1 = L.ReLU(net.fc1, in_place=True)
+    xie2019a.normalize(net, "", **head)
+    x = _input(net, experiment, "x", net[xie2019a.fc2_input(experiment)], W, data.classes, training)
+    net.fc2 = inner_product(x, data.classes, name=f"fc2_{data.classes}", **_weights(W))
+
+
+def _weights(name: str):
+    return dict(param=[dict(name=name, lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
+
+
+def _input(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weights: str, outputs: int, training: bool):
+    """What FC1 takes of z, or FC2 of x: with dropout, and with its connections pruned."""
+    dropout, share = experiment.head["dropout"], experiment.head["prune_" + weights.lower()]
+    if dropout:
+        # Not in place: the losses are on the features, not on what dropout leaves of them.
+        blob = net["dropped_" + name] = L.Dropout(blob, dropout_ratio=dropout)
+    if share and training:
+        layer = "pruning_" + weights.lower()
+        blob = net[layer] = python_layer(
+            layer, "pruning", "PruningLayer", blob, outputs=outputs, share=share,
+            seed=experiment.solver["random_seed"], options=dict(in_place=True, param=[
+                dict(name=weights, lr_mult=1, decay_mult=1), dict(lr_mult=0, decay_mult=0)]))
+    return blob
+
+
+def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
+    backbone, losses = BACKBONES[experiment.net], experiment.losses
+    x = xie2019a.fc2_input(experiment)
+    # Before any loss is added, so that none is taken for a hidden layer.
+    hidden = hidden_layers(net) + [x]
+    if "center" in losses:
+        xie2019a.center_loss(net, experiment, data)
+    if "sparse_z" in losses:
+        _feature_sparseness(net, experiment, "sparse_z", net[backbone.output], **losses["sparse_z"])
+    if "sparse_x" in losses:
+        _feature_sparseness(net, experiment, "sparse_x", net[x], **losses["sparse_x"])
+    if "sparse_hidden" in losses:
+        settings = dict(losses["sparse_hidden"])
+        if settings.pop("coefficient") == "divided":
+            settings["weight"] /= len(hidden)
+        for layer in hidden:
+            _feature_sparseness(net, experiment, "sparse_" + layer, net[layer], **settings)
+    if "sparse_v" in losses:
+        _weight_sparseness(net, "sparse_v", V, (experiment.head["fc1"], backbone.width), **losses["sparse_v"])
+    if "sparse_w" in losses:
+        _weight_sparseness(net, "sparse_w", W, (data.classes, experiment.head["fc1"]), **losses["sparse_w"])
+
+
+def hidden_layers(net: caffe.NetSpec) -> list[str]:
+    """The backbone's activations; FC1, the last hidden layer, is counted apart, whether it has one or not."""
+    return [name for name, top in net.tops.items()
+            if top.fn.type_name in ("PReLU", "ReLU") and name != "relu_fc1"]
+
+
+def _feature_sparseness(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weight: float, p: int,
+                        normalization: str) -> None:
+    """[xie2019b] Eq. (4): 1/p sum_i |x_i|_p^p, by default divided by the batch size as in Eq. (2)."""
+    divisor = experiment.solver["batch_size"] if normalization == "batch" else 1
+    net[name] = _norm(blob, p, 1 / (p * divisor), weight)
+
+
+def _weight_sparseness(net: caffe.NetSpec, name: str, weights: str, shape, weight: float, p: int) -> None:
+    """The same of a weight matrix: 1/p |W|_p^p, beside the solver's weight decay.
+
+    It comes after the InnerProduct that has the weights: going backward it writes their gradient first, and the
+    InnerProduct adds its own. So `iter_size` must be 1.
+    """
+    net[name + "_weights"] = L.Parameter(parameter_param=dict(shape=dict(dim=list(shape))),
+                                         param=dict(name=weights, lr_mult=1, decay_mult=1))
+    net[name] = _norm(net[name + "_weights"], p, 1 / p, weight)
+
+
+def _norm(blob, p: int, scale: float, loss_weight: float):
+    return L.Reduction(blob, operation={1: P.Reduction.ASUM, 2: P.Reduction.SUMSQ}[p], coeff=scale,
+                       loss_weight=loss_weight)

@@ -1,0 +1,137 @@
+"""The papers' printed figures, read from `<paper>.csv`; README.md says what the columns mean."""
+import csv
+import os
+import re
+from fractions import Fraction
+from typing import NamedTuple, Optional
+
+from common.errors import UserError
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+PAPERS = ("xie2019a", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
+WORDS = {"system": ("own", "baseline", "other"), "split": ("val", "test"), "unit": ("", "image", "sequence"),
+         "kind": ("count", "fold_mean", "class_mean", "rate", "ratio", "unexplained"),
+         "measure": ("", "accuracy", "accuracy_without_neutral", "accuracy_neutral_wrong", "average_accuracy",
+                     "sensitivity", "specificity", "confusion", "svm", "respond_ratio")}
+NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+
+
+class Figure(NamedTuple):
+    """One printed figure. correct and total: of a count, else None; the other fields are the text of the columns, those
+    of BESIDE empty where the table has no such column."""
+
+    table: str
+    row: str
+    column: str
+    system: str
+    data: str
+    trained_on: str
+    split: str
+    value: str
+    kind: str
+    unit: str
+    correct: Optional[int]
+    total: Optional[int]
+    measure: str
+    experiment: str
+    images: str
+    classes: str
+    subjects: str
+    sequences: str
+    protocol: str
+    network: str
+    external_data: str
+    fine_tuning: str
+    setting: str
+
+
+# What a comparison with other people's systems prints beside their figures.
+BESIDE = Figure._fields[Figure._fields.index("images"):]
+MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment", *BESIDE}
+OF_A_COUNT = ("unit", "correct", "total")
+
+
+def read(paper: str, folder: str = FOLDER) -> list[Figure]:
+    """The figures of a paper, in the order in which it prints them.
+
+    Raises UserError, with file and line, on an unknown or missing column or word, a value that is no number, and a
+    count without its unit, correct and total, or with more right than there are.
+    """
+    if paper not in PAPERS:
+        raise UserError("there is no paper {!r}; there are: {}".format(paper, ", ".join(PAPERS)))
+    path = os.path.join(folder, paper + ".csv")
+    with open(path, newline="", encoding="utf-8") as stream:
+        lines = csv.reader(stream)
+        header = next(lines, [])
+        if header != list(Figure._fields):
+            raise UserError("{}:1: columns {}, expected {}".format(path, ",".join(header), ",".join(Figure._fields)))
+        return [_figure(f"{path}:{lines.line_num}", cells) for cells in lines]
+
+
+def of_experiment(name: str, split: str, tested: Optional[str] = None) -> Optional[Figure]:
+    """The first printed accuracy of an experiment on a part of its data, or on those of another data set."""
+    return next((figure for figure in read(name.split("/")[0])
+                 if (figure.experiment, figure.split) == (name, split) and figure.measure.startswith("accuracy")
+                 and (figure.data == tested if tested else not figure.trained_on)), None)
+
+
+def tables() -> dict[str, tuple[str, str]]:
+    """Name, such as "xie2019a-table7" -> paper, and the table as it is printed there; those with figures of the
+    authors' own."""
+    return {f"{paper}-table{_arabic(figure.table)}": (paper, figure.table)
+            for paper in PAPERS for figure in read(paper) if figure.system != "other"}
+
+
+def _arabic(number: str) -> int:
+    """Of a Roman number up to 39, or an Arabic one."""
+    if number.isdigit():
+        return int(number)
+    values = [{"I": 1, "V": 5, "X": 10}[letter] for letter in number]
+    return sum(-value if value < max(values[at:]) else value for at, value in enumerate(values))
+
+
+def counts(value: str, total: int) -> list[int]:
+    """All k of 0..total for which 100 k / total is the printed value when rounded, or cut, to its digits."""
+    scale = 10 ** len(value.partition(".")[2])
+    digits = int(value.replace(".", ""))
+    # digits - 1/2 <= 100 scale k / total < digits + 1, in whole numbers; -(-a // b) is the ceiling.
+    first = -(-(2 * digits - 1) * total // (200 * scale))
+    end = -(-2 * (digits + 1) * total // (200 * scale))
+    return list(range(max(first, 0), min(end, total + 1)))
+
+
+def nearest(value: str, total: int) -> tuple[int, float]:
+    """The k whose 100 k / total is nearest to the value, and 100 k / total - value, in percentage points."""
+    printed = Fraction(value)
+    k = round(printed * total / 100)
+    return k, float(Fraction(100 * k, total) - printed)
+
+
+def _figure(where: str, cells: list[str]) -> Figure:
+    if len(cells) != len(Figure._fields):
+        raise UserError(f"{where}: {len(cells)} cells, expected {len(Figure._fields)}")
+    row = dict(zip(Figure._fields, cells))
+    for key, text in row.items():
+        if not text and key not in MAY_BE_EMPTY:
+            raise UserError(f"{where}: {key} is missing")
+        if key in WORDS and text not in WORDS[key]:
+            raise UserError("{}: {} is {!r}, expected one of {}".format(where, key, text, ", ".join(WORDS[key])))
+    if not NUMBER.fullmatch(row["value"]):
+        raise UserError("{}: value is {!r}, expected a number".format(where, row["value"]))
+    for key in OF_A_COUNT:
+        if bool(row[key]) != (row["kind"] == "count"):
+            raise UserError("{}: {} is {!r}; a count has {}, other kinds have none".format(
+                where, key, row[key], ", ".join(OF_A_COUNT)))
+    for key in ("correct", "total"):
+        row[key] = _whole(where, key, row[key])
+    if row["kind"] == "count" and row["correct"] > row["total"]:
+        raise UserError("{}: {} correct of {}".format(where, row["correct"], row["total"]))
+    return Figure(**row)
+
+
+def _whole(where: str, key: str, text: str) -> Optional[int]:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"{where}: {key} is {text!r}, expected a whole number")
+    return int(text)

@@ -1,0 +1,201 @@
+"""Experiments: defaults, changes, and unknown or wrong keys."""
+import os
+import re
+
+import pytest
+
+from common import experiment
+from common.errors import UserError
+
+NAME = "xie2019a/fer2013-toy-center-gabor"
+
+
+@pytest.mark.parametrize("name", experiment.names())
+def test_all_load(name):
+    loaded = experiment.load(name)
+    assert loaded.name == name and loaded.paper == name.split("/")[0]
+
+
+def test_defaults_and_changes():
+    assert experiment.load(NAME).losses["gabor"]["weight"] == 1e-6
+    changed = experiment.load(NAME, ["losses.gabor.weight=1e-3", "solver.max_iter=7", "losses.gabor.gradient=exact"])
+    assert changed.losses["gabor"]["weight"] == 1e-3
+    assert changed.solver["max_iter"] == 7
+    assert changed.losses["gabor"]["gradient"] == "exact"
+    assert experiment.load(NAME).solver["max_iter"] == 30000
+
+
+def test_length_of_the_toy_nets():
+    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Drawn faces less."""
+    for name in experiment.names():
+        data, net, _ = (name.split("/")[1] + "--").split("-", 2)
+        if name.startswith("xie2019a/") and net == "toy":
+            assert experiment.load(name).iterations == {"fer2013": 30000, "synthetic": 1000}[data], name
+
+
+def test_fig_11_is_of_normalised_nets():
+    found = {name: one for name, one in ((name, experiment.load(name)) for name in experiment.names())
+             if "11" in one.source and one.data == "fer2013"}
+    assert {name.split("-toy-")[1]: (one.head["normalize"], sorted(one.losses)) for name, one in found.items()} == {
+        "norm": ("fixed", []), "center-norm-gabor": ("fixed", ["center", "gabor"])}
+
+
+FER = "xie2019b/fer2013-center-l2"
+
+
+@pytest.mark.parametrize("data", ("ckplus", "oulu_casia", "mmi"))
+def test_a_net_that_is_tested_on_fer2013_has_not_seen_it(data):
+    """[xie2019b] 3.5: one database trains, the remaining ones test. Tables 9 to 11 begin with the FER2013 model."""
+    whole, folds = f"xie2019b/{data}_whole-center-l2", f"xie2019b/{data}-center-l2"
+    assert [one.name for one in experiment.stages(experiment.load(whole))] == [whole]
+    assert [one.name for one in experiment.stages(experiment.load(folds))] == [FER, folds]
+    other_way = ["begins_with=" + FER]
+    assert [one.name for one in experiment.stages(experiment.load(whole, other_way), other_way)] == [FER, whole]
+    assert experiment.applicable(whole, other_way) == other_way and experiment.applicable(FER, other_way) == []
+
+
+@pytest.mark.parametrize("value, said", [
+    ("xie2019b/fer2013", "begins with 'xie2019b/fer2013', which is no experiment"),
+    ("xie2019b/mmi_whole-center-l2", "mmi_whole-center-l2: begins with its own weights, by begins_with=")])
+def test_what_an_experiment_cannot_begin_with(value, said):
+    changes = ["begins_with=" + value]
+    with pytest.raises(UserError, match=said):
+        experiment.stages(experiment.load("xie2019b/mmi_whole-center-l2", changes), changes)
+
+
+def test_table_i_is_in_the_defaults():
+    alaw = experiment.load("xie2019a/mmi-alaw")
+    assert {loss: settings["weight"] for loss, settings in alaw.losses.items()} == {
+        "center": 8e-3, "gsf": 1e-6, "sift": 1e-6}
+    assert {settings.get("rho", 0.98) for settings in alaw.losses.values()} == {0.98}
+    assert (alaw.solver["base_lr"], alaw.solver["batch_size"], alaw.solver["momentum"]) == (5e-3, 64, 0.8)
+    assert alaw.weighting == {"gamma": 1.05, "kappa": 1e-5, "eps": 1e-8, "restart_iterations": 1000, "rounds": 30}
+    # II-E: a round of the restarts is as long as their share of a training with fixed weights.
+    assert alaw.weighting["restart_iterations"] * alaw.weighting["rounds"] == alaw.solver["max_iter"]
+
+
+@pytest.mark.parametrize("name, gamma, class_weights", [
+    ("fer2013-alaw", 1.2, "inverse"), ("fer2013-alaw-kappa-1e-4", 1.2, "inverse"), ("ckplus-alaw", 1.05, "inverse"),
+    ("oulu_casia-blaw", 1.05, "none"), ("mmi-alaw", 1.05, "none"), ("fer2013-toy-alaw", 1.2, "none")])
+def test_what_differs_for_a_data_set(name, gamma, class_weights):
+    loaded = experiment.load("xie2019a/" + name)
+    assert (loaded.weighting["gamma"], loaded.head["class_weights"]) == (gamma, class_weights)
+
+
+def test_every_row_of_the_tables_has_its_experiment():
+    sources = [loaded.source for loaded in map(experiment.load, experiment.names()) if loaded.net == "face_resnet"]
+    for row in ([f"III row {number}" for number in range(1, 9)]
+                + [f"IV row {number}" for number in range(1, 8)]
+                + [f"V row {number}" for number in range(1, 6)]):
+        assert sum(bool(re.search(rf"\b{row}\b", source)) for source in sources) == 1, row
+    # Without, GSF, GABOR, SIFT; 3 and 4 of each data set; kappa; baseline and the authors' own.
+    for table, rows in (("II", 4), ("VI", 12), ("VII", 16), ("VIII", 5), ("IX", 3), ("X", 3), ("XI", 6), ("XII", 3)):
+        pattern = re.compile(rf"(Tables?|,) {table}\b")
+        assert sum(bool(pattern.search(source)) for source in sources) == rows, table
+
+
+def test_weighted_multiplies_what_is_named():
+    losses = experiment.load("xie2019a/mmi-alfw").weighted(gsf=1.5, sift=0.5).losses
+    assert (losses["gsf"]["weight"], losses["sift"]["weight"], losses["center"]["weight"]) == (1.5e-6, 0.5e-6, 8e-3)
+    assert losses["gsf"]["rho"] == 0.98
+
+
+def test_head_can_be_changed():
+    changed = experiment.load("xie2019a/mmi-alaw", ["head.normalize=learned", "head.scale=8", "weighting.gamma=1.1"])
+    assert (changed.head["normalize"], changed.head["scale"], changed.weighting["gamma"]) == ("learned", 8, 1.1)
+
+
+@pytest.mark.parametrize("change, said", [
+    ("solver.max_ier=7", "--set solver.max_ier=7: expected KEY=VALUE with a key of the experiment"),
+    ("solver=7", "expected KEY=VALUE"), ("max_iter=7", "expected KEY=VALUE"),
+    ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "expected KEY=VALUE"),
+    ("solver.max_iter=many", "'many' is no number"), ("losses.sift.weight=1", "expected KEY=VALUE")])
+def test_wrong_changes_are_named(change, said):
+    with pytest.raises(UserError) as error:
+        experiment.load(NAME, [change])
+    assert said in str(error.value)
+
+
+def test_unknown_experiment_lists_the_known():
+    with pytest.raises(UserError, match="no experiment 'xie2019a/vgg'; there are: .*toy-softmax"):
+        experiment.load("xie2019a/vgg")
+
+
+@pytest.mark.parametrize("text, said", [
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlr: 1", "unknown key 'lr'"),
+    ("title: t\nsource: s\ndata: fer2013", "missing net"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {sphere: {}}", "losses: unknown key 'sphere'"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gabor: {lambda: 1}}",
+     "losses: gabor: unknown key 'lambda'"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gabor: {weight: 1e-6}}",
+     "weight is '1e-6', expected a number"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nhead: {structure: trunk}",
+     "head: structure is 'trunk', expected one of single, branched"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nhead: {normalize: }", "head: normalize is None"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gsf: {gradient: 7}}", "gradient is 7, expected one of"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {gsf: {}}\nhead: {structure: branched}",
+     "two branches, and adaptive weights, need the losses gsf and sift"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nlosses: {sift: {}}\nweighting: {}", "need the losses gsf and sift"),
+    ("title: t\nsource: s\ndata: fer2013\nnet: toy\nsolver: {epochs: 1}", "solver: unknown key 'epochs'")])
+def test_wrong_files_are_named(tmp_path, monkeypatch, text, said):
+    with open(os.path.join(experiment.FOLDER, "xie2019a", "defaults.yml")) as stream:
+        defaults = stream.read()
+    (tmp_path / "xie2019a").mkdir()
+    (tmp_path / "xie2019a" / "defaults.yml").write_text(defaults)
+    (tmp_path / "xie2019a" / "own.yml").write_text(text)
+    monkeypatch.setattr(experiment, "FOLDER", str(tmp_path))
+    with pytest.raises(UserError) as error:
+        experiment.load("xie2019a/own")
+    assert "own.yml" in str(error.value) and said in str(error.value)
+
+
+@pytest.mark.parametrize("change, said", [
+    ("batch_size=0", "batch_size is 0, expected a whole number of at least 1"),
+    ("max_iter=0", "max_iter is 0, expected a whole number of at least 1"),
+    ("max_iter=2.5", "max_iter is 2.5, expected a whole number"),
+    ("base_lr=-1", "base_lr is -1, expected a number of at least 0")])
+def test_solver_settings_out_of_range_are_named(change, said):
+    with pytest.raises(UserError, match="solver: " + said):
+        experiment.load("xie2019a/fer2013-toy-softmax", ["solver." + change])
+
+
+@pytest.mark.parametrize("name, pretrained", (
+    ("xie2019a/mmi-alaw", "face_model.caffemodel"), ("xie2019a/fer2013-toy-alaw", ""),
+    ("xie2019b/fer2013-center-l2", "face_model.caffemodel"), ("xie2019b/mmi-one_map-l2", ""),
+    ("xie2019b/fer2013-vgg-l2", "a public face recognition model"), ("liu2017/ckplus-2b-nm", ""),
+    ("farzaneh2021/affectnet-dacl", "MS-Celeb-1M"), ("farzaneh2021/synthetic-dacl", ""),
+    ("wu2023/ckplus-spndl", "ImageNet"), ("wu2023/oulu_casia-baseline", "ImageNet"),
+    ("wu2023/ckplus-spndl-without-neutral", "MS-Celeb-1M"), ("wu2023/raf_db-spndl-without-neutral", "MS-Celeb-1M"),
+    ("wu2023/synthetic-spndl-without-neutral", "")))
+def test_what_the_papers_nets_were_pretrained_on(name, pretrained):
+    assert experiment.load(name).pretrained == pretrained
+
+
+@pytest.mark.parametrize("policy, needed", [
+    ("fixed", []), ("step", ["gamma", "stepsize"]), ("exp", ["gamma"]), ("inv", ["gamma", "power"]),
+    ("multistep", ["gamma", "stepvalue"]), ("poly", ["power"]), ("sigmoid", ["gamma", "stepsize"])])
+def test_a_policy_needs_what_caffes_solver_takes_for_it(policy, needed):
+    """As caffe.proto says of lr_policy; the settings are none that the experiment has."""
+    name = "xie2019a/fer2013-toy-softmax"
+    values = {"gamma": "0.5", "stepsize": "7", "power": "0.75", "stepvalue": "3,9"}
+    given = [f"solver.{key}={values[key]}" for key in needed]
+    assert experiment.applicable(name, given) == given
+    solver = experiment.load(name, ["solver.lr_policy=" + policy] + given).solver
+    assert {key: solver[key] for key in needed} == {
+        key: {"gamma": 0.5, "stepsize": 7, "power": 0.75, "stepvalue": [3, 9]}[key] for key in needed}
+    for missing in given:
+        with pytest.raises(UserError, match="lr_policy {} needs --set {}=...".format(policy, missing.split("=")[0])):
+            experiment.load(name, ["solver.lr_policy=" + policy] + [one for one in given if one != missing])
+
+
+@pytest.mark.parametrize("change, said", [
+    ("solver.base_lr=nan", "'nan' is no number"), ("losses.center.weight=-inf", "'-inf' is no number"),
+    ("solver.base_lr=1e999", "'1e999' is no number"),
+    ("solver.batch_size=1e9", "batch_size is 1000000000.0, expected a whole number"),
+    ("solver.batch_size=2147483648", "batch_size is 2147483648, expected at most 2147483647"),
+    ("solver.lr_policy=stp", "lr_policy is 'stp', expected one of fixed, step, "), ("solver.type=Sgd", "type is 'Sgd'"),
+    ("solver.stepvalue=5,3", "stepvalue is [5, 3], expected whole numbers in rising order"),
+    ("solver.stepvalue=2.5", "stepvalue is [2.5]"), ("solver.iter_size=2", "expected KEY=VALUE with a key of")])
+def test_values_that_no_training_can_have(change, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        experiment.load("xie2019a/fer2013-toy-center-gabor", [change])

@@ -1,0 +1,179 @@
+"""The SVM on handcrafted features: by hand where it must be right, and on prepared data."""
+import csv
+import shutil
+
+import caffe
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from common import files
+from common.errors import UserError
+from data_prep import prepare
+from tests import small_data
+from tools.analysis import svm
+from tools.cli import main
+from tools.evaluation import evaluate
+from tools.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return small_data.prepared(tmp_path_factory.mktemp("features"), features=("gabor", "sift"), counts=(42, 14, 14))
+
+
+def test_kernels_are_libsvms_own(prepared):
+    """Against scikit-learn's SVC with its built-in kernels, on the same vectors."""
+    results = list(svm.svm(prepared, ["sift"], None))
+    parts = {split: svm.read(prepared, split, "sift") for split in ("train", "val", "test")}
+    gamma = 1 / parts["train"].vectors.shape[1]
+    machines = [SVC(C=1, kernel="linear"), SVC(C=1, kernel="rbf", gamma=gamma)]
+    for result, machine in zip(results, machines):
+        machine.fit(parts["train"].vectors, parts["train"].labels)
+        for split, counts in (("val", result.val), ("test", result.test)):
+            right = machine.predict(parts[split].vectors) == parts[split].labels
+            assert counts == (right.sum(), 14)
+    tuned = results[2]
+    assert tuned.setting == "tuned" and tuned.val[0] >= max(result.val[0] for result in results[1:2])
+
+
+def test_copies_are_left_out_of_the_last_count():
+    random = np.random.RandomState(0)
+    parts = {}
+    for split, count in (("train", 30), ("val", 10), ("test", 10)):
+        labels = np.arange(count) % 2
+        vectors = (random.normal(size=(count, 3)) + 4 * labels[:, None]).astype(np.float32)
+        parts[split] = svm.Part(vectors, labels, np.arange(count) >= 4, np.arange(count))
+    for result in svm._results("gsf", parts):
+        assert result.test[1] == 10 and result.test_own[1] == 6
+        assert result.test[0] - result.test_own[0] <= 4
+
+
+def test_table_and_command(prepared, capsys):
+    assert main.main(["features", "--svm", "--data", prepared, "--features", "sift", "--limit", "35"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == "feature" and len(lines) == 6
+    assert lines[1].endswith("44.36") and "geometry of the features: compact" in lines[-2]
+    assert lines[-1].startswith("handcrafted features are not compared with the published ones: data: fer2013-plain "
+                                "(paper: fer2013-xie2019a); ")
+    assert lines[-1].endswith("; training images: the first 35 (paper: all)")
+
+
+def test_missing_feature_and_missing_memory(prepared, monkeypatch):
+    with pytest.raises(UserError, match="has no gsf features; it has gabor, sift"):
+        list(svm.svm(prepared, ["gsf"], None))
+    monkeypatch.setattr(svm, "GRAM_BYTES", 10 ** 12)
+    with pytest.raises(UserError, match="the kernel matrix of 42 training images needs .* --limit N"):
+        list(svm.svm(prepared, ["sift"], None))
+
+
+def deep_vectors(run, usage):
+    """x of the faces of the CSV that the data were made from, one at a time through pycaffe; and their labels."""
+    net = caffe.Net(run.path("deploy.prototxt"), run.caffemodel(), caffe.TEST)
+    vectors, labels = [], []
+    for label, pixels, where in small_data.rows():
+        if where == usage:
+            net.blobs["data"].data[...] = (np.array(pixels.split(), np.float32).reshape(48, 48) - 127.5) / 128
+            net.forward()
+            x = net.blobs["fc1"].data[0].astype(np.float64)
+            vectors.append(x / np.sqrt((x ** 2).sum()))
+            labels.append(int(label))
+    return np.array(vectors), np.array(labels)
+
+
+def test_deep_features_are_pycaffes_blob_in_the_manifests_order(trained):
+    part, _ = svm._read_deep(trained, "test", None)
+    expected, labels = deep_vectors(trained, "PrivateTest")
+    assert part.vectors.shape == (12, 384) and np.allclose(part.vectors, expected, atol=1e-5)
+    assert (part.labels == labels).all() and part.rows.tolist() == list(range(36, 48))
+
+
+def test_svm_on_deep_features_is_scikit_learns_own(trained):
+    results = svm.svm_of_run(trained, None)
+    vectors, labels = deep_vectors(trained, "Training")
+    for result, machine in zip(results, [SVC(C=1, kernel="linear"), SVC(C=1, kernel="rbf", gamma=1 / 384)]):
+        machine.fit(vectors, labels)
+        for usage, counts in (("PublicTest", result.val), ("PrivateTest", result.test)):
+            faces, expected = deep_vectors(trained, usage)
+            assert counts == ((machine.predict(faces) == expected).sum(), 12)
+        assert list(result.predicted) == machine.predict(faces).tolist()
+
+
+def test_softmax_beside_it_is_the_evaluation(trained):
+    """With one crop an image the vote is the decision on it."""
+    metrics = evaluate.evaluate(trained, "test")
+    softmax = svm.svm_of_run(trained, None)[-1]
+    assert softmax.setting == "softmax" and softmax.test == (metrics["correct"], metrics["total"])
+    assert softmax.test_own == (metrics["without_copies"]["correct"], metrics["without_copies"]["total"])
+
+
+def test_what_is_kept_is_what_was_found(trained):
+    results = svm.svm_of_run(trained, 20)
+    kept = svm.saved(svm.run_prefix(trained), trained.info["manifest"])
+    assert kept.results == results and kept.rows == list(range(36, 48))
+    assert files.read_json(trained.path("svm.json"))["limit"] == 20
+    assert svm.saved(svm.run_prefix(trained), "another manifest") is None
+    with open(trained.path("svm.csv"), newline="") as stream:
+        header, first, *_ = csv.reader(stream)
+    assert header == ["row", "image", "label"] + [result.kernel for result in results]
+    assert first[:3] == ["36", "fer2013.csv:38", "0"]
+    assert list(map(int, first[3:])) == [result.predicted[0] for result in results]
+
+
+@pytest.mark.parametrize("row, column, value", [
+    (svm.HANDCRAFTED, "GSF", 48.12), (svm.DEEP_SVM, "W.O.", 67.87), (svm.DEEP_SVM, "GABOR", 69.77),
+    (svm.DEEP_SOFTMAX, "SIFT", 71.64), (svm.DEEP_SVM, None, None)])
+def test_table_ii(row, column, value):
+    assert svm.published(row, column) == value
+
+
+def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
+    copy = Run(str(tmp_path / "run"))
+    shutil.copytree(trained.folder, copy.folder)
+    info = copy.info
+    info["experiment"]["name"] = "xie2019a/fer2013-gsf"
+    files.write_json(copy.path("run.json"), info)
+    assert [result.published for result in svm.svm_of_run(copy, None)] == [69.94] * 3 + [72.22]
+    assert [result.published for result in svm.svm_of_run(trained, None)] == [None] * 4
+    table = svm.table(svm.svm_of_run(copy, None), info["data"], copy)
+    assert table.splitlines()[-1].startswith("deep features are not compared with the published ones: weights: none "
+                                             "(paper: face_model.caffemodel); ")
+    assert "geometry" in svm.table(svm.svm_of_run(trained, None), info["data"], trained).splitlines()[-1]
+
+
+def test_untuned_is_chosen_on_the_validation_part():
+    def result(setting, kernel, val, test):
+        return svm.Result("gsf", setting, kernel, (val, 9), (test, 9), (test, 9), [])
+    kept = svm.Saved([result("published", "a", 3, 8), result("published", "b", 5, 2), result("tuned", "c", 7, 1)],
+                          [])
+    assert kept.untuned.kernel == "b"
+    assert kept.with_setting("tuned").kernel == "c" and kept.with_setting("softmax") is None
+
+
+def test_command_on_a_run(trained, capsys):
+    assert main.main(["features", "--svm", "--run", trained.folder]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["feature"] + ["x"] * 4 + ["geometry"]
+    assert "./fer features --svm --data " + trained.info["data"] in err
+    assert main.main(["features", "--svm", "--run", trained.folder, "--features", "gsf"]) == 1
+    assert "--features chooses among handcrafted ones" in capsys.readouterr().err
+
+
+def test_handcrafted_ones_stand_beside_the_run(trained, capsys):
+    data = trained.info["data"]
+    try:
+        list(svm.svm(data, ["gabor"], None))
+        assert main.main(["features", "--svm", "--run", trained.folder]) == 0
+        out, err = capsys.readouterr()
+        assert [line.split()[0] for line in out.splitlines()][1:-2] == ["gabor"] * 3 + ["x"] * 4 and not err
+    finally:
+        files.remove(svm.data_prefix(data, ""))
+    assert prepare.read_note(data)["manifest"] == trained.info["manifest"]
+
+
+def test_run_whose_data_are_others(trained, tmp_path):
+    copy = Run(str(tmp_path / "run"))
+    shutil.copytree(trained.folder, copy.folder)
+    files.write_json(copy.path("run.json"), dict(copy.info, manifest="other"))
+    with pytest.raises(UserError, match="was prepared anew since"):
+        svm.svm_of_run(copy, None)

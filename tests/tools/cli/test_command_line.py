@@ -1,0 +1,184 @@
+"""The command line: help, exit status, one-line errors, and the whole path by its commands."""
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from common import files
+from common.experiment import ROOT
+from tests import small_data
+from tests.tools.conftest import SMALL
+from tools.cli import main
+
+COMMANDS = ("prepare", "template", "features", "train", "watch", "evaluate", "predict", "report", "bench", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main([command, "--help"])
+    assert end.value.code == 0
+    assert "example:\n  ./fer " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["template", "synthetic"], ["prepare", "mnist"],
+                                       ["evaluate", "r", "--split", "x"],
+                                       ["prepare", "synthetic", "--processes", "0"],
+                                       ["prepare", "synthetic", "--seed", "-1"],
+                                       ["prepare", "synthetic", "--out", ""], ["prepare", "folder", ""],
+                                       ["prepare", "synthetic", "--out", "two\nlines"], ["report", "r", "--out", ""],
+                                       ["train", "e", "--data", "d", "--out", ""], ["demo", "--out", ""],
+                                       ["predict", "r", "i", "--draw", ""], ["bench", "--out", ""],
+                                       ["train", "e", "--data", "d", "--out", "o", "--threads", "0"]])
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(arguments)
+    assert end.value.code == 2
+    assert "usage: fer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["prepare", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
+    (["prepare", "fer2013", "--out", "o"], "fer2013 needs its file or folder"),
+    (["prepare", "synthetic", "--protocol", "xie2019a", "--template", "t", "--out", "o"], "t: no such file or folder"),
+    (["template", "fer2013", "--out", "o"], "fer2013 needs its file or folder: ./fer template fer2013 SOURCE --out"),
+    (["template", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
+    (["template", "fer2013", "nowhere.csv", "--protocol", "wu2023", "--out", "o"],
+     "fer2013 has no protocol 'wu2023'; it has: plain, xie2019a, liu2017"),
+    (["train", "xie2019a/vgg", "--data", "d", "--out", "o"], "there is no experiment"),
+    (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
+    (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),
+    (["evaluate", "o"], "o: no run here"), (["watch", "o"], "o: no run here"),
+    (["watch", "o", "--once"], "o: no run here"),
+    (["reproduce", "xie2019b-table4", "--data", "ferr=.", "--out", "o"],
+     "--data ferr=...: no experiment has a data set of this name; there are: "),
+    (["bench", "warp"], "there is no benchmark warp; there are: layers, crops"),
+    (["predict", "o", "x.png"], "o: no run here"), (["report", "o"], "o: no run here")])
+def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fer: ") and said in lines[0]
+    assert os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("arguments, kind", [
+    (["reproduce", "xie2019b-table4", "--data", "data"], "folder of `reproduce`"),
+    (["reproduce", "xie2019b-table4", "--data", "data", "--show"], "folder of `reproduce`"),
+    (["reproduce", "xie2019b-table4", "--data", "data", "--plan"], "folder of `reproduce`"),
+    (["bench", "kernels", "--quick", "--data", "drawn"], "folder of benchmarks"),
+    (["bench", "kernels", "--quick", "--out", "o", "--data"], "folder of benchmarks"), (["demo"], "demo")])
+def test_a_folder_of_the_users_is_refused(arguments, kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert main.main(arguments + (["mine"] if arguments[-1] == "--data" else ["--out", "mine"])) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].endswith(f"mine: is there already and is no {kind}; give another --out")
+    assert os.listdir("mine") == ["thesis.txt"]
+
+
+def test_show_makes_nothing(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    assert main.main(["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--show",
+                     "--out", str(tmp_path / "out")]) == 0
+    assert "xie2019b-table4" in capsys.readouterr().out and os.listdir(str(tmp_path)) == ["data"]
+
+
+def test_a_table_without_any_data_is_an_error(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    asked = ["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main.main(asked) == 1
+    notes, error = capsys.readouterr().err.splitlines()
+    assert notes.startswith("note: fer2013-xie2019a is not there; to make it: ./fer prepare fer2013 ")
+    assert error == "fer: none of the data sets of xie2019b-table4 is there"
+    assert not (tmp_path / "out").exists()
+    assert main.main(asked + ["--show"]) == 0
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(Exception, match="no run here"):
+        main.main(["--debug", "evaluate", "nowhere"])
+
+
+@contextlib.contextmanager
+def small_disk(tmp_path, size):
+    """A real file system of that size, where this may be mounted."""
+    tiny = tmp_path / "tiny"
+    tiny.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(tiny)],
+                             stderr=subprocess.DEVNULL)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield tiny
+    finally:
+        subprocess.run(["umount", str(tiny)], check=True)
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
+    with small_disk(tmp_path, "1m") as tiny:
+        assert main.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
+        assert " MB are needed and " in capsys.readouterr().err
+        assert os.listdir(str(tiny)) == []
+
+
+def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((30, 7, 7)))
+    monkeypatch.setattr(files, "require_space", lambda folder, needed: None)  # it was there a moment ago
+    with small_disk(tmp_path, "120k") as tiny:
+        assert main.main(["prepare", "fer2013", source, "--out", str(tiny / "out")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("fer: {}: LMDB: ".format(tiny / "out")) and error.endswith(" are free on this disk\n")
+        assert os.listdir(str(tiny)) == []
+
+
+def test_the_whole_path(tmp_path):
+    """As a person gives the commands, in a folder with a space, by relative paths."""
+    (tmp_path / "my data").mkdir()
+    small_data.write_csv(tmp_path / "my data" / "fer2013.csv", small_data.rows((16, 7, 7)))
+    sets = [word for change in SMALL for word in ("--set", change)]
+
+    def fer(*arguments):
+        process = subprocess.run([sys.executable, "-m", "tools.cli"] + list(arguments), cwd=str(tmp_path / "my data"),
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                                 env=dict(os.environ, PYTHONPATH=main.experiment.ROOT))
+        # A busy machine takes long enough for a line on how far it is.
+        said = [line for line in process.stderr.splitlines() if not re.match(r".+: (iteration )?\d+/\d+", line)]
+        assert (process.returncode, said) == (0, [])
+        return process.stdout
+    assert "surprise" in fer("prepare", "fer2013", "fer2013.csv", "--out", "set")
+    trained = fer("train", "xie2019a/fer2013-toy-center-gabor", "--data", "set", "--out", "run 1", *sets)
+    assert trained.endswith("run 1/snapshots/iter_12.caffemodel\n")
+    assert "of 7 images right" in fer("evaluate", "run 1")
+    assert fer("report", "run 1").strip() == os.path.join("run 1", "report.html")
+    assert (tmp_path / "my data" / "run 1" / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected numbers such as 0 or 0,1, or all"),
+    (["--gpu", "0,"], "argument --gpu: '0,', expected"), (["--gpu", ""], "argument --gpu: '', expected"),
+    (["--threads", "9999"], "argument --threads: 9999, expected at least 1 and at most 128"),
+    (["--threads", "0"], "argument --threads: 0, expected at least 1")])
+def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", str(tmp_path / "run")] + words)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():
+    command = ("import signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
+               f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', 'watch', 'none'])")
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, cwd=ROOT)
+    maps = ""
+    while "numpy" not in maps and process.poll() is None:
+        with open(f"/proc/{process.pid}/maps") as stream:
+            maps = stream.read()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b"" and process.returncode == -signal.SIGINT

@@ -1,0 +1,130 @@
+"""Folds and seeds: one run each, side by side, and their sums."""
+import os
+
+import numpy as np
+import pytest
+
+from common import experiment, files
+from common.errors import UserError
+from data_prep import prepare
+from tests import small_data
+from tests.tools.conftest import SMALL
+from tools.cli import main
+from tools.evaluation import evaluate, predictions
+from tools.training import groups, run
+from tools.training.segments import Engine
+
+NAME = "xie2019a/synthetic-toy-softmax"
+CHANGES = [change for change in SMALL if "gabor" not in change] + ["solver.max_iter=4"]
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """A folder with two folds, as a cross-validated data set has them, each with its own parts."""
+    root = tmp_path_factory.mktemp("folded")
+    for number, counts in enumerate(((14, 7, 10), (14, 7, 8)), start=1):
+        (root / f"made{number}").mkdir()
+        os.rename(small_data.prepared(root / f"made{number}", (), counts, seed=number),
+                  str(root / f"fold{number:02d}"))
+    note = files.read_json(str(root / "fold01" / prepare.NOTE))
+    files.write_json(str(root / prepare.NOTE), dict(note, folds=["fold01", "fold02"]))
+    return str(root)
+
+
+def train(data, folder, seeds=(), processes=2, weights=None):
+    return groups.train(experiment.load(NAME, CHANGES), data, str(folder), weights, seeds, None, None, processes)
+
+
+@pytest.fixture(scope="module")
+def cross_validated(tmp_path_factory, folded):
+    return train(folded, tmp_path_factory.mktemp("runs") / "folds")
+
+
+def read(path):
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def test_each_fold_is_a_run_of_its_own(tmp_path, folded, cross_validated):
+    assert (cross_validated.kind, cross_validated.members) == ("folds", ["fold01", "fold02"])
+    for number, single in enumerate(groups.runs(cross_validated), start=1):
+        data = os.path.join(folded, f"fold{number:02d}")
+        assert single.info["data"] == data and single.info["threads"] == 1
+        alone = run.train(experiment.load(NAME, CHANGES), data, str(tmp_path / str(number)), None, Engine(1))
+        assert read(single.caffemodel()) == read(alone.caffemodel())
+
+
+def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monkeypatch):
+    told = []
+    monkeypatch.setattr(groups, "all_cores", lambda: Engine(2))
+    monkeypatch.setattr(run, "train", lambda *arguments: told.append(arguments[4].threads))
+    for processes, threads in ((1, None), (2, None), (16, None), (1, 3)):
+        groups.train(experiment.load(NAME, CHANGES), os.path.join(folded, "fold01"), str(tmp_path / "run"), None, (),
+                     threads, None, processes)
+    assert told == [1, 2, 2, 3]
+
+
+def test_folds_are_summed(cross_validated):
+    metrics = groups.evaluate_all(cross_validated, "test")
+    assert metrics == files.read_json(cross_validated.path("metrics.json"))
+    each = [files.read_json(evaluate.metrics_path(one, "test")) for one in groups.runs(cross_validated)]
+    # 10 and 8 images: the sum of the right ones of all, not the mean of the folds.
+    assert [one["total"] for one in metrics["folds"]] == [10, 8] and metrics["total"] == 18
+    assert metrics["correct"] == sum(one["correct"] for one in each)
+    assert metrics["accuracy"] == metrics["correct"] / 18
+    np.testing.assert_array_equal(metrics["confusion"], np.add(each[0]["confusion"], each[1]["confusion"]))
+    decided = predictions.read(cross_validated.path("decisions-test.csv"))
+    assert len(decided) == 18 and sum(one.right for one in decided) == metrics["correct"]
+
+
+def test_seeds_of_folds_have_mean_and_deviation(tmp_path, folded):
+    group = train(folded, tmp_path / "seeds", seeds=[3, 5])
+    assert (group.kind, group.members) == ("seeds", ["seed03", "seed05"])
+    assert [one.experiment.solver["random_seed"] for one in groups.runs(group)] == [3, 3, 5, 5]
+    metrics = groups.evaluate_all(group, "test")
+    rates = [one["correct"] / 18 for one in metrics["seeds"]]
+    assert metrics["accuracy"] == pytest.approx(sum(rates) / 2)
+    assert metrics["deviation"] == pytest.approx(abs(rates[0] - rates[1]) / np.sqrt(2))
+    assert metrics["total"] == 36
+
+
+def test_given_again_it_does_nothing_and_other_members_are_refused(folded, cross_validated):
+    before = {one.folder: os.path.getmtime(one.caffemodel()) for one in groups.runs(cross_validated)}
+    train(folded, cross_validated.folder)
+    assert before == {one.folder: os.path.getmtime(one.caffemodel()) for one in groups.runs(cross_validated)}
+    with pytest.raises(UserError, match="holds folds fold01, fold02, not seeds seed01; give another --out"):
+        train(folded, cross_validated.folder, seeds=[1])
+
+
+def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
+    with pytest.raises(UserError, match="seeds 1 1: expected each once"):
+        train(folded, tmp_path / "run", seeds=[1, 1])
+    with pytest.raises(UserError, match="no prepared data here"):
+        train(str(tmp_path / "nothing"), tmp_path / "run", seeds=[1, 2])
+    assert main.main(["train", "xie2019a/fer2013-toy-center-gabor", "--data", folded, "--out", str(tmp_path / "run")]
+                    ) == 1
+    assert "fold01: has no gabor features" in capfd.readouterr().err
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, folded):
+    chosen = experiment.load(NAME, CHANGES + ["solver.batch_size=1000000000"])
+    with pytest.raises(UserError, match="solver.batch_size 1000000000 takes 9216.0 GB for the images"):
+        groups.train(chosen, folded, str(tmp_path / "run"), None, (), None, None, 1)
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
+    group = groups.Group(str(tmp_path / "group"), "folds", ["fold01", "fold02"])
+    groups.begin(group)
+    assert main.main(["train", NAME, "--data", folded, "--out", str(tmp_path / "run"), "--weights", group.folder]) == 1
+    assert capsys.readouterr().err == (
+        f"fer: --weights {group.folder}: holds several runs; give one of them: {group.folder}/fold01, "
+        f"{group.folder}/fold02\n")
+
+
+def test_a_net_that_is_none_is_refused(tmp_path, data):
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["net=nonet"])
+    with pytest.raises(UserError, match="there is no net 'nonet'; there are: "):
+        groups.train(chosen, data, str(tmp_path / "run"), None, [], None, None, 1)
+    assert not os.path.exists(str(tmp_path / "run"))

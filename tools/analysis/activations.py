@@ -1,0 +1,109 @@
+"""What a trained net makes of faces: FC2's input x, its feature maps, and where on the face they respond."""
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import caffe
+import numpy as np
+from google.protobuf import text_format
+
+from common.errors import UserError
+
+
+class Blobs(NamedTuple):
+    """Names of a deploy net's blobs. first: the first convolution's maps, after what follows it in place;
+    z: FC1's input; x: FC2's input, of each branch."""
+
+    first: str
+    z: str
+    x: tuple[str, ...]
+
+
+class Grid(NamedTuple):
+    """Where a map's cells lie: the centre of the receptive field of cell i is origin + i * step, in the image's
+    pixels, of which the first one's centre is 0."""
+
+    origin: float
+    step: float
+
+
+def blobs(deploy: str) -> Blobs:
+    """Raises UserError where the net has no convolution or no FC layer."""
+    layers = _layers(deploy)
+    products = [layer for layer in layers if layer.type == "InnerProduct"]
+    convolutions = [layer for layer in layers if layer.type == "Convolution"]
+    if not products or not convolutions:
+        raise UserError("{}: has no {} layer".format(deploy, "Convolution" if products else "InnerProduct"))
+    # FC layers that a blob comes from, and those that another FC layer comes from.
+    behind: dict[str, set] = {}
+    inner = set()
+    for layer in layers:
+        origin = set().union(*(behind.get(bottom, set()) for bottom in layer.bottom))
+        if layer.type == "InnerProduct":
+            inner |= origin
+            origin = origin | {layer.name}
+        behind.update({top: origin for top in layer.top})
+    return Blobs(convolutions[0].top[0], products[0].bottom[0],
+                 tuple(layer.bottom[0] for layer in products if layer.name not in inner))
+
+
+def grid(deploy: str, blob: str) -> Grid:
+    """Of a blob that convolutions and poolings of square kernels, and square crops, lead to from `data`."""
+    grids = {"data": Grid(0, 1)}
+    for layer in _layers(deploy):
+        known = [grids[bottom] for bottom in layer.bottom if bottom in grids]
+        if not known:
+            continue
+        origin, step = known[0]
+        kernel, stride, pad = 1, 1, 0
+        if layer.type == "Convolution":
+            settings = layer.convolution_param
+            kernel, stride, pad = settings.kernel_size[0], (list(settings.stride) or [1])[0], (
+                list(settings.pad) or [0])[0]
+        elif layer.type == "Pooling":
+            settings = layer.pooling_param
+            kernel, stride, pad = settings.kernel_size, settings.stride, settings.pad
+        elif layer.type == "Crop":
+            origin += step * layer.crop_param.offset[0]
+        grids.update({top: Grid(origin + step * ((kernel - 1) / 2 - pad), step * stride) for top in layer.top})
+    return grids[blob]
+
+
+def _layers(deploy: str) -> list:
+    with open(deploy, encoding="utf-8") as stream:
+        return list(text_format.Parse(stream.read(), caffe.proto.caffe_pb2.NetParameter()).layer)
+
+
+def normalised(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """x of each branch (M, ...), side by side, with L2 norm 1 as the handcrafted features have: (M, D)."""
+    joined = np.concatenate([vector.reshape(len(vector), -1) for vector in vectors], axis=1)
+    norms = np.linalg.norm(joined, axis=1, keepdims=True)
+    return joined / np.where(norms > 0, norms, 1)
+
+
+def average_over_face(maps: np.ndarray, place: Grid, shape: tuple[int, int]) -> np.ndarray:
+    """The mean of maps (channels, h, w) at each pixel of an image of `shape` (height, width), float32: linear
+    between the centres of the cells' receptive fields, and constant beyond the outermost ones."""
+    mean = maps.mean(axis=0)
+    rows, columns = (_interpolation(place, cells, pixels) for cells, pixels in zip(mean.shape, shape))
+    return (rows @ mean @ columns.T).astype(np.float32)
+
+
+def _interpolation(place: Grid, cells: int, pixels: int) -> np.ndarray:
+    """(pixels, cells): the share of each cell in each pixel, along one side."""
+    position = (np.arange(pixels) - place.origin) / place.step
+    return np.stack([np.interp(position, np.arange(cells), cell) for cell in np.eye(cells)], axis=1)
+
+
+def largest(response: np.ndarray, share: float) -> np.ndarray:
+    """Mask of the pixels with the largest responses, `share` of them all; more only where equal values tie."""
+    count = int(round(share * response.size))
+    if count == 0:
+        return np.zeros(response.shape, bool)
+    return response >= np.partition(response.ravel(), -count)[-count]
+
+
+def most_varied(maps: np.ndarray, count: int) -> np.ndarray:
+    """The `count` of maps (channels, h, w) with the largest standard deviation over the face, that of the largest
+    first; of equal ones the one that comes first."""
+    deviation = maps.reshape(len(maps), -1).std(axis=1)
+    return maps[np.argsort(-deviation, kind="stable")[:count]]

@@ -1,0 +1,195 @@
+"""In what a run departs from what its paper prints. A measured figure is set against a printed one, with a difference,
+only where nothing departs; what the project has settled for good stands in docs/departures.md and is not told here.
+"""
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+from common import experiment as experiments
+from common import files
+from common.errors import UserError
+from common.experiment import Experiment
+from data_prep import datasets, prepare
+from data_prep.manifest import SPLITS
+from prototxt.builders import xie2019a
+from published.values import Figure
+from tools.training import pretraining
+from tools.training.run import DATA, Run
+
+NONE = "none"
+DIGITS = 16
+# Of an experiment: names, and what is told of by itself.
+NO_SETTINGS = ("name", "title", "source", "pretrained")
+# Settings that change nothing of the weights; the last two do where a snapshot is picked.
+SILENT, SILENT_UNLESS_PICKED = ("solver.display",), ("solver.snapshot", "solver.test_interval")
+ENGINE = "caffe"
+GEOMETRY, FEATURES_OF = "literal", "crop"
+
+
+class Departure(NamedTuple):
+    """what: a setting or a property of the data; here, paper: short texts."""
+
+    what: str
+    here: str
+    paper: str
+
+    def __str__(self) -> str:
+        return "{}: {} (paper: {})".format(*self)
+
+
+def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = None, tested: Optional[dict] = None
+              ) -> list[Departure]:
+    """Of the figure that runs have for a printed one. trained: the run, or all of a group; total: see `of_count`;
+    tested: note of the data that it is of, where they are not those trained on."""
+    found = of_runs(trained)
+    if tested:
+        found += [one._replace(what="test " + one.what) for one in of_data(tested, figure.data, ())]
+    return found + of_count(figure, total)
+
+
+def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Departure]:
+    """Of a run, or of all runs of a group, which have one experiment. trainings: with other seeds, which the paper has;
+    None for one."""
+    first = trained[0]
+    chosen = first.experiment
+    try:
+        printed = experiments.load(chosen.name)
+    except UserError:
+        return [Departure("experiment", chosen.name, "not among the experiments")]
+    found = []
+    for run in trained:
+        found += _of_weights(run, printed)
+    found += _of_settings(chosen, printed)
+    engine = first.info.get("engine", ENGINE)
+    if engine != ENGINE:
+        found.append(Departure("engine", engine, ENGINE))
+    losses = set(printed.losses) & set(xie2019a.FEATURES)
+    for run in trained:
+        note, whole = _notes(run)
+        found += of_data(note, printed.data, losses)
+        if whole:
+            found += of_data(whole, printed.data, losses)
+    return list(dict.fromkeys(found + _of_repetitions(trained, printed, trainings or 1)))
+
+
+def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
+    digest = run.info["weights"]
+    here = "sha256 " + digest[:DIGITS] if digest else NONE
+    if not printed.begins_with:
+        return [Departure("weights", here, printed.pretrained or NONE)] if bool(digest) != bool(
+            printed.pretrained) else []
+    wanted = "those of " + printed.begins_with
+    for stage in reversed(experiments.stages(printed)[:-1]):
+        before = digest and _run_of(run, stage.name, digest)
+        if before:
+            own = [Departure("weights", "those of " + stage.name, wanted)] if stage.name != printed.begins_with else []
+            known = _of_settings(run.experiment, printed)
+            return own + [one._replace(what=f"{stage.name}: {one.what}")
+                          for one in of_runs([before]) if one not in known]
+    return [Departure("weights", here, wanted)]
+
+
+def _run_of(run: Run, name: str, digest: str) -> Optional[Run]:
+    """The run of an experiment which another one has begun with: where trainings of stages, and tables, have it."""
+    folder = run.folder
+    for _ in range(3):
+        folder = os.path.dirname(folder)
+        for inner in (name.replace("/", "-"), os.path.basename(name)):
+            other = Run(os.path.join(folder, inner))
+            if os.path.exists(other.path("run.json")) and other.info["experiment"]["name"] == name:
+                try:
+                    path = pretraining.handed_on(other)
+                except UserError:
+                    continue
+                if _digest(path, os.stat(path).st_mtime_ns) == digest:
+                    return other
+    return None
+
+
+@functools.cache
+def _digest(path: str, changed: int) -> str:
+    return files.digest(path)
+
+
+def _of_settings(chosen: Experiment, printed: Experiment) -> list[Departure]:
+    here, paper = dict(_settings(chosen)), dict(_settings(printed))
+    silent = SILENT if chosen.paper in pretraining.PICKED else SILENT + SILENT_UNLESS_PICKED
+    return [Departure(key, _text(here.get(key)), _text(paper.get(key))) for key in {**paper, **here}
+            if key not in silent and here.get(key) != paper.get(key)]
+
+
+def _settings(chosen: Experiment) -> Iterator[tuple[str, Any]]:
+    """By the names that --set has for them."""
+    def flat(name, value):
+        if isinstance(value, dict):
+            for key in value:
+                yield from flat(name + "." + key, value[key])
+        else:
+            yield name, value
+    for key, value in chosen._asdict().items():
+        if key not in NO_SETTINGS:
+            yield from flat(key, value)
+
+
+def _text(value) -> str:
+    return NONE if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _notes(run: Run) -> tuple[dict, Optional[dict]]:
+    """The note of a run's data, and that of the whole set where they are a fold of one that is still there."""
+    data = run.info["data"]
+    note = files.read_json(run.path(DATA)) if os.path.exists(run.path(DATA)) else prepare.read_note(data)
+    outer = os.path.dirname(data)
+    whole = prepare.any_note(outer) if prepare.is_prepared(outer) else {}
+    return note, whole if os.path.basename(data) in whole.get("folds", ()) else None
+
+
+def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
+    """note: of prepared data; data: the printed figure's; used: handcrafted features that take part."""
+    asked, protocol = note["asked"], datasets.protocol(data)
+    found = []
+    if not prepare.is_of(note, data):
+        found.append(Departure("data", prepare.data_set(note), data))
+    settled = [("crops", asked.get("crops"), protocol.crops)]
+    if protocol.folds and asked.get("validation"):
+        settled.append(("validation part (fold, none)", asked["validation"], protocol.validation))
+    if used:
+        settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
+                    ("features of", asked.get("features_of"), FEATURES_OF)]
+    found += [Departure(what, _text(here), paper) for what, here, paper in settled if here != paper]
+    if protocol.template and prepare.is_of(note, data):
+        here = prepare.template(note)["dataset"]
+        if here != protocol.template:
+            found.append(Departure("template", "of " + here, "of " + protocol.template))
+    if asked.get("hold_out"):
+        found.append(Departure("held out for validation", "{:g}% of the training images".format(
+            100 * asked["hold_out"]), NONE))
+    if prepare.is_of(note, data):
+        frames = prepare.frames_of(note)
+        if protocol.printed_frames and frames != protocol.printed_frames:
+            found.append(Departure("frames of a sequence (middle, deformation)", _text(frames),
+                                   protocol.printed_frames))
+        for what, count in note.get("published_counts", {}).items():
+            here = note["found_counts"].get(what, 0)
+            if here != count and (here or what not in SPLITS):
+                found.append(Departure(f"{what} images" if what in SPLITS else what, str(here), str(count)))
+    return found
+
+
+def _of_repetitions(trained: Sequence[Run], printed: Experiment, wanted: int) -> list[Departure]:
+    data = {run.info["data"] for run in trained}
+    folds, found = datasets.protocol(printed.data).folds, []
+    if folds and len(data) != folds:
+        found.append(Departure("folds", f"{len(data)} of {folds}", str(folds)))
+    times = len(trained) // len(data)
+    if times != wanted:
+        found.append(Departure("trainings", *("one" if count == 1 else f"{count} with other seeds"
+                                              for count in (times, wanted))))
+    return found
+
+
+def of_count(figure: Figure, total: Optional[int]) -> list[Departure]:
+    """total: units that were decided on, None where no count was made."""
+    return [Departure(figure.unit + "s", str(total), str(figure.total))] if (
+        total is not None and figure.total is not None and total != figure.total) else []

@@ -1,0 +1,173 @@
+"""Forward passes of trained nets over a part of a prepared folder."""
+import ctypes
+import multiprocessing
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import caffe
+import numpy as np
+from google.protobuf import text_format
+
+from common import children, progress
+from common.errors import UserError
+from common.experiment import Experiment
+from data_prep import lmdb_io, prepare, records
+from prototxt import build
+from prototxt.builders.backbones import BACKBONES
+from prototxt.builders.parts import PLAIN, Transform
+from tools.training import pretrained
+from tools.training.segments import Engine
+
+# Larger ones need more memory, and of the face ResNet more time: its maps leave the cache.
+BATCH = 32
+ONE = Engine(1)
+
+
+class Part(NamedTuple):
+    """Record by record: units: names of what is decided on; labels; rows: of the manifest; images: their LMDB;
+    references: LMDB of what each is paired with, if anything."""
+
+    units: list[str]
+    labels: list[int]
+    rows: list[int]
+    images: lmdb_io.Reader
+    references: Optional[lmdb_io.Reader] = None
+
+
+def read(data: str, note: dict, split: str) -> Part:
+    """A split of a prepared folder; note: its prepare.json. Raises UserError that names the file where the split or a
+    record is missing, or the manifest was changed."""
+    faces = prepare.faces(data, note)
+    rows = [record.row for record in records_of(data, note, split)]
+    units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
+    readers = {name: database(data, note, split, name) for name in ("images", "references")
+               if os.path.isdir(os.path.join(data, split, name))}
+    return Part(units, [faces[row].label for row in rows], rows, **readers)
+
+
+def records_of(data: str, note: dict, split: str) -> list[records.Record]:
+    """Of a split, in the order of their keys. Raises UserError where there are not as many as `note` says."""
+    found = records.read(data, split)
+    _require_count(os.path.join(data, split, "records.csv"), len(found), note, split)
+    return found
+
+
+def database(data: str, note: dict, split: str, name: str) -> lmdb_io.Reader:
+    """An LMDB of a split. Raises UserError where it has not as many records as `note` says."""
+    reader = lmdb_io.Reader(os.path.join(data, split, name))
+    _require_count(reader.path, len(reader), note, split)
+    return reader
+
+
+def _require_count(path: str, count: int, note: dict, split: str) -> None:
+    expected = note["records"].get(split)
+    if count != expected:
+        raise UserError(f"{path}: {count} records, but {expected} were prepared; prepare the data anew")
+
+
+class Images:
+    """Images (channels, height, width) of an LMDB, in its order or by the numbers of records; each is read when it is
+    asked for."""
+
+    def __init__(self, images: lmdb_io.Reader, records: Optional[Sequence[int]] = None):
+        self._images, self._records = images, range(len(images)) if records is None else records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return lmdb_io.decode(self._images[self._records[index]])[0]
+
+
+def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
+    """What a net takes: the pixels around 0, or a float image, which the preparation has normalised, as it is."""
+    return prepared(image) if image.dtype == np.uint8 else image
+
+
+def use(engine: Engine) -> None:
+    """Lets this process's Caffe compute with that."""
+    ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
+    if engine.gpu is not None:
+        caffe.set_mode_gpu()
+        caffe.set_device(int(engine.gpu.split(",")[0]))
+
+
+def load(deploy: str, caffemodel: str) -> caffe.Net:
+    """A net with its weights, in the TEST phase.
+
+    Raises UserError where one of the files is missing, cut or something else, where a weight is NaN or infinite, and
+    where the weights are not those of the net: Caffe ends the process, or goes on with others.
+    """
+    try:
+        with open(deploy, encoding="utf-8") as stream:
+            build.parse(stream.read(), caffe.proto.caffe_pb2.NetParameter())
+    except OSError as error:
+        raise UserError(f"{deploy}: {error.strerror}") from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(f"{deploy}: no definition of a net: {error}") from None
+    pretrained.require_finite(caffemodel)
+    net = caffe.Net(deploy, caffe.TEST)
+    given = pretrained.sizes(caffemodel)
+    for name, parameters in net.params.items():
+        wanted = [parameter.count for parameter in parameters]
+        if given.get(name) != wanted:
+            raise UserError("{}: layer {} has blobs of {} values, the net {} has {}".format(
+                caffemodel, name, given.get(name, "no"), deploy, wanted))
+    net.copy_from(caffemodel)
+    return net
+
+
+def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str],
+            engine: Engine = ONE) -> dict[str, np.ndarray]:
+    """`outputs` of all records of a part."""
+    return outputs(deploy, caffemodel, Images(part.images), blobs, transform(experiment),
+                   part.references and Images(part.references), engine)
+
+
+def transform(experiment: Experiment) -> Transform:
+    """What its net makes of pixels."""
+    return BACKBONES[experiment.net].transform
+
+
+def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: Sequence[str],
+            prepared: Transform = PLAIN, references: Optional[Sequence[np.ndarray]] = None, engine: Engine = ONE
+            ) -> dict[str, np.ndarray]:
+    """Blob -> its values, float32 (images, ...), for images (channels, height, width), uint8 or, normalised, float32.
+
+    prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`. The processor's
+    threads are processes with one BLAS thread each, since much of a forward pass has one thread in Caffe. The values
+    are the same for any number of them.
+    """
+    use(engine._replace(threads=1))
+    # Before the processes fork, which share the weights; those of trials may not have children.
+    net = load(deploy, caffemodel)
+    forks = engine.gpu is None and not multiprocessing.current_process().daemon
+    starts = range(0, len(images), BATCH)
+
+    def work(start: int) -> dict[str, np.ndarray]:
+        rows = range(start, min(start + BATCH, len(images)))
+        return batch(net, [images[row] for row in rows], blobs, prepared,
+                     None if references is None else [references[row] for row in rows])
+    processes = min(engine.threads, len(starts)) if forks else 1
+    done = children.in_order(processes, lambda: None, (), work, starts) if processes > 1 else map(work, starts)
+    found: dict[str, np.ndarray] = {}
+    with progress.bar("evaluating", len(images)) as bar:
+        for start, values_of in zip(starts, done):
+            for blob, values in values_of.items():
+                found.setdefault(blob, np.empty((len(images),) + values.shape[1:], np.float32))[
+                    start:start + len(values)] = values
+            bar.update(min(BATCH, len(images) - start))
+    return found
+
+
+def batch(net: caffe.Net, images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
+          references: Optional[Sequence[np.ndarray]] = None) -> dict[str, np.ndarray]:
+    """`outputs` of some images in one forward pass; views into the net, good until the next one."""
+    inputs = {"data": images, "reference": references}
+    for name in net.inputs:
+        net.blobs[name].reshape(len(images), *net.blobs[name].shape[1:])
+        for row, image in enumerate(inputs[name]):
+            net.blobs[name].data[row] = net_input(image, prepared)
+    net.forward()
+    return {blob: net.blobs[blob].data for blob in blobs}

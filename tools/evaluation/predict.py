@@ -1,0 +1,238 @@
+"""Predictions on photographs: each face is found, registered and cut as the run's data were, and voted on.
+
+    RUN/framing.json     where the faces of registered training images lie, measured once, see `framing`
+"""
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional, Union
+
+import numpy as np
+
+from common import files
+from common.errors import UserError
+from data_prep import alignment, crops, datasets, lmdb_io, prepare, records
+from data_prep.alignment import Detector, Found
+from data_prep.crops import CropSet
+from data_prep.images import read_image
+from tools.evaluation import forward, predictions
+from tools.training import groups
+from tools.training.groups import Group
+from tools.training.run import DATA, DEPLOY, Run, require_same_data
+from tools.training.segments import all_cores
+
+FRAMING = "framing.json"
+# Training images that MTCNN looks at, and how many faces it must find there.
+LOOKED_AT, ENOUGH = 60, 10
+# Of a photograph's shorter side; of the paper's sizes (up to 640 pixels) all that MTCNN can find.
+SMALLEST_SHARE = 1 / 32
+
+
+class Prediction(NamedTuple):
+    """One face. box: x, y, width, height in pixels of the image; landmarks: x1, y1, ... as in the manifest, None where
+    the whole image is the face; probabilities: of each class, by the experiment's vote over crops, the mean of several
+    nets."""
+
+    box: tuple[float, ...]
+    landmarks: Optional[tuple[float, ...]]
+    probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> int:
+        return int(np.argmax(self.probabilities))
+
+    def ranked(self) -> list[int]:
+        """Classes, the most probable first."""
+        return np.argsort(-np.array(self.probabilities), kind="stable").tolist()
+
+
+class Preparation(NamedTuple):
+    """How the run's data were made. registration: see datasets.Protocol; margins: of the template that their faces
+    were aligned to, see alignment.target_of."""
+
+    classes: Sequence[str]
+    crops: CropSet
+    registration: str
+    margins: dict[str, float]
+
+
+def preparation(run: Run) -> Preparation:
+    """Raises UserError where neither the run nor its data, unchanged, tell."""
+    note = _note(run)
+    asked = note["asked"]
+    return Preparation(note["classes"], crops.SETS[asked["crops"]],
+                       datasets.module(asked["dataset"]).PROTOCOLS[asked["protocol"]].registration,
+                       prepare.template(note)["margins"])
+
+
+def _note(run: Run) -> dict:
+    info = run.info
+    if os.path.exists(run.path(DATA)):
+        return files.read_json(run.path(DATA))
+    if not prepare.is_prepared(info["data"]):
+        raise UserError("{}: its data, {}, are gone, and the run has no {}, which tells its classes and crops; prepare "
+                        "them again".format(run.folder, info["data"], DATA))
+    return require_same_data(run)
+
+
+def framing(run: Run, prepared: Preparation) -> np.ndarray:
+    """Of data that came as registered faces: the mean triangle (`alignment.triangle`) of the training images, float64
+    (3, 2) in sides of the region, in those of them where MTCNN finds a face.
+
+    Where the data are gone, or it finds few, the shipped template, the mean triangle of faces of FER2013.
+    """
+    if os.path.exists(run.path(FRAMING)):
+        return np.array(files.read_json(run.path(FRAMING))["triangle"])
+    try:
+        require_same_data(run)
+        found = _triangles(run.info["data"], prepared.crops)
+    except UserError as error:
+        print(f"fer: faces are cut as those of FER2013 lie, since {error}", file=sys.stderr)
+        return alignment.template()
+    triangle = np.mean(found, axis=0) if len(found) >= ENOUGH else alignment.template()
+    with contextlib.suppress(OSError):  # a run that may only be read is measured each time
+        files.write_json(run.path(FRAMING), {"faces": len(found), "of": LOOKED_AT, "triangle": triangle.tolist()})
+    return triangle
+
+
+def _triangles(data: str, crop_set: CropSet) -> list[np.ndarray]:
+    first = [record for record in records.read(data, "train") if record.crop == 0]
+    window, images, detector = crop_set.train[0], lmdb_io.Reader(os.path.join(data, "train", "images")), Detector()
+    found = []
+    for record in first[::max(1, len(first) // LOOKED_AT)][:LOOKED_AT]:
+        image = lmdb_io.decode(images[record.key])[0]
+        if image.dtype == np.uint8:
+            landmarks = detector.find(np.ascontiguousarray(image.transpose(1, 2, 0).squeeze()))
+            if landmarks:
+                found.append((alignment.triangle(landmarks) + (window.x, window.y)) / crop_set.region)
+    images.close()
+    return found
+
+
+def shown(prepared: Preparation, image: np.ndarray, landmarks: Optional[tuple[float, ...]], where: str,
+          target: Optional[np.ndarray] = None) -> list[np.ndarray]:
+    """What a net is shown of a face, (channels, side, side), as the test part's records hold it.
+
+    landmarks: None where the image is a registered face; target: `framing`, for data that came registered.
+    """
+    registration = "none" if landmarks is None else prepared.registration if target is None else "template"
+    target = alignment.target_of(prepared.margins) if target is None else target
+    region = records.registered(prepared.crops, registration, image, landmarks, where, target)
+    return [lmdb_io.planes(records.pixels(prepared.crops, region, window))
+            for window in prepared.crops.windows("test", "")]
+
+
+class Predictor:
+    """The nets of a run, or of all runs of a group, loaded once.
+
+    whole: the images are registered faces, as those of the data; reference: image of the neutral face that a net of
+    pairs compares with. Raises UserError where a training is not complete, where the runs of a group do not predict
+    the same, and where a reference is missing, has no face or is of no use.
+    """
+
+    def __init__(self, one: Union[Run, Group], whole: bool = False, reference: Optional[str] = None):
+        self.runs = groups.runs(one)
+        self._prepared = preparation(self.runs[0])
+        for other in self.runs[1:]:
+            if preparation(other) != self._prepared:
+                raise UserError(f"{other.folder}: its classes or crops are not those of {self.runs[0].folder}; give "
+                                "one of the two")
+        forward.use(all_cores(self.runs[0].info["gpu"]))
+        self._experiments = [run.experiment for run in self.runs]
+        trained = [run.caffemodel() for run in self.runs]
+        self._nets = [forward.load(run.path(DEPLOY), weights) for run, weights in zip(self.runs, trained)]
+        paired = "reference" in self._nets[0].inputs
+        if paired and not reference:
+            raise UserError(f"{self.runs[0].folder}: compares a face with the same person's neutral face; give its "
+                            "image with "
+                            "--reference")
+        if reference and not paired:
+            raise UserError(f"{self.runs[0].folder}: compares with no neutral face; leave --reference out")
+        self._detector = None if whole else Detector(SMALLEST_SHARE)
+        self._framing = framing(self.runs[0], self._prepared) if (
+            self._detector and self._prepared.registration == "none") else None
+        self._reference: Sequence[np.ndarray] = ()
+        if paired:
+            image = read_image(reference)
+            found = self._find(image)
+            if not found:
+                raise UserError(f"{reference}: no face found")
+            self._reference = shown(self._prepared, image, found[0].landmarks, reference, self._framing)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self._prepared.classes
+
+    def predict(self, path: str) -> tuple[np.ndarray, list[Prediction], list[str]]:
+        """The image (BGR), its faces, the largest first, and what is wrong with others that cannot be registered.
+
+        Raises UserError that names the file where it is no image or shows no face.
+        """
+        image = read_image(path)
+        found = self._find(image)
+        if not found:
+            raise UserError(f"{path}: no face found")
+        predictions, problems = [], []
+        for face in found:
+            try:
+                crops_of_face = shown(self._prepared, image, face.landmarks, path, self._framing)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                predictions.append(Prediction(face.box, face.landmarks, self._probabilities(crops_of_face)))
+        return image, predictions, problems
+
+    def _find(self, image: np.ndarray) -> list[Found]:
+        if self._detector:
+            return self._detector.faces(image)
+        return [Found((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None)]
+
+    def _probabilities(self, crops_of_face: Sequence[np.ndarray]) -> tuple[float, ...]:
+        votes = []
+        for experiment, net in zip(self._experiments, self._nets):
+            values = forward.batch(net, crops_of_face, ["prob"], forward.transform(experiment),
+                                   self._reference)["prob"]
+            votes.append(predictions.RULES[experiment.decision](values.astype(np.float64), axis=0))
+        return tuple(np.mean(votes, axis=0).tolist())
+
+
+# ---------------------------------------------------------------- what is told of it
+
+def line(path: str, number: int, count: int, prediction: Prediction, classes: Sequence[str]) -> str:
+    """One face as text; number: of the image's faces, from 1."""
+    shares = [f"{classes[label]} {100 * prediction.probabilities[label]:.1f} %"
+              for label in prediction.ranked()]
+    return "{}{}: {}".format(path, f" face {number} of {count}" if count > 1 else "", ", ".join(shares))
+
+
+def described(prediction: Prediction, classes: Sequence[str]) -> dict:
+    """One face for JSON."""
+    points = prediction.landmarks and np.reshape(prediction.landmarks, (5, 2)).tolist()
+    return {"box": dict(zip(("x", "y", "width", "height"), prediction.box)),
+            "landmarks": points and dict(zip(alignment.POINTS, points)),
+            "label": classes[prediction.label], "probability": prediction.probabilities[prediction.label],
+            "probabilities": dict(zip(classes, prediction.probabilities))}
+
+
+def pictures(folder: str, paths: Iterable[str]) -> dict[str, str]:
+    """Image -> where its picture goes, FOLDER/<name>.jpg, with a number where names repeat.
+
+    Raises UserError where a picture would take the place of an image, or of any other file that is not ours.
+    """
+    paths = list(dict.fromkeys(paths))
+    taken, targets = set(), {}
+    for path in paths:
+        stem, number = os.path.splitext(os.path.basename(path))[0], 1
+        name = stem
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        targets[path] = os.path.join(folder, name + ".jpg")
+    given = {os.path.realpath(path) for path in paths}
+    for target in targets.values():
+        if os.path.realpath(target) in given:
+            raise UserError(f"{target}: is an image to predict on; give another folder to --draw")
+        files.require_replaceable(target, alone=True)
+    return targets

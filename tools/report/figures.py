@@ -1,0 +1,242 @@
+"""Drawing: Matplotlib figures and small pictures of what runs and nets have to show."""
+import itertools
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
+
+import cv2
+import matplotlib.cm
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tools.evaluation import roc
+
+COLORS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b4fa3", "#8c564b", "#666666")
+# Width of a figure that stands beside another one, in inches; a phone shows it at about its own size.
+WIDTH = 5.4
+
+
+class Curve(NamedTuple):
+    """points: (iteration, value); color: number of the run; thin: a noisy one, without markers; dashed: to tell two
+    curves of one run apart."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    color: int
+    thin: bool = False
+    dashed: bool = False
+
+
+def curves(given: Sequence[Curve], ylabel: str, xlabel: str = "iteration") -> Figure:
+    """Values over the iterations, or over what xlabel says."""
+    figure, axes = _figure(WIDTH, 3.4)
+    for curve in given:
+        style = dict(linewidth=0.9, alpha=0.55) if curve.thin else dict(marker="o", markersize=3)
+        style["linestyle"] = "--" if curve.dashed else "-"
+        axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label, **style)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16),
+                ncol=2 if len(given) > 4 else 1)
+    return figure
+
+
+def confusion_matrix(metrics: dict, title: str = "", axes: Optional[Axes] = None) -> Figure:
+    """Row: true class, in % of it; counts below. axes: to draw on, else those of a figure of its own."""
+    counts, shares = np.array(metrics["confusion"]), confusion_shares(metrics)
+    sizes = {"cells": 5.5, "ticks": 7, "labels": 8} if axes else {"cells": 7, "ticks": 10, "labels": 10}
+    axes = axes or Figure(figsize=(4.8, 4.4)).subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, f"{shares[row, column]:.0f}\n({count})", ha="center", va="center",
+                      fontsize=sizes["cells"], color="white" if shares[row, column] > 55 else "black")
+    ticks = range(len(metrics["classes"]))
+    axes.set(xticks=ticks, yticks=ticks)
+    axes.set_xlabel("decision", fontsize=sizes["labels"])
+    axes.set_ylabel("true class", fontsize=sizes["labels"])
+    axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
+    axes.set_yticklabels(metrics["classes"])
+    axes.tick_params(length=0, labelsize=sizes["ticks"])
+    axes.set_title(title, fontsize=sizes["labels"])
+    return axes.figure
+
+
+def confusion_shares(metrics: dict) -> np.ndarray:
+    """(classes, classes): in % of the true class, which is the row."""
+    counts = np.array(metrics["confusion"])
+    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def repetitions(groups: Sequence[tuple[str, Sequence[float]]]) -> Figure:
+    """[xie2019a] Fig. 11: each run's accuracy (a fraction) as a dot; mean and standard deviation of each group."""
+    figure, axes = _figure(WIDTH, 3.4)
+    for place, values in enumerate(100 * np.array(accuracies) for _, accuracies in groups):
+        color = COLORS[place % len(COLORS)]
+        axes.plot(place + np.linspace(-0.2, -0.08, len(values)), values, "o", markersize=3, alpha=0.6, color=color)
+        axes.errorbar(place + 0.08, values.mean(), deviation(values), marker="D", markersize=6, capsize=5,
+                      linewidth=1.5, color=color)
+        axes.annotate(f"{values.mean():.2f}\nvariance {deviation(values) ** 2:.2f}",
+                      (place + 0.08, values.mean()), (8, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set(xlim=(-0.5, len(groups) - 0.3), ylabel="test accuracy, %")
+    axes.set_xticks(range(len(groups)))
+    axes.set_xticklabels([title.replace(" + ", "\n+ ") for title, _ in groups], fontsize=8)
+    return figure
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def loss_weights(rounds: Sequence[dict], title: str, alone: dict[str, dict], axes: Optional[Axes] = None) -> Figure:
+    """[xie2019a] Fig. 12: lambda_1 (GSF) and lambda_2 (SIFT) over the rounds of Algorithm 1.
+
+    alone: test units that each feature loss gets right by itself, "correct" and "total"; empty where not known.
+    axes: to draw on, else those of a figure of its own.
+    """
+    axes = axes or _figure(2.6, 2.0)[1]
+    _over_rounds(axes, rounds, "weights", title, {
+        feature: "{}, test {:.2f}%".format(
+            feature.upper(), 100 * count["correct"] / count["total"]) for feature, count in alone.items()})
+    axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":")
+    # Markers at 0 and 2 are whole.
+    axes.set(ylim=(-0.08, 2.08), yticks=(0, 0.5, 1, 1.5, 2))
+    axes.set_ylabel("loss weight", fontsize=8)
+    return axes.figure
+
+
+def objectives(rounds: Sequence[dict], title: str) -> Figure:
+    """The objectives of Eq. (11) that the weights follow."""
+    figure, axes = _figure(2.6, 2.0)
+    _over_rounds(axes, rounds, "objective", title, {})
+    axes.set_ylabel("objective", fontsize=8)
+    return figure
+
+
+def _over_rounds(axes, rounds: Sequence[dict], what: str, title: str, labels: dict[str, str]) -> None:
+    """With the legend between the title and the curves, which are anywhere in so small a plot."""
+    numbers = [entry["round"] for entry in rounds]
+    shown = sorted(rounds[0][what])
+    for feature, color in zip(shown, COLORS):
+        axes.plot(numbers, [entry[what][feature] for entry in rounds], marker="o", markersize=2.5, color=color,
+                  label=labels.get(feature, feature.upper()))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    axes.set_xlabel("round", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(-0.05, 0.98), borderpad=0,
+                labelspacing=0.2, handlelength=1.2)
+    axes.set_title(title, fontsize=9, loc="left", pad=6 + 9 * len(shown))
+
+
+def roc_curves(averages: dict[str, roc.Curve]) -> Figure:
+    """[xie2019b] Fig. 8: title -> average ROC curve; the legend has the areas."""
+    figure, axes = _figure(4.8, 4.4)
+    # The first one is wide, so that it is seen behind one that coincides with it.
+    for (title, curve), color, width in zip(averages.items(), itertools.cycle(COLORS), itertools.chain(
+            (2.4,), itertools.repeat(1.2))):
+        axes.plot(curve.false_positive, curve.true_positive, linewidth=width, color=color,
+                  label=f"{title}, AUC {curve.area:.4f}")
+    axes.plot((0, 1), (0, 1), color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def respond_ratios(ratios: dict[str, dict[str, float]], expression: str) -> Figure:
+    """[xie2019b] Fig. 7 (b): title -> part of the face -> RespondRatio of one expression."""
+    parts = list(next(iter(ratios.values())))
+    figure, axes = _figure(WIDTH, 3.4)
+    width = 0.8 / len(ratios)
+    for number, (title, row) in enumerate(ratios.items()):
+        axes.bar(np.arange(len(parts)) + (number - (len(ratios) - 1) / 2) * width, [row[part] for part in parts],
+                 width, color=COLORS[number % len(COLORS)], label=title)
+    axes.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(xticks=range(len(parts)), ylabel="RespondRatio, " + expression)
+    axes.set_xticklabels(parts)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    return figure
+
+
+def _figure(width: float, height: float):
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_size(9)
+    axes.yaxis.label.set_size(9)
+    axes.spines["top"].set_visible(False)
+    axes.spines["right"].set_visible(False)
+    return figure, axes
+
+
+def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: tuple[float, float]) -> Figure:
+    """One figure of what several functions draw on the axes that they are given, row by row; size: of each one's
+    place, in inches."""
+    columns = min(columns, len(draw))
+    rows = -(-len(draw) // columns)
+    figure = Figure(figsize=(columns * size[0], rows * size[1]))
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, one in zip(places, draw):
+        one(axes=axes)
+    for axes in places[len(draw):]:
+        axes.set_visible(False)
+    tighten(figure)
+    return figure
+
+
+def strips(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figure:
+    """Rows of pictures, uint8 grey (H, W) or BGR (H, W, 3), each with the text below it; a row's title is above its
+    first one."""
+    columns = max(len(pictures) for _, pictures in rows)
+    size = 1.3 if columns > 4 else 2.0
+    lines = max(text.count("\n") + 1 for _, pictures in rows for _, text in pictures)
+    figure = Figure(figsize=(columns * size, len(rows) * (size + 0.2 + 0.13 * lines)))
+    places = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (title, pictures) in zip(places, rows):
+        for axes in line:
+            axes.set_axis_off()
+        for axes, (image, text) in zip(line, pictures):
+            shown = image if image.ndim == 2 else image[:, :, ::-1]
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
+        line[0].set_title(title, fontsize=8, loc="left")
+    tighten(figure, h_pad=0.3 + 0.6 * lines, w_pad=0.4)
+    return figure
+
+
+def tighten(figure: Figure, **pads) -> None:
+    """Room for all texts. pads: as of `tight_layout`."""
+    FigureCanvasAgg(figure)  # which knows how large texts are
+    figure.tight_layout(**pads)
+
+
+def mosaic(maps: np.ndarray, columns: int, tile: int, gap: int = 3) -> np.ndarray:
+    """Maps (n, h, w) as tiles of `tile` pixels, row by row, each from its own least value (black) to its largest
+    (white); uint8 on a white ground."""
+    rows = -(-len(maps) // columns)
+    ground = np.full((rows * (tile + gap) - gap, columns * (tile + gap) - gap), 255, np.uint8)
+    for number, single in enumerate(maps):
+        method = cv2.INTER_AREA if max(single.shape) > tile else cv2.INTER_NEAREST
+        top, left = (place * (tile + gap) for place in divmod(number, columns))
+        ground[top:top + tile, left:left + tile] = cv2.resize(_grey(single), (tile, tile), interpolation=method)
+    return ground
+
+
+def _grey(single: np.ndarray) -> np.ndarray:
+    least, span = single.min(), np.ptp(single)
+    return ((single - least) * (255 / span if span else 0)).astype(np.uint8)
+
+
+def heat_map(face: np.ndarray, response: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A face, uint8 (H, W) grey, in colour where the mask is set: yellow for the least response there, red for the
+    largest. Returns uint8 (H, W, 3), BGR."""
+    colored = np.repeat(face[:, :, None], 3, axis=2)
+    if mask.any():
+        inside = response[mask]
+        span = np.ptp(inside)
+        heat = matplotlib.cm.get_cmap("autumn_r")((inside - inside.min()) / span if span else np.ones(len(inside)))
+        colored[mask] = np.rint(0.45 * colored[mask] + 0.55 * 255 * heat[:, 2::-1])
+    return colored

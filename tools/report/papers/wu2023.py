@@ -1,0 +1,161 @@
+"""Figures of [wu2023]: accuracy and loss over the paces, the features at two paces, and the samples left out."""
+import itertools
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from common import files
+from data_prep import lmdb_io, prepare
+from prototxt.builders import wu2023
+from tools.evaluation import evaluate, forward
+from tools.training import caffe_log, segments
+from tools.training.run import Run, require_same_data
+from tools.training.schedules import self_paced
+
+SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
+         "contempt": "Co"}
+# What is kept in a run's folder.
+PLACES = "t-sne-pace{:02d}.npz"
+
+
+def paces(run: Run) -> int:
+    return run.experiment.pacing["paces"]
+
+
+def accuracies(run: Run, split: str) -> list[float]:
+    """Of a self-paced run after each pace; kept in its folder, since each is a pass over the part."""
+    return [one["correct"] / one["total"] for one in evaluate.every_snapshot(run, split)]
+
+
+def accuracy_per_pace(paced: dict[str, Sequence[float]], level: dict[str, float]) -> Figure:
+    """Fig. 5. paced: name -> accuracy after each pace; level: name -> that of a run without paces."""
+    figure = Figure(figsize=(5.4, 3.6))
+    axes = figure.subplots()
+    for name, values in paced.items():
+        axes.plot(range(1, len(values) + 1), 100 * np.array(values), marker="o", label=name)
+    for (name, value), style in zip(level.items(), itertools.cycle(("--", ":", "-."))):
+        axes.axhline(100 * value, linestyle=style, color="grey", label=name)
+    axes.set(xlabel="pace", ylabel="accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def losses(run: Run) -> list[tuple[float, float]]:
+    """(iteration, training loss) over all paces."""
+    return [(link.start + iteration, value) for link in segments.chain(run)
+            for iteration, value in caffe_log.curves(link.segment.path("caffe.log")).get("train softmax_loss", [])]
+
+
+def pace_epochs(run: Run) -> list[int]:
+    """Epochs that are done at the end of each pace."""
+    return np.cumsum(self_paced.epochs(run.experiment)).tolist()
+
+
+def by_epoch(run: Run, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points over iterations, over epochs: an epoch of a pace has the pace's own samples, so it has fewer iterations
+    than one with all."""
+    experiment = run.experiment
+    if experiment.pacing:
+        at, epochs = [0, *run.snapshots()], [0, *pace_epochs(run)]
+    else:
+        images = prepare.read_note(run.info["data"])["records"]["train"]
+        at = [0, run.info["iterations"]]
+        epochs = [0, run.info["iterations"] * experiment.solver["batch_size"] / images]
+    return [(float(np.interp(iteration, at, epochs)), value) for iteration, value in points]
+
+
+def loss_curves(with_paces: Sequence[tuple[float, float]], without: Sequence[tuple[float, float]],
+                ends: Sequence[float], labels: Sequence[str]) -> Figure:
+    """Fig. 6: training loss over the epochs, with and without self-paced learning. ends: epochs at which the paces
+    end."""
+    figure = Figure(figsize=(5.4, 3.6))
+    axes = figure.subplots()
+    for points, label in zip((with_paces, without), labels):
+        axes.plot(*zip(*points), linewidth=0.8, label=label)
+    for end in ends[:-1]:
+        axes.axvline(end, linewidth=0.5, color="grey")
+    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+class Features(NamedTuple):
+    """Of the training samples before a pace. places: (N, 2) by t-SNE; labels; selected: (N,)."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    selected: np.ndarray
+
+
+def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Features:
+    """t-SNE of the features that are classified, of some classes' training samples, under the weights with which a
+    pace (from 2) begins and chooses; kept in the run's folder, since it takes seconds."""
+    path = run.path(PLACES.format(pace))
+    key = np.array([seed, *classes])
+    if os.path.exists(path):
+        with np.load(path, allow_pickle=False) as kept:
+            if np.array_equal(kept["key"], key):
+                return Features(*(kept[name] for name in Features._fields))
+    found = _features(run, pace, classes, seed)
+    with files.replacing(path) as partial, open(partial, "wb") as stream:
+        np.savez(stream, key=key, **found._asdict())
+    return found
+
+
+def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
+    part = forward.read(run.info["data"], require_same_data(run), "train")
+    blob = wu2023.features(run.experiment)
+    values = forward.of_part(run.experiment, part, run.path("deploy.prototxt"),
+                             run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
+    labels = np.array(part.labels)
+    of_classes = np.isin(labels, classes)
+    values = values.reshape(len(values), -1)[of_classes]
+    # One thread: several get in each other's way, and sum in another order each time.
+    with threadpool_limits(1):
+        places = TSNE(perplexity=min(30, (len(values) - 1) / 3), init="pca", random_state=seed).fit_transform(values)
+    return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
+
+
+def distribution(shown: Features, title: str, classes: Sequence[str], axes: Optional[Axes] = None) -> Figure:
+    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names; axes: to draw
+    on, else those of a figure of its own."""
+    axes = axes or Figure(figsize=(4.6, 4.2)).subplots()
+    for label in np.unique(shown.labels):
+        axes.scatter(*shown.places[shown.labels == label].T, s=9, label=classes[label])
+    axes.scatter(*shown.places[~shown.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
+                 label="left out")
+    axes.set(title=title, xticks=[], yticks=[], xlabel="t-SNE, first dimension", ylabel="t-SNE, second dimension")
+    axes.legend(fontsize=8, frameon=False)
+    return axes.figure
+
+
+class Excluded(NamedTuple):
+    """A training image that a pace leaves out. image: uint8 (channels, height, width); loss: before the pace."""
+
+    image: np.ndarray
+    record: int
+    label: str
+    loss: float
+
+    @property
+    def text(self) -> str:
+        return f"{SHORT.get(self.label, self.label)} {self.loss:.3f}"
+
+
+def excluded(run: Run, pace: int, count: int, seed: int = 0) -> list[Excluded]:
+    """Fig. 8: of what a pace leaves out, drawn at random."""
+    note = require_same_data(run)
+    images = forward.read(run.info["data"], note, "train").images
+    selection = self_paced.selection(run, pace)
+    left_out = np.flatnonzero(~selection["selected"])
+    drawn = np.random.RandomState((seed, pace)).permutation(left_out)[:count]
+    return [Excluded(lmdb_io.decode(images[record])[0], int(record), note["classes"][selection["labels"][record]],
+                     float(selection["losses"][record])) for record in drawn]

@@ -1,0 +1,227 @@
+"""Caffemodels: whether their weights are whole and finite, and what of those given from outside fits a net."""
+import os
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+import caffe
+import numpy as np
+
+from common import files
+from common.errors import UserError
+from prototxt.builders.wu2023 import NEUTRAL
+
+Shapes = dict[str, tuple[tuple[int, ...], ...]]
+# Values that are looked at in one go: they stay in the cache.
+CHUNK = 1 << 18
+# Of Protocol Buffers' wire format: bytes of fields of a fixed length.
+FIXED = {1: 8, 5: 4}
+VARINT, COUNTED = 0, 2
+
+
+def read(path: str):
+    """A caffemodel as Caffe's NetParameter."""
+    model = caffe.proto.caffe_pb2.NetParameter()
+    try:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            # The parser only warns where a text begins like a model.
+            warnings.simplefilter("error", RuntimeWarning)
+            model.ParseFromString(stream.read())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except Exception:
+        raise UserError(f"{path}: not a caffemodel, or one that was cut") from None
+    if not model.layers and not model.layer:
+        raise UserError(f"{path}: not a caffemodel")
+    if model.layers and not model.layer:
+        raise UserError(f"{path}: of Caffe's format of before 2015; `upgrade_net_proto_binary {path} NEW` writes "
+                        "one that "
+                        "fits")
+    return model
+
+
+def shapes(model) -> Shapes:
+    """Layer -> shapes of its blobs."""
+    return {layer.name: tuple(tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+                              for blob in layer.blobs) for layer in model.layer if layer.blobs}
+
+
+def net_shapes(deploy: str) -> Shapes:
+    net = caffe.Net(deploy, caffe.TEST)
+    return {name: tuple(tuple(blob.shape) for blob in blobs) for name, blobs in net.params.items()}
+
+
+class Fit(NamedTuple):
+    """What of a caffemodel a net takes. copied: layers in both, of the same shapes; fresh: the net's alone; left:
+    the caffemodel's alone; unfit: in both, of other shapes: (layer, the caffemodel's shapes, the net's)."""
+
+    copied: list[str]
+    fresh: list[str]
+    left: list[str]
+    unfit: list[tuple[str, tuple, tuple]]
+
+    def __str__(self) -> str:
+        lines = ["{} {}: {}".format(what, len(layers), ", ".join(layers) or "none") for what, layers in (
+            ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
+        return "\n".join(lines + ["does not fit: " + _unfit(*one) for one in self.unfit])
+
+
+def compare(given: Shapes, wanted: Shapes) -> Fit:
+    """Of a caffemodel's shapes with a net's; Caffe copies by name."""
+    return Fit([name for name in wanted if given.get(name) == wanted[name]],
+               [name for name in wanted if name not in given],
+               [name for name in given if name not in wanted],
+               [(name, given[name], wanted[name]) for name in wanted if given.get(name, wanted[name]) != wanted[name]])
+
+
+def _unfit(name: str, given: tuple, wanted: tuple) -> str:
+    return f"layer {name} has blobs {given}, the net {wanted}"
+
+
+def write_fitting(path: str, learned: str, out: str) -> Fit:
+    """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
+
+    That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
+    of another run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the
+    first. Raises UserError where no layer matches, one of the same name has other shapes, or a weight is not finite.
+    """
+    model, wanted = read(path), net_shapes(learned)
+    require_finite(path)
+    _double(model, wanted)
+    fit = compare(shapes(model), wanted)
+    if fit.unfit:
+        raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))
+    if not fit.copied:
+        raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
+            path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))
+    fitting = caffe.proto.caffe_pb2.NetParameter(name=model.name)
+    for layer in model.layer:
+        if layer.name in fit.copied:
+            fitting.layer.add().CopyFrom(layer)
+    with files.replacing(out) as partial, open(partial, "wb") as stream:
+        stream.write(fitting.SerializeToString())
+    return fit
+
+
+def _double(model, wanted: Shapes) -> None:
+    """Adds a copy of each layer that the net has a second time, and the model has not."""
+    own = {layer.name for layer in model.layer}
+    for layer in list(model.layer):
+        second = layer.name + NEUTRAL
+        if second in wanted and second not in own:
+            added = model.layer.add()
+            added.CopyFrom(layer)
+            added.name = second
+
+
+def write_fresh(deploy: str, seed: int, out: str) -> None:
+    """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
+
+    BatchNorm's statistics, of which Caffe has none at first, are mean 0 and variance 1, so that the net can be
+    asked before it is trained.
+    """
+    caffe.set_random_seed(seed)
+    net = caffe.Net(deploy, caffe.TEST)
+    for name, kind in zip(net._layer_names, (layer.type for layer in net.layers)):
+        if kind == "BatchNorm":
+            mean, variance, weight = net.params[name]
+            mean.data[...], variance.data[...], weight.data[...] = 0, 1, 1
+    with files.replacing(out) as partial:
+        net.save(partial)
+
+
+# ---------------------------------------------------------------- looked at in the file
+
+class Blob(NamedTuple):
+    """values: in the file's mapped memory, (N,) float32 or float64."""
+
+    layer: str
+    values: np.ndarray
+
+
+def blobs(path: str) -> Iterator[Blob]:
+    """All blobs of a caffemodel, without a copy: Caffe's Python bindings turn each value into an object, which takes a
+    minute where this takes a second. Raises UserError where the file is no caffemodel, or was cut."""
+    net, layer, blob = (getattr(caffe.proto.caffe_pb2, name).DESCRIPTOR.fields_by_name
+                        for name in ("NetParameter", "LayerParameter", "BlobProto"))
+    try:
+        memory = np.memmap(path, np.uint8, "r")
+        for number, start, end in _fields(memory, 0, len(memory)):
+            if number != net["layer"].number:
+                continue
+            parts = list(_fields(memory, start, end))
+            name = next((memory[a:b].tobytes().decode() for one, a, b in parts if one == layer["name"].number), "")
+            for inner in (part for part in parts if part[0] == layer["blobs"].number):
+                for one, a, b in _fields(memory, *inner[1:]):
+                    kind = {blob["data"].number: "<f4", blob["double_data"].number: "<f8"}.get(one)
+                    if kind:
+                        yield Blob(name, np.frombuffer(memory, kind, (b - a) // int(kind[2:]), a))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path}: no caffemodel, or one that was cut ({os.path.getsize(path)} bytes)") from None
+
+
+def require_whole(path: str) -> None:
+    """Raises UserError where a file of Protocol Buffers, as all that Caffe writes are, was cut."""
+    try:
+        memory = np.memmap(path, np.uint8, "r")
+        for _ in _fields(memory, 0, len(memory)):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path}: was cut ({os.path.getsize(path)} bytes)") from None
+
+
+def _fields(memory: np.ndarray, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(number, start, end) of the fields of a message of Protocol Buffers' wire format that lies in memory[start:end].
+    Raises ValueError where the format is broken."""
+    while start < end:
+        key, start = _varint(memory, start, end)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            _, after = _varint(memory, start, end)
+        elif kind == COUNTED:
+            length, start = _varint(memory, start, end)
+            after = start + length
+        elif kind in FIXED:
+            after = start + FIXED[kind]
+        else:
+            raise ValueError("no such kind of field")
+        if after > end or not number:
+            raise ValueError("a field does not end where its message does")
+        yield number, start, after
+        start = after
+
+
+def _varint(memory: np.ndarray, start: int, end: int) -> tuple[int, int]:
+    """An integer of seven bits a byte, and where it ends."""
+    value = 0
+    for shift, at in enumerate(range(start, min(end, start + 10))):
+        byte = int(memory[at])
+        value |= (byte & 0x7f) << 7 * shift
+        if byte < 0x80:
+            return value, at + 1
+    raise ValueError("an integer does not end")
+
+
+def sizes(path: str) -> dict[str, list[int]]:
+    """Layer -> how many values each of its blobs has."""
+    found: dict[str, list[int]] = {}
+    for blob in blobs(path):
+        found.setdefault(blob.layer, []).append(len(blob.values))
+    return found
+
+
+def not_finite(path: str) -> Optional[str]:
+    """The first layer with a value that is NaN or infinite; None where all are finite."""
+    return next((blob.layer for blob in blobs(path) for start in range(0, len(blob.values), CHUNK)
+                 if not np.isfinite(blob.values[start:start + CHUNK]).all()), None)
+
+
+def require_finite(path: str) -> None:
+    """Raises UserError where a weight is NaN or infinite, or the file was cut."""
+    layer = not_finite(path)
+    if layer is not None:
+        raise UserError(f"{path}: layer {layer} has weights that are NaN or infinite")
