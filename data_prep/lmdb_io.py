@@ -1,4 +1,6 @@
 """LMDBs of Caffe's `Datum`: written in order, read by position."""
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from typing import Union

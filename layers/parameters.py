@@ -1,4 +1,6 @@
 """`param_str` of our layers: JSON, checked key by key."""
+from __future__ import annotations
+
 import json
 from types import SimpleNamespace
 from typing import Any, Callable, NamedTuple

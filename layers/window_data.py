@@ -1,4 +1,6 @@
 """Data layers that cut a random window of each registered face, each time anew."""
+from __future__ import annotations
+
 import os
 
 import numpy as np

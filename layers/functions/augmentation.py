@@ -1,4 +1,6 @@
 """What is done to an image, or to a pair alike, before it is trained with; drawn anew for each epoch."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 

@@ -1,4 +1,5 @@
 """Center loss (Wen et al., ECCV 2016), with the semantics of the authors' own Caffe layer."""
+from __future__ import annotations
 
 import numpy as np
 

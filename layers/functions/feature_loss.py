@@ -1,4 +1,5 @@
 """Handcrafted feature loss, [xie2019a] Eq. (1), (6) and (7)."""
+from __future__ import annotations
 
 import numpy as np
 

@@ -1,4 +1,5 @@
 """Sparse center loss, [farzaneh2021] Eq. (4) and (9) to (11)."""
+from __future__ import annotations
 
 import numpy as np
 

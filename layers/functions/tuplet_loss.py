@@ -3,6 +3,8 @@
 Features of T tuplets are (T, K, D): in each tuplet first the positives, the query foremost, then the negatives.
 Distances are squared Euclidean ones. Losses are summed over the tuplets.
 """
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

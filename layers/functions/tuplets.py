@@ -1,4 +1,6 @@
 """Which images a tuplet of [liu2017] holds, Sections 3 and 5.2."""
+from __future__ import annotations
+
 import collections
 from collections.abc import Sequence
 from typing import NamedTuple
