@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 
 from common import children, files
+from common.expressions import SEVEN
 from data_prep import prepare
 from data_prep.datasets import synthetic
 
@@ -29,7 +30,7 @@ def faces(cache: str, subjects: int, processes: int) -> str:
 def _draw(job) -> Sequence[str]:
     folder, subject, subjects = job
     name, part, lines = f"S{subject + 1:03d}", synthetic.split_of(subject, subjects), []
-    for expression, class_name in enumerate(synthetic.CLASSES):
+    for expression, class_name in enumerate(SEVEN):
         path = os.path.join(part, class_name, name + ".png")
         os.makedirs(os.path.join(folder, "faces", os.path.dirname(path)), exist_ok=True)
         image, _ = synthetic.draw_face(subject, expression, FRAMES - 1, FRAMES)

@@ -10,14 +10,14 @@ from typing import Optional
 import numpy as np
 
 from common.errors import UserError
+from common.expressions import SEVEN
 from data_prep.datasets import Protocol, trees
-from data_prep.datasets.fer2013 import CLASSES
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
 # The authors' table of manual annotations, without contempt; [farzaneh2021] writes 280,000. The validation part
 # is its test part, since the authors keep theirs.
-PROTOCOLS = {"farzaneh2021": Protocol(CLASSES, {"train": 283901, "test": 3500}, crops="farzaneh2021",
+PROTOCOLS = {"farzaneh2021": Protocol(SEVEN, {"train": 283901, "test": 3500}, crops="farzaneh2021",
                                       subjects=False)}
 # The set's own numbers, from 0; contempt, none, uncertain and no face (7 to 10) are left out.
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
@@ -42,12 +42,12 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """
     if os.path.isdir(os.path.join(source, PARTS[0][0])):
         faces = [face for part, split in PARTS for face in _read_part(source, part, split)]
-        return trees.dataset("affectnet", CLASSES, source, faces, "train_set/annotations/0_exp.npy")
+        return trees.dataset("affectnet", SEVEN, source, faces, "train_set/annotations/0_exp.npy")
     lists, images = trees.find(source, *LIST_FOLDERS), trees.find(source, *IMAGE_FOLDERS)
     boxes: dict[str, Box] = {}
     faces = [face for name, split in LISTS
              for face in _read_list(source, os.path.normpath(os.path.join(lists, name)), images, split, boxes)]
-    dataset = trees.dataset("affectnet", CLASSES, source, faces, "rows in training.csv")
+    dataset = trees.dataset("affectnet", SEVEN, source, faces, "rows in training.csv")
     return dataset._replace(load=lambda face: _load(os.path.join(source, face.path), boxes[face.path]))
 
 
@@ -95,7 +95,7 @@ def _read_row(source: str, row: list[str], images: str, split: str, boxes: dict[
     path = os.path.join(images, row[0])
     _require_image(source, path, where)
     boxes[path] = left, top, x + width, y + height
-    return Face(path, None, label, CLASSES[label], split=split, landmarks=_five(points - (left, top)))
+    return Face(path, None, label, SEVEN[label], split=split, landmarks=_five(points - (left, top)))
 
 
 def _five(points: np.ndarray) -> tuple[float, ...]:
@@ -119,7 +119,7 @@ def _read_part(source: str, part: str, split: str) -> list[Face]:
         if label is not None:
             image = os.path.join(part, "images", f"{number}.jpg")
             _require_image(source, image, path)
-            faces.append(Face(image, None, label, CLASSES[label], split=split))
+            faces.append(Face(image, None, label, SEVEN[label], split=split))
     return faces
 
 
@@ -127,7 +127,7 @@ def _label(code: str, where: str) -> Optional[int]:
     """The class of one of the set's numbers, None where it is left out."""
     if code not in map(str, CODES):
         raise UserError(f"{where}: unknown expression {code!r}, expected 0 to {CODES[-1]}")
-    return CLASSES.index(EXPRESSIONS[int(code)]) if int(code) < len(EXPRESSIONS) else None
+    return SEVEN.index(EXPRESSIONS[int(code)]) if int(code) < len(EXPRESSIONS) else None
 
 
 def _require_image(source: str, path: str, where: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from common.errors import UserError
+from common.expressions import SEVEN, SIX_AND_CONTEMPT
 from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
@@ -13,9 +14,7 @@ IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images"
 LABELS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
 # The set's own numbers, from 1.
 EXPRESSIONS = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
-WITH_NEUTRAL = trees.SIX + ("neutral",)
-WITH_CONTEMPT = trees.SIX + ("contempt",)
-XIE = Protocol(WITH_NEUTRAL, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10,
+XIE = Protocol(SEVEN, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10,
                features=("gsf", "sift"), geometry="literal", template="ckplus")
 SPARSE = XIE._replace(crops="xie2019b-ckplus", features=(), validation="none")
 # [liu2017] prints 921 images; three of each of its 327 sequences are 981.
@@ -23,8 +22,9 @@ PROTOCOLS = {
     "xie2019a": XIE,
     "xie2019b": SPARSE,
     "xie2019b_whole": SPARSE._replace(folds=0),
-    "liu2017": Protocol(WITH_CONTEMPT, {"images": 981, "units": 327, "subjects": 118}, "template", "liu2017", folds=8),
-    "wu2023": Protocol(WITH_CONTEMPT, {"images": 981, "subjects": 118}, "box", "wu2023", folds=10, pairs=True,
+    "liu2017": Protocol(SIX_AND_CONTEMPT, {"images": 981, "units": 327, "subjects": 118}, "template", "liu2017",
+                        folds=8),
+    "wu2023": Protocol(SIX_AND_CONTEMPT, {"images": 981, "subjects": 118}, "box", "wu2023", folds=10, pairs=True,
                        unit="image", validation="none")}
 
 

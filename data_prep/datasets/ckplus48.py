@@ -6,13 +6,13 @@ import os
 import re
 
 from common.errors import UserError
+from common.expressions import SIX_AND_CONTEMPT
 from data_prep.datasets import Protocol, trees
-from data_prep.datasets.ckplus import WITH_CONTEMPT
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"images": 981, "units": 327, "subjects": 118}
-PROTOCOLS = {"plain": Protocol(WITH_CONTEMPT, COUNTS, folds=10, features=("gabor",)),
-             "liu2017": Protocol(WITH_CONTEMPT, COUNTS, crops="liu2017", folds=8)}
+PROTOCOLS = {"plain": Protocol(SIX_AND_CONTEMPT, COUNTS, folds=10, features=("gabor",)),
+             "liu2017": Protocol(SIX_AND_CONTEMPT, COUNTS, crops="liu2017", folds=8)}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:

@@ -8,24 +8,20 @@ import zlib
 
 import numpy as np
 
+from common import expressions
 from common.errors import UserError
-from data_prep.datasets import Protocol
+from common.expressions import SEVEN
+from data_prep.datasets import Protocol, trees
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
-CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 COUNTS = {"train": 28709, "val": 3589, "test": 3589}
-PLAIN = Protocol(CLASSES, COUNTS, features=("gabor",), subjects=False)
+PLAIN = Protocol(SEVEN, COUNTS, features=("gabor",), subjects=False)
 PROTOCOLS = {"plain": PLAIN,
              "xie2019a": PLAIN._replace(crops="xie2019a", features=("gabor", "gsf", "sift"), geometry="literal"),
              "liu2017": PLAIN._replace(crops="liu2017", features=())}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE = 48
-# Names that the folder versions in circulation give the classes and the parts.
-FOLDER_CLASSES = dict({name: label for label, name in enumerate(CLASSES)},
-                      anger=0, happiness=3, sadness=4, surprised=5)
-FOLDER_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                 "publictest": "val", "test": "test", "privatetest": "test"}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
@@ -61,18 +57,18 @@ def _read_csv(path: str, folder: str) -> Dataset:
         raise UserError(f"{path}: not a readable CSV: {error}") from None
     if not faces:
         raise UserError(f"{path}: no rows")
-    return Dataset("fer2013", CLASSES, faces, lambda face: np.asarray(images[place[face.row]]))
+    return Dataset("fer2013", SEVEN, faces, lambda face: np.asarray(images[place[face.row]]))
 
 
 def _face(row: list[str], name: str, line: int, where: str) -> Face:
     if len(row) != 3:
         raise UserError(f"{where}: {len(row)} fields, expected 3 (emotion,pixels,Usage)")
-    if row[0] not in map(str, range(len(CLASSES))):
-        raise UserError(f"{where}: unknown label {row[0]!r}, expected 0 to {len(CLASSES) - 1}")
+    if row[0] not in map(str, range(len(SEVEN))):
+        raise UserError(f"{where}: unknown label {row[0]!r}, expected 0 to {len(SEVEN) - 1}")
     if row[2] not in USAGE:
         raise UserError("{}: unknown Usage {!r}, expected {}".format(where, row[2], ", ".join(USAGE)))
     label = int(row[0])
-    return Face(name, line, label, CLASSES[label], split=USAGE[row[2]])
+    return Face(name, line, label, SEVEN[label], split=USAGE[row[2]])
 
 
 def _pixels(text: str, where: str) -> np.ndarray:
@@ -91,24 +87,23 @@ def _pixels(text: str, where: str) -> np.ndarray:
 
 
 def _read_folder(root: str) -> Dataset:
-    from data_prep.datasets import trees  # which names the classes as this module does
     faces = []
     for part in trees.folders(root):
-        if part.lower() not in FOLDER_SPLITS:
+        if part.lower() not in trees.SPLITS:
             raise UserError("{}: unknown part, expected one of {}".format(
-                os.path.join(root, part), ", ".join(FOLDER_SPLITS)))
+                os.path.join(root, part), ", ".join(trees.SPLITS)))
         for emotion in trees.folders(root, part):
             faces += _read_class(root, part, emotion, trees.images(root, os.path.join(part, emotion)))
     if not faces:
         raise UserError("{}: no images, expected {}/<emotion>/*.jpg".format(root, os.path.join(root, "train")))
-    return Dataset("fer2013", CLASSES, faces, lambda face: read_image(os.path.join(root, face.path)))
+    return Dataset("fer2013", SEVEN, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
 def _read_class(root: str, part: str, emotion: str, paths: list[str]) -> list[Face]:
     folder = os.path.join(root, part, emotion)
-    if emotion.lower() not in FOLDER_CLASSES:
-        raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(CLASSES)))
-    label = FOLDER_CLASSES[emotion.lower()]
+    label = expressions.label(emotion)
+    if label is None:
+        raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(SEVEN)))
     # The common folder version merges both test parts, and keeps the part in the file's name.
-    return [Face(path, None, label, CLASSES[label],
-                 split=USAGE.get(os.path.basename(path).split("_")[0], FOLDER_SPLITS[part.lower()])) for path in paths]
+    return [Face(path, None, label, SEVEN[label],
+                 split=USAGE.get(os.path.basename(path).split("_")[0], trees.SPLITS[part.lower()])) for path in paths]

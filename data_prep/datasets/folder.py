@@ -3,7 +3,6 @@ import os
 
 from common.errors import UserError
 from data_prep.datasets import Protocol, trees
-from data_prep.datasets.fer2013 import FOLDER_SPLITS
 from data_prep.manifest import Dataset, Face
 
 PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False)}
@@ -17,10 +16,10 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """
     parts = {}
     for name in trees.folders(source):
-        split = FOLDER_SPLITS.get(name.lower())
+        split = trees.SPLITS.get(name.lower())
         if not split:
             raise UserError("{}: unknown part, expected {}, which hold a folder for each class".format(
-                os.path.join(source, name), ", ".join(FOLDER_SPLITS)))
+                os.path.join(source, name), ", ".join(trees.SPLITS)))
         if split in parts:
             raise UserError(f"{source}: {parts[split]} and {name} are both the {split} part")
         parts[split] = name

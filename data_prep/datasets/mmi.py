@@ -17,13 +17,14 @@ import cv2
 import numpy as np
 
 from common.errors import UserError
+from common.expressions import SIX
 from data_prep import deformation
 from data_prep.datasets import DEFORMATION, FRAMES, MIDDLE, Protocol, trees
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
 # Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
-XIE = Protocol(trees.SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
+XIE = Protocol(SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
                features=("gsf", "sift"), geometry="literal", template="ckplus", frames=FRAMES,
                printed_frames=DEFORMATION)
 # "Three peak frames" may be either.
@@ -31,7 +32,7 @@ SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none", prin
 PROTOCOLS = {"xie2019a": XIE,
              "xie2019b": SPARSE,
              "xie2019b_whole": SPARSE._replace(folds=0),
-             "liu2017": Protocol(trees.SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
+             "liu2017": Protocol(SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
                                  unit="image", frames=FRAMES, printed_frames=MIDDLE)}
 EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}
 FRONTAL, PROFILE = "0", "1"
@@ -64,7 +65,7 @@ def read(source: str, protocol: str, folder: str, processes: int, frames: str = 
         sequences[where] = found
         middle += trees.middle(found, where)
         turned.update(face.path for face in found if session.turned)
-    dataset = trees.dataset("mmi", trees.SIX, source, middle, "Sessions/<number>/ with session.xml, S002-106.avi "
+    dataset = trees.dataset("mmi", SIX, source, middle, "Sessions/<number>/ with session.xml, S002-106.avi "
                             "and S002-106.xml")
     dataset = dataset._replace(load=lambda face: _load(source, videos, face, face.path in turned))
     if frames == MIDDLE:
@@ -83,7 +84,7 @@ def _sessions(source: str, root: str) -> Iterator[_Session]:
                 continue
             view, upright = _view(os.path.join(source, path, "session.xml"))
             if view != PROFILE:
-                yield _Session(path, name[:-len(".xml")], trees.SIX.index(emotion), view == FRONTAL and not upright)
+                yield _Session(path, name[:-len(".xml")], SIX.index(emotion), view == FRONTAL and not upright)
 
 
 def _emotion(path: str) -> Optional[str]:
@@ -118,7 +119,7 @@ def _frames(source: str, session: _Session) -> tuple[str, list[Face]]:
     if not subject:
         raise UserError("{}: expected a name like S002-106.xml".format(
             os.path.join(source, session.path, session.name + ".xml")))
-    like = Face("", None, session.label, trees.SIX[session.label], subject.group(), session.name, role="peak")
+    like = Face("", None, session.label, SIX[session.label], subject.group(), session.name, role="peak")
     folder = os.path.join(session.path, session.name)
     if os.path.isdir(os.path.join(source, folder)):
         return os.path.join(source, folder), [like._replace(path=frame.path, frame=frame.number)

@@ -4,10 +4,11 @@ Filmed in near infrared (NI) and visible light (VL), in Strong, Weak and Dark il
 """
 import os
 
+from common.expressions import SIX
 from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
-XIE = Protocol(trees.SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10,
+XIE = Protocol(SIX, {"images": 1440, "units": 480, "subjects": 80}, "template", "xie2019a", folds=10,
                features=("gsf", "sift"), geometry="literal", template="ckplus")
 SPARSE = XIE._replace(crops="xie2019b-oulu", features=(), validation="none")
 PROTOCOLS = {
@@ -15,7 +16,7 @@ PROTOCOLS = {
     "xie2019a_vl": XIE,
     "xie2019b": SPARSE,
     "xie2019b_whole": SPARSE._replace(folds=0),
-    "wu2023": Protocol(trees.SIX, {"images": 1440, "subjects": 80}, "box", "wu2023", folds=10, pairs=True,
+    "wu2023": Protocol(SIX, {"images": 1440, "subjects": 80}, "box", "wu2023", folds=10, pairs=True,
                        unit="image", validation="none")}
 # [xie2019a] II-B and Table XI, [xie2019b] 3.1, [wu2023] 4.1.
 CONDITIONS = {"xie2019a": "NI/Strong", "xie2019a_vl": "VL/Strong", "xie2019b": "NI/Strong",

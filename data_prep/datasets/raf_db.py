@@ -2,13 +2,13 @@
 import os
 
 from common.errors import UserError
+from common.expressions import SEVEN
 from data_prep.datasets import Protocol, trees
-from data_prep.datasets.fer2013 import CLASSES
 from data_prep.manifest import Dataset, Face
 
 COUNTS = {"train": 12271, "test": 3068}
-PROTOCOLS = {"wu2023": Protocol(CLASSES, COUNTS, crops="wu2023", subjects=False),
-             "farzaneh2021": Protocol(CLASSES, COUNTS, crops="farzaneh2021", subjects=False)}
+PROTOCOLS = {"wu2023": Protocol(SEVEN, COUNTS, crops="wu2023", subjects=False),
+             "farzaneh2021": Protocol(SEVEN, COUNTS, crops="farzaneh2021", subjects=False)}
 # The set's own numbers, from 1.
 EXPRESSIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 LIST = "EmoLabel/list_patition_label.txt"
@@ -34,7 +34,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable list: {error}") from None
-    return trees.dataset("raf_db", CLASSES, source, faces, "lines in " + LIST)
+    return trees.dataset("raf_db", SEVEN, source, faces, "lines in " + LIST)
 
 
 def _face(source: str, root: str, fields, where: str) -> Face:
@@ -52,4 +52,4 @@ def _face(source: str, root: str, fields, where: str) -> Face:
     if not os.path.isfile(os.path.join(source, image)):
         raise UserError(f"{where}: {os.path.join(source, image)}: no such file")
     class_name = EXPRESSIONS[int(code) - 1]
-    return Face(image, None, CLASSES.index(class_name), class_name, split=split)
+    return Face(image, None, SEVEN.index(class_name), class_name, split=split)

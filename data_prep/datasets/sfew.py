@@ -2,13 +2,14 @@
 import os
 from typing import Optional
 
+from common import expressions
 from common.errors import UserError
+from common.expressions import SEVEN
 from data_prep.datasets import Protocol, trees
-from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.manifest import SPLITS, Dataset, Face
 
 # [liu2017] reports on the validation part.
-PROTOCOLS = {"liu2017": Protocol(CLASSES, {"train": 958, "val": 436, "test": 372}, "template", "liu2017",
+PROTOCOLS = {"liu2017": Protocol(SEVEN, {"train": 958, "val": 436, "test": 372}, "template", "liu2017",
                                  subjects=False)}
 
 
@@ -24,9 +25,9 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         root = _part(source, split)
         for name in trees.folders(source, root) if root else ():
             path = os.path.join(root, name)
-            label = CLASSES.index(trees.expression(source, path, CLASSES))
-            faces += [Face(image, None, label, CLASSES[label], split=split) for image in trees.images(source, path)]
-    return trees.dataset("sfew", CLASSES, source, faces, "Train/Angry/*.png")
+            label = SEVEN.index(trees.expression(source, path, SEVEN))
+            faces += [Face(image, None, label, SEVEN[label], split=split) for image in trees.images(source, path)]
+    return trees.dataset("sfew", SEVEN, source, faces, "Train/Angry/*.png")
 
 
 def _part(source: str, split: str) -> Optional[str]:
@@ -48,8 +49,8 @@ def _part(source: str, split: str) -> Optional[str]:
     if split == "test" and not below:
         return None
     raise UserError("{}: {}, expected folders of the expressions {}".format(
-        os.path.join(source, path), " and ".join(below) or "no folders", ", ".join(CLASSES)))
+        os.path.join(source, path), " and ".join(below) or "no folders", ", ".join(SEVEN)))
 
 
 def _is_expression(name: str) -> bool:
-    return name.lower() in FOLDER_CLASSES
+    return expressions.label(name) is not None

@@ -21,23 +21,23 @@ from numpy.random import RandomState
 
 from common import children, progress
 from common.errors import UserError
+from common.expressions import SEVEN, SIX
 from data_prep.datasets import Protocol
 from data_prep.datasets import synthetic_drawing as drawing
 from data_prep.datasets.synthetic_drawing import mix
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
-CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 # The last three frames of each sequence take part.
 COUNTS = {"train": 840, "val": 210, "test": 210}
 # The same without the neutral sequences; what serves as a reference is no sample.
 FOLDED = {"images": 1080, "subjects": 60}
-PROTOCOLS = {"plain": Protocol(CLASSES, COUNTS, features=("gabor",)),
-             "xie2019a": Protocol(CLASSES, COUNTS, "template", "xie2019a"),
-             "liu2017": Protocol(CLASSES, {"images": 1260, "units": 420, "subjects": 60}, "template", "liu2017",
+PROTOCOLS = {"plain": Protocol(SEVEN, COUNTS, features=("gabor",)),
+             "xie2019a": Protocol(SEVEN, COUNTS, "template", "xie2019a"),
+             "liu2017": Protocol(SEVEN, {"images": 1260, "units": 420, "subjects": 60}, "template", "liu2017",
                                  folds=6),
-             "farzaneh2021": Protocol(CLASSES[:6], FOLDED, "box", "farzaneh2021-small", folds=5, unit="image"),
-             "wu2023": Protocol(CLASSES[:6], FOLDED, "box", "wu2023-small", folds=5, pairs=True, unit="image")}
+             "farzaneh2021": Protocol(SIX, FOLDED, "box", "farzaneh2021-small", folds=5, unit="image"),
+             "wu2023": Protocol(SIX, FOLDED, "box", "wu2023-small", folds=5, pairs=True, unit="image")}
 # For each class the variants, of which a person shows one: {action unit: intensity}.
 VARIANTS = (
     ({4: 1, 5: .6, 7: .7, 23: .9}, {4: .9, 7: .9, 17: .5, 23: 1},
@@ -82,10 +82,10 @@ def draw_face(subject: int, expression: int, frame: int, frames: int = 5, seed: 
     eye's centre, the right eye's, the nose's tip, the mouth's left and right corner (left in the image). The
     same arguments always give the same bytes. Raises ValueError on what is out of range.
     """
-    if subject < 0 or not 0 <= expression < len(CLASSES) or not 0 <= frame < frames or frames < 2:
+    if subject < 0 or not 0 <= expression < len(SEVEN) or not 0 <= frame < frames or frames < 2:
         raise ValueError(f"subject {subject}, expression {expression}, frame {frame} of {frames}; expected subject "
                          ">= 0, 0 <= expression "
-                         f"< {len(CLASSES)}, 0 <= frame < frames, frames >= 2")
+                         f"< {len(SEVEN)}, 0 <= frame < frames, frames >= 2")
     person = _person(seed, subject)
     sequence = RandomState([seed, subject, expression])
     instant = RandomState([seed, subject, expression, frame])
@@ -150,7 +150,7 @@ def split_of(subject: int, subjects: int) -> str:
 
 
 def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
-          processes: int = os.cpu_count() or 1, classes: int = len(CLASSES)) -> list[Face]:
+          processes: int = os.cpu_count() or 1, classes: int = len(SEVEN)) -> list[Face]:
     """Draws the set into folder/S001/angry/000.png ... and returns the manifest's rows, in a fixed order.
 
     classes: the first so many expressions are drawn.
@@ -169,7 +169,7 @@ def write(folder: str, subjects: int = 60, frames: int = 5, seed: int = 0,
 
 def _write_sequence(job) -> list[Face]:
     folder, subject, expression, frames, seed, split = job
-    name, class_name = f"S{subject + 1:03d}", CLASSES[expression]
+    name, class_name = f"S{subject + 1:03d}", SEVEN[expression]
     os.makedirs(os.path.join(folder, name, class_name), exist_ok=True)
     faces = []
     for frame in range(frames):

@@ -4,13 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
+from common import expressions
 from common.errors import UserError
-from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from data_prep.images import SUFFIXES, read_image
 from data_prep.manifest import Dataset, Face
 
-SIX = CLASSES[:6]
 PEAKS = 3
+# Names that folders give the parts of a data set -> the project's split.
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+          "publictest": "val", "test": "test", "privatetest": "test"}
 # Of images that are not read.
 OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".eps", ".ico", ".dng",
                   ".cr2", ".nef", ".arw")
@@ -79,8 +81,7 @@ def expression(root: str, path: str, classes: Sequence[str]) -> str:
 
     Raises UserError where it is none of `classes`.
     """
-    name = os.path.basename(path).lower()
-    name = CLASSES[FOLDER_CLASSES[name]] if name in FOLDER_CLASSES else name
+    name = expressions.canonical(os.path.basename(path))
     if name not in classes:
         raise UserError("{}: unknown expression, expected one of {}".format(
             os.path.join(root, path), ", ".join(classes)))

@@ -11,12 +11,13 @@ from caffe import params as P
 
 from common.errors import UserError
 from common.experiment import Experiment
+from data_prep import features as handcrafted
 from layers.functions import class_weights
 from prototxt.builders.backbones import BACKBONES, inner_product
 from prototxt.builders.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, validation_data
 
-# Handcrafted features on x, FC1's output: blocks a side, each with a value less than there are classes.
-GRIDS = {"gsf": 8, "sift": 7}
+# Blocks a side of the handcrafted features on x, FC1's output: each block has one value less than there are classes.
+GRIDS = {name: handcrafted.GRIDS[name] for name in handcrafted.PROJECTED}
 # All handcrafted features. GABOR is on z, FC1's input.
 FEATURES = ("gabor",) + tuple(GRIDS)
 # Added to |x|^2, in units of the scale: a zero vector is normalised to 0.

@@ -6,10 +6,9 @@ from typing import NamedTuple, Optional
 import caffe
 import numpy as np
 
-from common import files
+from common import expressions, files
 from common.errors import UserError
 from data_prep import prepare
-from data_prep.datasets.fer2013 import CLASSES, FOLDER_CLASSES
 from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Decision
 from tools.training.run import Run
@@ -28,23 +27,17 @@ class Matching(NamedTuple):
 def match(trained: Sequence[str], tested: Sequence[str], without: Sequence[str] = ()) -> Matching:
     """without: classes to leave out. Raises UserError where one of them is unknown, and where fewer than two classes
     are in both."""
-    known = [_expression(name) for name in tested]
+    known = [expressions.canonical(name) for name in tested]
     for name in without:
-        if _expression(name) not in known:
+        if expressions.canonical(name) not in known:
             raise UserError("class {!r} to leave out: the data have {}".format(name, ", ".join(tested)))
-    left_out = {_expression(name) for name in without}
-    pairs = [(index, known.index(name)) for index, name in enumerate(map(_expression, trained))
+    left_out = {expressions.canonical(name) for name in without}
+    pairs = [(index, known.index(name)) for index, name in enumerate(map(expressions.canonical, trained))
              if name in known and name not in left_out]
     if len(pairs) < 2:
         raise UserError("the classes trained, {}, and those of the data, {}, have {} in common; expected at least "
                         "two".format(", ".join(trained), ", ".join(tested), len(pairs)))
     return Matching([trained[index] for index, _ in pairs], *map(list, zip(*pairs)))
-
-
-def _expression(name: str) -> str:
-    """One spelling of an expression's name: "anger" is "angry"."""
-    label = FOLDER_CLASSES.get(name.lower())
-    return name.lower() if label is None else CLASSES[label]
 
 
 def restrict(decided: Sequence[Decision], matching: Matching) -> list[Decision]:

@@ -12,6 +12,7 @@ import pytest
 
 from common import children, files
 from common.errors import UserError
+from common.expressions import SEVEN
 from data_prep import deformation, manifest, prepare, survey
 from data_prep.datasets import mmi, synthetic
 from data_prep.manifest import Face
@@ -299,7 +300,7 @@ def test_drawn_faces_are_the_most_deformed_where_they_are_the_most_expressive(tm
     folder.mkdir()
     # From neutral to the peak and back: 0 is neutral, 6 the peak.
     for number, instant in enumerate((0, 6, 1, 0, 5, 4, 0), start=1):
-        image, _ = synthetic.draw_face(1, synthetic.CLASSES.index("surprise"), instant, 7)
+        image, _ = synthetic.draw_face(1, SEVEN.index("surprise"), instant, 7)
         assert cv2.imwrite(str(folder / f"{number}.png"), image)
     assert numbers(tmp_path) == [2, 5, 6]
 

@@ -9,6 +9,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from common.expressions import SEVEN
 from data_prep import alignment, datasets, lmdb_io, prepare, records
 from data_prep.datasets import Protocol, synthetic
 from data_prep.images import read_image
@@ -35,7 +36,7 @@ def source(tmp_path_factory):
             (root / part / name).mkdir(parents=True)
             for number in range(count):
                 subject += 1
-                drawn = synthetic.draw_face(subject, synthetic.CLASSES.index(name), 4)[0]
+                drawn = synthetic.draw_face(subject, SEVEN.index(name), 4)[0]
                 cv2.imwrite(str(root / part / name / f"{name}{number}.png"), drawn)
     return str(root)
 
@@ -122,7 +123,7 @@ def test_shows_the_net_what_prepare_records(registration, crop_set, margins, sou
 
 
 def test_faces_are_cut_as_those_of_registered_training_images(faces_run):
-    landmarks = [synthetic.draw_face(501 + number, synthetic.CLASSES.index(CLASSES[number // 12]), 4)[1]
+    landmarks = [synthetic.draw_face(501 + number, SEVEN.index(CLASSES[number // 12]), 4)[1]
                  for number in range(2 * COUNTS["train"])]
     expected = np.mean([alignment.triangle(points.ravel()) / 256 for points in landmarks], axis=0)
     files.remove(faces_run.path(predict.FRAMING))
