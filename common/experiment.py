@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import yaml
 
+from common import suggestions
 from common.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -133,7 +134,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     Raises UserError on an unknown experiment, an unknown or missing key, or a number that is none.
     """
     if name not in names():
-        raise UserError("there is no experiment {!r}; there are: {}".format(name, ", ".join(names())))
+        raise UserError(suggestions.unknown("experiment", name, names(), "`./fer experiments` lists them all"))
     path = _path(name)
     defaults = _read(_path(name.split("/")[0] + "/" + DEFAULTS))
     own = _read(path)

@@ -1,35 +1,46 @@
 """The main job on drawn faces: what the handcrafted feature loss does to the toy net ([xie2019a] III-B)."""
+import argparse
 import os
 
-from common import children, experiment, files
-from data_prep import prepare
-from tools.evaluation import evaluate
-from tools.report import html_page
-from tools.training import run
-from tools.training.segments import Engine
+from common import experiment
+from tools.cli.arguments import Commands, cores, path
 
 EXPERIMENTS = ("xie2019a/synthetic-toy-softmax", "xie2019a/synthetic-toy-center-gabor")
-
 KIND = "demo"
 
 
-def demo(folder: str, cores: int) -> None:
+def add(commands: Commands) -> None:
+    command = commands.add("demo", run, "Run the main job on drawn faces: prepare them, train two nets, evaluate both, "
+                           "and write a report.", "demo")
+    command.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "demo"),
+                         help="The folder to make (default: runs/demo in the project).")
+
+
+def run(options: argparse.Namespace) -> int:
     """Prints a small table and the report's path. Interrupted, the next call goes on. Raises UserError where the
     folder holds something else."""
+    from common import children, files
+    from data_prep import prepare
+    from tools.evaluation import evaluate
+    from tools.report import html_page
+    from tools.training import run
+    from tools.training.segments import Engine
+    folder = options.out
     files.claim(folder, KIND)
     data = os.path.join(folder, "data")
-    prepare.prepare(prepare.Settings("synthetic", None), data, cores)
+    prepare.prepare(prepare.Settings("synthetic", None), data, cores())
     # One thread each, side by side: faster than two threads, one after the other.
-    runs = list(children.in_order(cores, lambda: None, (), lambda name: run.train(
+    runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(
         experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1)), EXPERIMENTS))
     print("{:<28}{:>20}{:>20}".format("loss", "validation", "test"))
     for trained in runs:
         print("{:<28}{:>20}{:>20}".format(trained.info["experiment"]["title"], *(
-            as_count(evaluate.evaluate(trained, split)) for split in ("val", "test"))))
+            _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))))
     page = os.path.join(folder, "report.html")
     files.write_text(page, html_page.render(runs))
     print("report: " + page)
+    return 0
 
 
-def as_count(metrics: dict) -> str:
+def _count(metrics: dict) -> str:
     return "{:.2f}% ({}/{})".format(100 * metrics["accuracy"], metrics["correct"], metrics["total"])

@@ -6,7 +6,6 @@
 """
 import contextlib
 import datetime
-import difflib
 import fcntl
 import functools
 import os
@@ -19,7 +18,7 @@ from typing import Optional
 
 from tqdm import tqdm
 
-from common import children, files
+from common import children, files, suggestions
 from common import experiment as experiments
 from common.errors import UserError
 from common.experiment import ROOT
@@ -252,8 +251,8 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
             for name in sorted(os.listdir(_existing(folder)))}
     for name in known:
         if name not in plan.data_sets():
-            raise UserError("--data {}=...: no experiment has a data set of this name; there are: {}".format(
-                name, ", ".join(sorted(plan.data_sets()))))
+            raise UserError(f"--data {name}=...: " + suggestions.unknown(
+                "data set", name, sorted(plan.data_sets()), "`./fer experiments` shows the names"))
     sets.update({name: os.path.abspath(_existing(paths[-1])) for name, paths in known.items()})
     return Request(tables, sets, os.path.abspath(out), changes, only, _weights(weights), threads)
 
@@ -266,9 +265,8 @@ def _weights(given: Sequence[str]) -> dict[str, str]:
         if not equals or (name not in known and os.path.exists(one)):
             name, path = "", one
         elif name not in known:
-            close = difflib.get_close_matches(name, known)
-            raise UserError("--weights {}: there is no experiment and no net {!r}{}".format(
-                one, name, "; close to it: " + ", ".join(close) if close else ""))
+            raise UserError(f"--weights {one}: " + suggestions.unknown(
+                "experiment and no net", name, known, "`./fer experiments` lists them all"))
         if name in found:
             raise UserError("--weights: two files for {}; expected EXPERIMENT=FILE, NET=FILE, and one FILE for all "
                             "others".format(name or "all nets"))

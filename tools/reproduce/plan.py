@@ -4,7 +4,6 @@
     OUT/logs/<paper>/<experiment>/train.log  what a job says
     OUT/plan.json                            the jobs, for the Snakefile
 """
-import difflib
 import functools
 import math
 import os
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple, Optional
 
 from common import experiment as experiments
-from common import files
+from common import files, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
 from data_prep import datasets, prepare
@@ -104,7 +103,8 @@ def plan(request: Request) -> Plan:
     known = values.tables()
     for name in request.tables:
         if name not in known and name not in targets.TARGETS:
-            raise UserError(_unknown(name, [*known, *targets.TARGETS]))
+            raise UserError(suggestions.unknown("table or figure", name, [*known, *targets.TARGETS],
+                                                "`./fer reproduce --help` lists them all"))
     made = _Planner(request)
     tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)]
               for name in request.tables if name in known}
@@ -129,12 +129,6 @@ def plan(request: Request) -> Plan:
             unused[0], ", ".join(request.tables), ", ".join(made.trainings)))
     return Plan(tables, list(made.jobs.values()), made.groups, made.missing, made.stand_ins, sorted(made.unstaged),
                 made.without_weights, list(made.awaited.values()), drawn)
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 5, 0.7)
-    return "there is no table or figure {!r}; {}: {}".format(
-        name, "near to it" if near else "there are", ", ".join(near or known))
 
 
 @functools.cache

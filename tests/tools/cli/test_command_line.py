@@ -14,21 +14,21 @@ from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
 
-COMMANDS = ("prepare", "template", "features", "train", "watch", "evaluate", "predict", "report", "bench", "demo")
 
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", main.COMMANDS)
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main.main([command, "--help"])
     assert end.value.code == 0
-    assert "example:\n  ./fer " + command in capsys.readouterr().out
+    assert re.search(f"examples?:\n  ./fer {command}", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["template", "synthetic"], ["prepare", "mnist"],
                                        ["evaluate", "r", "--split", "x"],
                                        ["prepare", "synthetic", "--processes", "0"],
                                        ["prepare", "synthetic", "--seed", "-1"],
+                                       ["prepare", "synthetic", "--seed", "x"],
+                                       ["demo", "now"], ["demo", "--on"], ["train", "e", "--set", "a"],
                                        ["prepare", "synthetic", "--out", ""], ["prepare", "folder", ""],
                                        ["prepare", "synthetic", "--out", "two\nlines"], ["report", "r", "--out", ""],
                                        ["train", "e", "--data", "d", "--out", ""], ["demo", "--out", ""],
@@ -38,7 +38,8 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main.main(arguments)
     assert end.value.code == 2
-    assert "usage: fer" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fer: ") and re.search("[Ss]ee ./fer( [a-z]+)? --help$", lines[0])
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -49,14 +50,15 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     (["template", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
     (["template", "fer2013", "nowhere.csv", "--protocol", "wu2023", "--out", "o"],
      "fer2013 has no protocol 'wu2023'; it has: plain, xie2019a, liu2017"),
-    (["train", "xie2019a/vgg", "--data", "d", "--out", "o"], "there is no experiment"),
+    (["train", "xie2019a/fer2013-toy-sofmax", "--data", "d", "--out", "o"],
+     "there is no experiment 'xie2019a/fer2013-toy-sofmax'; did you mean xie2019a/fer2013-toy-softmax"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o", "--weights", "w"], "w: no such file"),
-    (["evaluate", "o"], "o: no run here"), (["watch", "o"], "o: no run here"),
-    (["watch", "o", "--once"], "o: no run here"),
-    (["reproduce", "xie2019b-table4", "--data", "ferr=.", "--out", "o"],
-     "--data ferr=...: no experiment has a data set of this name; there are: "),
-    (["bench", "warp"], "there is no benchmark warp; there are: layers, crops"),
+    (["evaluate", "o"], "o: no run here"), (["watch", "o"], "o: there is no such folder"),
+    (["watch", __file__, "--once"], "test_command_line.py: is no folder of a run"), (["watch", "."], "no run here"),
+    (["reproduce", "xie2019b-table4", "--data", "fer213=.", "--out", "o"],
+     "--data fer213=...: there is no data set 'fer213'; did you mean fer2013"),
+    (["bench", "warp"], "there is no benchmark 'warp'; expected one of layers, crops"),
     (["predict", "o", "x.png"], "o: no run here"), (["report", "o"], "o: no run here")])
 def test_errors_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -148,7 +150,7 @@ def test_the_whole_path(tmp_path):
     def fer(*arguments):
         process = subprocess.run([sys.executable, "-m", "tools.cli"] + list(arguments), cwd=str(tmp_path / "my data"),
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-                                 env=dict(os.environ, PYTHONPATH=main.experiment.ROOT))
+                                 env=dict(os.environ, PYTHONPATH=ROOT))
         # A busy machine takes long enough for a line on how far it is.
         said = [line for line in process.stderr.splitlines() if not re.match(r".+: (iteration )?\d+/\d+", line)]
         assert (process.returncode, said) == (0, [])
@@ -156,7 +158,7 @@ def test_the_whole_path(tmp_path):
     assert "surprise" in fer("prepare", "fer2013", "fer2013.csv", "--out", "set")
     trained = fer("train", "xie2019a/fer2013-toy-center-gabor", "--data", "set", "--out", "run 1", *sets)
     assert trained.endswith("run 1/snapshots/iter_12.caffemodel\n")
-    assert "of 7 images right" in fer("evaluate", "run 1")
+    assert "of 7 images correct" in fer("evaluate", "run 1")
     assert fer("report", "run 1").strip() == os.path.join("run 1", "report.html")
     assert (tmp_path / "my data" / "run 1" / "report.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -164,8 +166,8 @@ def test_the_whole_path(tmp_path):
 @pytest.mark.parametrize("words, said", [
     (["--gpu", "abc"], "argument --gpu: 'abc', expected numbers such as 0 or 0,1, or all"),
     (["--gpu", "0,"], "argument --gpu: '0,', expected"), (["--gpu", ""], "argument --gpu: '', expected"),
-    (["--threads", "9999"], "argument --threads: 9999, expected at least 1 and at most 128"),
-    (["--threads", "0"], "argument --threads: 0, expected at least 1")])
+    (["--threads", "9999"], "argument --threads: 9999, expected a whole number of at least 1 and at most 128"),
+    (["--threads", "0"], "argument --threads: 0, expected a whole number of at least 1")])
 def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, said):
     with pytest.raises(SystemExit) as ended:
         main.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", str(tmp_path / "run")] + words)
@@ -174,11 +176,59 @@ def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, sa
 
 def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():
     command = ("import signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
-               f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', 'watch', 'none'])")
+               f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', 'evaluate', 'none'])")
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, cwd=ROOT)
     maps = ""
     while "numpy" not in maps and process.poll() is None:
         with open(f"/proc/{process.pid}/maps") as stream:
             maps = stream.read()
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == b"" and process.returncode == -signal.SIGINT
+    assert process.communicate()[1] == b"fer: stopped; the same command, given again, continues\n"
+    assert process.returncode == 128 + signal.SIGINT
+
+
+def test_options_with_several_values_take_them_in_one_way():
+    """One or more after the option, which may be repeated."""
+    common = {"train": ["e", "--data", "d", "--out", "o"], "reproduce": ["t", "--data", "d", "--out", "o"],
+              "evaluate": ["r"], "prepare": ["ckplus", "CK+"], "features": ["--svm", "--data", "d"],
+              "experiments": ["show", "e"]}
+    values = {"--set": ["a=1", "b=2", "c=3"], "--seeds": ["1", "2", "3"], "--fold": ["1", "2", "3"],
+              "--features": ["gsf", "sift", "gabor"]}
+    seen = set()
+    for command, words in common.items():
+        parser = main.parse([command, *words]).parser
+        for action in parser._actions:
+            if action.nargs not in ("+", "*") or not action.option_strings:
+                assert action.nargs is None or not action.option_strings or action.nargs == 0
+                continue
+            option, = action.option_strings
+            one, two, three = values.get(option, ["a", "b", "c"])
+            parsed = main.parse([command, *words, option, one, two, option, three])
+            before = ["d"] if option == "--data" else []
+            assert list(map(str, getattr(parsed, action.dest))) == [*before, one, two, three]
+            assert "Takes one or more values, and may be repeated." in action.help
+            seen.add((command, option))
+    assert {option for _, option in seen} == {"--set", "--seeds", "--fold", "--features", "--without", "--data",
+                                              "--weights", "--only"}
+
+
+def test_features_without_a_value_are_none():
+    for words, wanted in ((["--features"], []), ([], None), (["--features", "gsf"], ["gsf"])):
+        assert main.parse(["prepare", "synthetic", *words]).features == wanted
+
+
+@pytest.mark.parametrize("command", ("train", "reproduce", "evaluate", "watch", "experiments"))
+def test_help_loads_no_large_library(command):
+    code = (f"import sys\nfrom tools.cli import main\ntry:\n    main.main([{command!r}, '--help'])\n"
+            "except SystemExit:\n    pass\nprint(*sorted(sys.modules), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          encoding="utf-8", check=True)
+    assert not {"caffe", "cv2", "scipy", "sklearn", "skimage", "matplotlib"} & set(done.stderr.split())
+
+
+def test_an_unknown_option_has_close_matches(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["train", "e", "--data", "d", "--out", "o", "--wieghts", "w"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "fer: there is no option '--wieghts'; did you mean --weights? See ./fer train --help\n")

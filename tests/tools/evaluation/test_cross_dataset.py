@@ -95,7 +95,7 @@ def test_of_a_run(trained, others, capsys):
     labels, probabilities = (np.array([getattr(one, what) for one in decided]) for what in ("label", "probabilities"))
     assert metrics["auc"] == pytest.approx(roc.measures(labels, probabilities)["auc"])
     assert main.main(["evaluate", trained.folder, "--data", others]) == 0
-    assert f"fer2013 on folder-plain: {right} of 8 images right" in capsys.readouterr().out
+    assert f"fer2013 on folder-plain: {right} of 8 images correct" in capsys.readouterr().out
 
 
 def test_own_data_give_the_own_result(trained, data):

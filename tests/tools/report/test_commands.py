@@ -6,6 +6,7 @@ import pytest
 from common import experiment, files
 from data_prep import prepare
 from tools.cli import main
+from tools.cli import prepare as cli_prepare
 from tools.report import commands
 from tools.report.entries import Entry
 from tools.training import groups, run
@@ -28,7 +29,7 @@ def trained(tmp_path_factory, data):
 def options(command):
     program, *words = shlex.split(command)
     assert program == "./fer"
-    return main._parser().parse_args(words)
+    return main.parse(words)
 
 
 def test_a_run_s_commands(trained, data):
@@ -36,14 +37,14 @@ def test_a_run_s_commands(trained, data):
     again = commands.again(Entry(trained, "t"))
     prepared, train, evaluate = map(options, again.commands)
     asked = prepare.read_note(data)["asked"]
-    assert prepare.completed(main.settings(prepared)) == prepare.Settings(
+    assert prepare.completed(cli_prepare.settings(prepared)) == prepare.Settings(
         *(asked[key] for key in prepare.Settings._fields))
     assert prepared.out == data
     assert (train.data, train.out, train.weights, train.seeds, train.threads, train.gpu) == (
         data, trained.folder, "MODEL.caffemodel", [], 1, None)
     assert sorted(train.set) == sorted(CHANGES[:2] + ["losses.gabor.weight=1e-05"] + CHANGES[3:])
     assert experiment.load(train.experiment, train.set) == trained.experiment
-    assert (evaluate.run, evaluate.split) == (trained.folder, "val")
+    assert (evaluate.folder, evaluate.split) == (trained.folder, "val")
     assert again.notes == ["MODEL.caffemodel is the caffemodel whose SHA-256 is {}.".format(
         trained.info["weights"])]
 
@@ -63,7 +64,7 @@ def test_a_preparation_is_asked_for_again(tmp_path, given):
     data = tmp_path / "data" / "fold01" if given.dataset == "ckplus" else tmp_path / "data"
     files.write_json(str(data / "prepare.json"), {"asked": dict(asked._asdict(), source_digest=None)})
     found = options(commands._line(commands._prepare(str(data))))
-    again = main.settings(found)
+    again = cli_prepare.settings(found)
     assert prepare.completed(again._replace(**without)) == asked._replace(features=list(asked.features), **without)
     assert {key: getattr(again, key) for key in files_of_it} == files_of_it
     assert found.out == str(tmp_path / "data")

@@ -264,7 +264,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
 
 
 @pytest.mark.parametrize("settings, message", (
-    (dict(tables=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; near to it: xie2019a-table1"),
+    (dict(tables=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is no number"),
     (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
@@ -274,9 +274,9 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
     (dict(weights=[__file__, __file__]), "--weights: two files for all nets; expected EXPERIMENT=FILE, NET=FILE, and "),
     (dict(weights=["toy=" + __file__, "toy=" + __file__]), "--weights: two files for toy; expected "),
-    (dict(weights=["vgg61=" + __file__]), "there is no experiment and no net 'vgg61'; close to it: vgg16"),
+    (dict(weights=["vgg61=" + __file__]), "there is no experiment and no net 'vgg61'; did you mean vgg16"),
     (dict(weights=["xie2019b/fer2013-sofmax=" + __file__]),
-     "no net 'xie2019b/fer2013-sofmax'; close to it: xie2019b/fer2013-softmax, "),
+     "no net 'xie2019b/fer2013-sofmax'; did you mean xie2019b/fer2013-softmax"),
     (dict(weights=["vgg16=nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
     (dict(weights=["vgg16=" + __file__]), "--weights vgg16=...: nothing of xie2019b-table4 begins with them; it trains "
      "xie2019b/fer2013-softmax (face_resnet_pad4), xie2019b/fer2013-l2 (face_resnet_pad4)")))

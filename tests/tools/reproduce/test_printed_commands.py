@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from common import experiment, files
-from data_prep import alignment, prepare, survey
+from data_prep import alignment, datasets, prepare, survey
 from data_prep.datasets import affectnet
 from prototxt.builders import parts
 from published import values
 from tests import small_data
 from tools.cli import main
+from tools.cli import prepare as cli_prepare
 from tools.reproduce import plan
 from tools.training import run
 
@@ -65,8 +66,8 @@ def test_a_printed_command_is_one(tmp_path, data):
     path = tmp_path / "path"
     path.write_text("")
     for command in OF_SET[data]:
-        asked = main._parser().parse_args(words(command, str(path), "out", str(path), alignment.TEMPLATE_FILE))
-        settled = prepare.completed(main.settings(asked))
+        asked = main.parse(words(command, str(path), "out", str(path), alignment.TEMPLATE_FILE))
+        settled = prepare.completed(cli_prepare.settings(asked))
         assert f"{settled.dataset}-{settled.protocol}" == data
         assert settled.geometry == "literal" or not settled.features
         # Of the papers whose template is CK+'s; FER2013's faces are as they are.
@@ -172,7 +173,7 @@ def test_a_printed_command_makes_what_its_experiments_take(tmp_path, monkeypatch
     for command in sorted(OF_SET[data])[:1]:
         out = str(tmp_path / "out")
         given = words(command, source, out, os.path.join(source, "subjects.csv"))
-        folds = main.prepare.datasets.protocol(data).folds
+        folds = datasets.protocol(data).folds
         assert main.main(given + (["--fold", "1"] if folds else []) + ["--processes", "1"]) == 0
         folder = os.path.join(out, "fold01") if folds else out
         note = prepare.read_note(folder)

@@ -25,7 +25,7 @@ def test_every_figure_with_results_is_a_target():
 
 
 def test_an_unknown_name_has_close_matches(tmp_path):
-    with pytest.raises(UserError, match="no table or figure 'xie2019a-fig14'; near to it: .*xie2019a-fig13"):
+    with pytest.raises(UserError, match="no table or figure 'xie2019a-fig14'; did you mean .*xie2019a-fig1"):
         planned(tmp_path, "xie2019a-fig14")
 
 

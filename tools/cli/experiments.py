@@ -1,0 +1,78 @@
+"""`./fer experiments`: lists experiments, and prints the settings of one."""
+import argparse
+import fnmatch
+from collections.abc import Iterator
+from typing import Any
+
+from common import experiment, suggestions
+from common.errors import UserError
+from common.experiment import Experiment
+from tools.cli.arguments import Commands, add_several, change
+
+SHOW = "show"
+COLUMNS = ("experiment", "title", "data", "net")
+# Fields of an experiment that are printed first, in this order.
+FIRST = ("title", "source", "data", "net", "begins_with", "pretrained")
+
+
+def add(commands: Commands) -> None:
+    command = commands.add("experiments", run, "List the experiments, or print the settings of some.",
+                           "experiments", "experiments fer2013-toy", "experiments 'xie2019?/*-alaw'",
+                           "experiments show xie2019a/fer2013-toy-softmax --set net=vgg")
+    command.usage = ("fer experiments [-h] [PATTERN]\n"
+                     "       fer experiments show PAPER/EXPERIMENT ... [--set KEY=VALUE ...]")
+    command.add_argument("words", nargs="*", metavar="PATTERN",
+                         help="A part of the names to list, or a pattern with *, ? and [...] for whole names. After "
+                         "the word show: the names of experiments whose settings are printed.")
+    add_several(command, "--set", "With show: change settings, as `./fer train --set` does.", type=change,
+                metavar="KEY=VALUE")
+
+
+def run(options: argparse.Namespace) -> int:
+    words = options.words
+    if words[:1] == [SHOW]:
+        if len(words) == 1:
+            raise UserError("name the experiment: ./fer experiments show PAPER/EXPERIMENT")
+        print("\n\n".join("\n".join(described(experiment.load(name, options.set))) for name in words[1:]))
+        return 0
+    if len(words) > 1:
+        raise UserError("{}: expected one pattern, or show and the names of experiments".format(" ".join(words)))
+    if options.set:
+        raise UserError("--set needs show: ./fer experiments show PAPER/EXPERIMENT --set KEY=VALUE")
+    names = matching(words[0] if words else "")
+    if not names:
+        raise UserError(suggestions.unknown("experiment", words[0], experiment.names(),
+                                            "`./fer experiments` lists them all"))
+    rows = [COLUMNS] + [(loaded.name, loaded.title, loaded.data, loaded.net) for loaded in map(experiment.load, names)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    return 0
+
+
+def matching(pattern: str) -> list[str]:
+    """Names of the experiments that hold a text, or that a glob pattern fits as a whole."""
+    if any(letter in pattern for letter in "*?["):
+        return fnmatch.filter(experiment.names(), pattern)
+    return [name for name in experiment.names() if pattern in name]
+
+
+def described(loaded: Experiment) -> Iterator[str]:
+    """Lines: the settings of an experiment that are in force."""
+    yield loaded.name
+    for key, value in _settings(loaded):
+        yield f"  {key}: {value}"
+
+
+def _settings(loaded: Experiment) -> Iterator[tuple[str, Any]]:
+    fields = loaded._asdict()
+    for key in [*FIRST, *(key for key in fields if key not in (*FIRST, "name"))]:
+        yield from _flat(key, fields[key])
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for inner in value:
+            yield from _flat(f"{key}.{inner}", value[inner])
+    elif value != "":
+        yield key, value

@@ -1,0 +1,106 @@
+"""`./fer prepare`: from a raw data set to the manifest and the LMDBs."""
+import argparse
+import os
+import time
+from typing import TYPE_CHECKING
+
+from common import experiment
+from common.errors import UserError
+from data_prep import datasets
+from tools.cli.arguments import Commands, Parser, add_several, at_least, cores, name_of, number, path
+
+if TYPE_CHECKING:
+    from data_prep import prepare
+
+
+def add(commands: Commands) -> None:
+    from data_prep import crops, features
+    command = commands.add("prepare", run, "Make the manifest and the LMDBs of a data set.",
+                           "prepare fer2013 fer2013.csv --out data/fer2013",
+                           "prepare ckplus CK+ --protocol xie2019a --fold 1 2 --features gsf sift")
+    add_source(command)
+    command.add_argument("--out", type=path, help="The folder to make (default: data/DATASET or "
+                         "data/DATASET-PROTOCOL in the project).")
+    command.add_argument("--protocol", help="How a paper uses the data set, such as xie2019a. A protocol decides which "
+                         "images and classes take part, the folds, the alignment and the crops (default: the first "
+                         "protocol of the data set).")
+    command.add_argument("--crops", type=name_of("set of crops", sorted(crops.SETS)), metavar="CROPS",
+                         help="The crops, one of: {} (default: those of the protocol).".format(
+                             ", ".join(sorted(crops.SETS))))
+    add_several(command, "--features", "Handcrafted features to compute, of: {}. Without a value, none are computed "
+                "(default: those of the protocol).".format(", ".join(features.NAMES)), nargs="*", default=None,
+                type=name_of("handcrafted feature", features.NAMES), metavar="FEATURE")
+    command.add_argument("--geometry", choices=sorted(features.GEOMETRIES),
+                         help="The geometry of the handcrafted features: literal is what the paper describes, compact "
+                         "is faster and more accurate (default: that of the protocol; for xie2019a literal).")
+    command.add_argument("--features-of", choices=("crop", "face"), default="crop",
+                         help="Whether each crop has features of its own, or all crops of a face share those of the "
+                         "face (default: crop).")
+    command.add_argument("--encoding", choices=("raw", "png"), default="raw",
+                         help="How images are stored; png takes less space and more time to read (default: raw).")
+    add_several(command, "--fold", "Folds to make, for a protocol with cross-validation (default: all).",
+                type=at_least(1), default=None, metavar="FOLD")
+    command.add_argument("--validation", choices=("fold", "none"),
+                         help="For a protocol with cross-validation: fold makes one of the folds the validation part; "
+                         "with none, all folds but the test fold are for training (default: as the paper has it).")
+    command.add_argument("--hold-out", type=number, metavar="SHARE",
+                         help="For a protocol without folds: take this share of the training images for the "
+                         "validation part (default: that of the protocol, which is 0 for all data sets but "
+                         "multi_pie).")
+    command.add_argument("--frames", choices=datasets.FRAMES,
+                         help="For mmi: which three frames of a sequence are its peak. middle takes those in the "
+                         "middle. deformation takes those whose landmarks are farthest from the landmarks of the "
+                         "first frame, and detects the face in every frame (default: middle).")
+    command.add_argument("--subjects", type=path, metavar="CSV",
+                         help="A table with the columns path and subject, for a data set that does not say who is on "
+                         "an image.")
+    command.add_argument("--template", type=path, metavar="FILE",
+                         help="For a protocol that aligns faces: the template to align them to, made by `./fer "
+                         "template` (default: data_prep/template.json, measured on FER2013).")
+    command.add_argument("--seed", type=at_least(0), default=0,
+                         help="The seed of the training order (default: 0).")
+    add_processes(command)
+
+
+def add_source(command: Parser) -> None:
+    command.add_argument("dataset", type=name_of("data set", datasets.NAMES), metavar="DATASET",
+                         help="The data set, one of: {}.".format(", ".join(datasets.NAMES)))
+    command.add_argument("source", type=path, nargs="?", metavar="SOURCE",
+                         help="The file or folder of the data set. synthetic has none: its faces are drawn.")
+
+
+def add_processes(command: Parser) -> None:
+    command.add_argument("--processes", type=at_least(1), default=cores(),
+                         help="How many processes work side by side (default: one a core).")
+
+
+def require_source(options: argparse.Namespace, command: str, rest: str = "") -> None:
+    if options.source is None and options.dataset != "synthetic":
+        raise UserError(f"{options.dataset} needs its file or folder: ./fer {command} {options.dataset} SOURCE{rest}")
+
+
+def run(options: argparse.Namespace) -> int:
+    from common import files
+    from data_prep import prepare
+    require_source(options, "prepare")
+    began = time.time()
+    out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
+        filter(None, [options.dataset, options.protocol])))
+    print(prepare.summary(out, prepare.prepare(settings(options), out, options.processes)))
+    print(f"{files.amount(files.size(out))}, {time.time() - began:.0f} s")
+    return 0
+
+
+def settings(options: argparse.Namespace) -> "prepare.Settings":
+    """The settings of the preparation that a command line asks for."""
+    from data_prep import prepare
+    return prepare.Settings(
+        dataset=options.dataset, source=_absolute(options.source), protocol=options.protocol, crops=options.crops,
+        features=None if options.features is None else sorted(set(options.features)), geometry=options.geometry,
+        features_of=options.features_of, encoding=options.encoding, folds=options.fold, validation=options.validation,
+        hold_out=options.hold_out, seed=options.seed, subjects=_absolute(options.subjects),
+        template=_absolute(options.template), frames=options.frames)
+
+
+def _absolute(given):
+    return given and os.path.abspath(given)

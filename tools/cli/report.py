@@ -1,0 +1,25 @@
+"""`./fer report`: one page on runs."""
+import argparse
+import os
+
+from tools.cli.arguments import Commands, path
+
+
+def add(commands: Commands) -> None:
+    command = commands.add("report", run, "Write one self-contained HTML page on runs, or on groups of folds or seeds.",
+                           "report runs/softmax runs/gabor --out report.html")
+    command.add_argument("folders", type=path, metavar="RUN", nargs="+",
+                         help="Trained runs, or groups of folds or seeds.")
+    command.add_argument("--out", type=path, metavar="FILE",
+                         help="The file to write (default: report.html in the first RUN).")
+
+
+def run(options: argparse.Namespace) -> int:
+    from common import files
+    from tools.report import html_page
+    from tools.training import groups
+    out, named = options.out or os.path.join(options.folders[0], "report.html"), bool(options.out)
+    files.require_replaceable(out, alone=named)
+    files.write_text(out, html_page.render([groups.open_(folder) for folder in options.folders]), alone=named)
+    print(out)
+    return 0
