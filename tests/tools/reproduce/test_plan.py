@@ -226,10 +226,10 @@ def test_one_folder_stands_in_for_several_data_sets(tmp_path):
     def made(*names):
         return plan.plan(jobs.request(["xie2019b-table12"], [f"{name}={other}" for name in names],
                                            str(tmp_path / "out"), TOY, [], [], 1))
-    jobs = made("fer2013-xie2019a", "oulu_casia-xie2019b_whole", "mmi-xie2019b_whole").jobs
-    makes = [path for job in jobs for path in job.makes]
+    planned_jobs = made("fer2013-xie2019a", "oulu_casia-xie2019b_whole", "mmi-xie2019b_whole").jobs
+    makes = [path for job in planned_jobs for path in job.makes]
     # Three trainings, each tested once on what stands in for both others.
-    assert len(jobs) == 6 and len(set(makes)) == len(makes)
+    assert len(planned_jobs) == 6 and len(set(makes)) == len(makes)
     with pytest.raises(UserError, match="evaluate xie2019b/ckplus_whole-center-l2 on fer2013-xie2019a and evaluate "
                                         "xie2019b/ckplus_whole-center-l2 on mmi-xie2019b_whole would both write "):
         made("fer2013-xie2019a", "ckplus-xie2019b_whole", "mmi-xie2019b_whole")

@@ -93,7 +93,7 @@ def test_by_the_command_line(tmp_path, capfd, data, small):
 
 
 @pytest.mark.parametrize("changed, said", [
-    (["--weights", __file__], "--weights and --stages: give one of them"),
+    (["--weights", __file__], "--weights and --stages cannot be used together"),
     (["--data", "nowhere"], "nowhere: no prepared data here")])
 def test_wrong_command_lines_are_refused_before_a_stage_is_trained(tmp_path, monkeypatch, capsys, data, small,
                                                                    changed, said):
@@ -118,7 +118,7 @@ def test_stages_take_the_threads_that_are_told(tmp_path, monkeypatch, data, aske
     given = []
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     monkeypatch.setattr(pretraining, "train", lambda last, folder, beside, engine: given.append(engine))
-    monkeypatch.setattr(main, "_cores", lambda: 8)
+    monkeypatch.setattr("tools.cli.arguments.cores", lambda: 8)
     monkeypatch.setattr("tools.training.groups.train", lambda *arguments: run.Run(str(tmp_path)))
     monkeypatch.setattr("tools.training.groups.runs", lambda one: [])
     assert main.main(["train", "liu2017/sfew-2b-nm", "--data", str(data / "sfew-liu2017"), "--stages", str(data),
