@@ -1,17 +1,26 @@
-"""Writes the definitions of an experiment: train_val, deploy and solver prototxt.
+"""Writes the definitions of experiments as Caffe's text: train_val, deploy and solver prototxt.
 
-    ./fer python -m prototxt.build        writes the committed ones of all experiments
+    ./fer python -m prototxt.build        writes those that are committed, and removes those that no longer belong
 
-The committed ones train with plain `caffe train`. An experiment with adaptive loss weights or self-paced learning has
-none: its nets are those of the one without, trained by `./fer train` in many restarts. Where a set has folds, they are
-for fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter,
-epoch_size) are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes
-exact ones.
+    prototxt/<paper>/<experiment>/{train_val,solver}.prototxt     train with plain `caffe train`
+    prototxt/<paper>/deploy/<kind>.prototxt                       predict; one for all experiments that share the net
+
+An experiment with adaptive loss weights or self-paced learning has no committed train_val and solver: its nets are
+those of the one without, trained by `./fer train` in many restarts. Where a set has folds, the committed ones are for
+fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter, epoch_size)
+are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes exact ones.
 """
 import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 import caffe
-from google.protobuf import text_format
+import numpy as np
+from google.protobuf import text_encoding, text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from common import files
 from common.errors import UserError
@@ -20,9 +29,13 @@ from data_prep import crops, datasets
 from prototxt import nets
 from prototxt.builders import backbones, parts
 
-FILES = ("train_val.prototxt", "deploy.prototxt", "solver.prototxt")
-
-
+FOLDER = "prototxt"
+# Of a paper's folder: where its deploy nets are.
+DEPLOY = "deploy"
+# What a generated file that is committed begins with; no other file is replaced or removed.
+GENERATED = "# Generated from experiments/"
+COMMITTED = GENERATED + "{}.yml by ./fer python -m prototxt.build; do not edit.\n"
+RUN = "# Generated from the experiment {} and the settings in the run's run.json; do not edit.\n"
 # Training images of each class, for committed class weights. FER2013: of its CSV; CK+: of all folds.
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
@@ -38,18 +51,55 @@ def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_
     if experiment.weighting or experiment.pacing:
         raise UserError("{}: its {}, so it takes many trainings in turn".format(
             experiment.name, "loss weights are adaptive" if experiment.weighting else "samples come by and by"))
-    texts = {"train_val.prototxt": nets.train_val(experiment, data),
-             "deploy.prototxt": nets.deploy(experiment, data),
-             "solver.prototxt": solver(experiment, data, folder, snapshot_prefix, tested)}
-    return {name: text(proto) for name, proto in texts.items()}
+    protos = {"train_val.prototxt": nets.train_val(experiment, data),
+              "deploy.prototxt": nets.deploy(experiment, data),
+              "solver.prototxt": solver(experiment, data, folder, snapshot_prefix, tested)}
+    return {name: RUN.format(experiment.name) + text(proto) for name, proto in protos.items()}
 
 
-def text(proto) -> str:
-    """Caffe's text format; a net has one line a layer."""
-    if not isinstance(proto, parts.NetParameter):
-        return text_format.MessageToString(proto, float_format=".8g")
-    return "".join([f'name: "{proto.name}"\n'] + ["layer {{ {} }}\n".format(
-        text_format.MessageToString(layer, as_one_line=True, float_format=".8g")) for layer in proto.layer])
+def text(message: Message) -> str:
+    """Caffe's text format, as its own models are written: a line a setting, in the order of caffe.proto."""
+    return "".join(line + "\n" for line in _lines(message, ""))
+
+
+def _lines(message: Message, indent: str) -> Iterator[str]:
+    for field, value in sorted(message.ListFields(), key=lambda pair: pair[0].index):
+        values = value if field.label == FieldDescriptor.LABEL_REPEATED else [value]
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in values:
+                yield f"{indent}{field.name} {{"
+                yield from _lines(inner, indent + "  ")
+                yield indent + "}"
+        elif field.type == FieldDescriptor.TYPE_STRING or len(values) == 1:
+            for scalar in values:
+                yield f"{indent}{field.name}: {_scalar(field, scalar)}"
+        else:
+            yield f"{indent}{field.name}: [{', '.join(_scalar(field, scalar) for scalar in values)}]"
+
+
+def _scalar(field: FieldDescriptor, value: Any) -> str:
+    if field.type == FieldDescriptor.TYPE_STRING:
+        escaped = text_encoding.CEscape(value.encode("utf-8"), False)
+        # JSON, of our layers' param_str, is read with ease between single quotes.
+        if '"' in value and "'" not in value:
+            return "'" + escaped.replace('\\"', '"') + "'"
+        return f'"{escaped}"'
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return field.enum_type.values_by_number[value].name
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return "true" if value else "false"
+    return _shortest(value) if field.type == FieldDescriptor.TYPE_FLOAT else str(value)
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that is read as the same float as eight digits are.
+
+    A float may need a ninth to be read exactly. That would change the last bit of some adaptive loss weights, and so
+    the weights of the runs that have been trained with eight.
+    """
+    eight = f"{value:.8g}"
+    shorter = (f"{value:.{digits}g}" for digits in (6, 7))
+    return next((text for text in shorter if np.float32(text) == np.float32(eight)), eight)
 
 
 def parse(text: str, message):
@@ -70,15 +120,57 @@ def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefi
 
 
 def committed_names() -> list[str]:
-    return [name for name in names() if not load(name).weighting and not load(name).pacing]
+    """The experiments that plain `caffe train` can train."""
+    return [name for name in names() if _is_one_training(load(name))]
+
+
+def _is_one_training(experiment: Experiment) -> bool:
+    return not experiment.weighting and not experiment.pacing
 
 
 def committed(name: str) -> dict[str, str]:
     """Path from the project root -> text, for plain `caffe train` from there, data in data/<data set>."""
-    experiment = load(name)
-    folder = "prototxt/" + name
-    texts = definitions(experiment, expected(experiment), folder, "models/" + name.replace("/", "-"))
-    return {f"{folder}/{file}": text for file, text in texts.items()}
+    experiment, folder = load(name), f"{FOLDER}/{name}"
+    data = expected(experiment)
+    protos = {"train_val.prototxt": nets.train_val(experiment, data),
+              "solver.prototxt": solver(experiment, data, folder, "models/" + name.replace("/", "-"))}
+    return {f"{folder}/{file}": COMMITTED.format(name) + text(proto) for file, proto in protos.items()}
+
+
+def committed_deploys() -> dict[str, str]:
+    """Path from the project root -> text of the nets that predict, each once.
+
+    Raises UserError where two nets have the same name.
+    """
+    nets_by_path: dict[str, parts.NetParameter] = {}
+    experiments: dict[str, list[str]] = {}
+    for name in names():
+        experiment = load(name).weighted()._replace(pacing={})
+        data = expected(experiment)
+        kind = nets.deploy_name(experiment, data)
+        path = f"{FOLDER}/{experiment.paper}/{DEPLOY}/{kind}.prototxt"
+        net = nets.deploy(experiment, data)
+        net.name = kind
+        if nets_by_path.setdefault(path, net) != net:
+            raise UserError(f"{path}: the deploy nets of {experiments[path][0]} and {name} differ, expected different "
+                            "names from the paper's deploy_words")
+        experiments.setdefault(path, []).append(name)
+    return {path: _deploy_header(experiments[path]) + text(net) for path, net in nets_by_path.items()}
+
+
+def _deploy_header(experiments: list[str]) -> str:
+    paper = experiments[0].partition("/")[0]
+    listed = textwrap.fill(", ".join(name.partition("/")[2] for name in experiments), 120, initial_indent="# For: ",
+                           subsequent_indent="#   ", break_long_words=False, break_on_hyphens=False)
+    return COMMITTED.format(paper + "/*") + listed + "\n"
+
+
+def all_committed() -> dict[str, str]:
+    """Path from the project root -> text of all generated files that are committed."""
+    texts = committed_deploys()
+    for name in committed_names():
+        texts.update(committed(name))
+    return texts
 
 
 def expected(experiment: Experiment) -> parts.Data:
@@ -102,11 +194,36 @@ def expected(experiment: Experiment) -> parts.Data:
                      CLASS_COUNTS.get(experiment.data.partition("-")[0], ()))
 
 
-def main() -> None:
-    for name in committed_names():
-        for path, text in committed(name).items():
-            files.write_text(os.path.join(ROOT, path), text)
+def write(root: str, texts: dict[str, str]) -> None:
+    """Writes all files below `root`, and removes the generated ones that are not among them.
+
+    Raises UserError where a file that was not generated is in the way.
+    """
+    for path in texts:
+        if os.path.exists(os.path.join(root, path)) and not _is_generated(os.path.join(root, path)):
+            raise UserError(f"{path}: is there already and is not a generated file; move it elsewhere")
+    for path, text in texts.items():
+        files.write_text(os.path.join(root, path), text)
+    for path in sorted(generated(root) - set(texts)):
+        files.remove(os.path.join(root, path))
+        if not os.listdir(os.path.dirname(os.path.join(root, path))):
+            os.rmdir(os.path.dirname(os.path.join(root, path)))
+
+
+def generated(root: str) -> set[str]:
+    """Paths from `root` of the generated files in its folder `prototxt`."""
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(root, FOLDER)) for name in names
+             if name.endswith(".prototxt"))
+    return {os.path.relpath(path, root) for path in paths if _is_generated(path)}
+
+
+def _is_generated(path: str) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.readline().startswith(GENERATED)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        write(ROOT, all_committed())
+    except UserError as error:
+        sys.exit(str(error))

@@ -21,6 +21,14 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
     return BUILDERS[experiment.paper].deploy(experiment, data)
 
 
+def deploy_name(experiment: Experiment, data: Data) -> str:
+    """What the net that predicts is, the same for all experiments that share it: backbone, what the paper adds, number
+    of classes, such as "face_resnet-fc1_384-norm_16-7"."""
+    builder = BUILDERS[experiment.paper]
+    words = builder.deploy_words(experiment, data) if hasattr(builder, "deploy_words") else []
+    return "-".join([experiment.net, *words, str(data.classes)])
+
+
 def learned(experiment: Experiment, data: Data) -> NetParameter:
     """The net whose layers a caffemodel that training begins with may fill, on blobs to be filled: all that learns,
     and nothing that is state of a run. It is the one that predicts, where a builder has no other."""

@@ -108,6 +108,11 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
     return _named(experiment, net)
 
 
+def deploy_words(experiment: Experiment, data: Data) -> list[str]:
+    """For the name of the deploy net: the FC layers' widths, and the data set, for which its last layer is named."""
+    return [f"{name}_{experiment.head[name]}" for name in ("fc1", "fc2")] + [_data_set(experiment)]
+
+
 def learned(experiment: Experiment, data: Data) -> NetParameter:
     """Both branches and the learned metric, on one tuplet."""
     net = caffe.NetSpec()

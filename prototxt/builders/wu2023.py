@@ -67,3 +67,9 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
     proto = net.to_proto()
     proto.name = experiment.name
     return proto
+
+
+def deploy_words(experiment: Experiment, data: Data) -> list[str]:
+    """For the name of the deploy net: what is subtracted from the features."""
+    subtracted = experiment.head["subtracted"]
+    return [] if subtracted == "none" else ["minus_" + subtracted]

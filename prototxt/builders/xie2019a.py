@@ -224,3 +224,13 @@ def predicting(experiment: Experiment, data: Data, body: Body) -> NetParameter:
     proto = net.to_proto()
     proto.name = experiment.name
     return proto
+
+
+def deploy_words(experiment: Experiment, data: Data) -> list[str]:
+    """For the name of the deploy net: the width of each branch's FC1, and how x is normalised."""
+    widths = [sum(branch.widths(data.classes)) for branch in branches(experiment)]
+    return ["fc1_" + "_".join(map(str, widths)), *norm_words(**experiment.head)]
+
+
+def norm_words(normalize: str, scale: float, **_) -> list[str]:
+    return {"none": [], "fixed": [f"norm_{scale:g}"], "learned": [f"norm_learned_{scale:g}"]}[normalize]

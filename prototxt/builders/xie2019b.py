@@ -21,6 +21,14 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
     return xie2019a.predicting(experiment, data, _body)
 
 
+def deploy_words(experiment: Experiment, data: Data) -> list[str]:
+    """For the name of the deploy net: FC1's width and activation, how x is normalised, and dropout."""
+    head = experiment.head
+    activation = [head["activation"]] if head["activation"] != "none" else []
+    dropout = [f"dropout_{head['dropout']:g}"] if head["dropout"] else []
+    return [f"fc1_{head['fc1']}", *activation, *xie2019a.norm_words(**head), *dropout]
+
+
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool) -> None:
     """z -> FC1 -> x -> FC2. FC2's layer carries the number of classes in its name: Caffe copies by name, and refuses
     a blob of another shape, so of a model for other classes it starts fresh."""
