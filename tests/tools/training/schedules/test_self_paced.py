@@ -100,7 +100,7 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
             chosen = selection["selected"][selection["labels"] == label]
             assert (len(chosen), chosen.sum()) == (count, -(-count * (40 + 10 * number) // 100))
         with open(self_paced.pace(trained, number).path("train_val.prototxt")) as stream:
-            assert '\\"records\\": {}'.format(np.flatnonzero(selection["selected"]).tolist()) in stream.read()
+            assert '"records": {}'.format(np.flatnonzero(selection["selected"]).tolist()) in stream.read()
         if previous:
             note = files.read_json(os.path.join(data, "prepare.json"))
             part = forward.read(data, note, "train")
@@ -141,7 +141,7 @@ def test_the_first_pace_ranks_by_the_initial_network(tmp_path, trained, data):
 def test_each_pace_has_draws_of_its_own_and_a_fresh_solver(trained):
     for number in (1, 6):
         with open(self_paced.pace(trained, number).path("train_val.prototxt")) as stream:
-            assert f'\\"seed\\": [1, {number}]' in stream.read()
+            assert f'"seed": [1, {number}]' in stream.read()
         with open(self_paced.pace(trained, number).path("solver.prototxt")) as stream:
             assert 'type: "Adam"' in stream.read()
 
