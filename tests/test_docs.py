@@ -135,9 +135,11 @@ def test_versions_agree():
     assert re.search(r"^date-released: (.*)$", read("CITATION.cff"), flags=re.M).group(1) == released.group(2)
 
 
-def test_readme_is_short():
-    lines = read("README.md").splitlines()
-    assert len(lines) <= 110
+def test_readme_is_short_and_counts_the_experiments():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 110
+    experiments = [path for path in files(".yml", "experiments") if os.path.basename(path) != "defaults.yml"]
+    assert re.findall(r"(\d+) \[experiments\]", text) == [str(len(experiments))]
 
 
 def test_linters_before_a_commit_are_those_of_ci():
