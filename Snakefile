@@ -3,7 +3,7 @@
 #     snakemake --snakefile Snakefile --config plan=OUT/plan.json --cores 8
 #     snakemake --snakefile Snakefile --config plan=OUT/plan.json --profile profiles/slurm
 #
-# `./fer reproduce` runs it inside the environment; on a cluster it runs on the host. README.md has more.
+# `./fer reproduce` runs it inside the environment; on a cluster it runs on the host. docs/cluster.md has more.
 import json
 import shlex
 

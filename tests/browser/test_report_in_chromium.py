@@ -1,4 +1,4 @@
-"""Reports in a real browser. On the host, which has Chromium and its driver; see README.md."""
+"""Reports in a real browser. On the host, which has Chromium and its driver; CONTRIBUTING.md says how to run it."""
 import json
 import os
 import pathlib
