@@ -1,5 +1,5 @@
-"""The host's side of ../fer: running a child that cannot outlive it, and building the
-environment. Standard library only."""
+"""The part of ../fer that works on the host: running a child process that cannot outlive it, and building the
+environment. It needs the standard library only."""
 import ctypes
 import fcntl
 import hashlib
@@ -13,10 +13,10 @@ import subprocess
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # what decides what is inside
+CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # the content of the environment depends on these
 SUITE = "bullseye"
 MARKER = "etc/caffe-fer"
-NEEDED = 3 * 10**9  # bytes: the environment and what passes through while it is made
+NEEDED = 3 * 10**9  # bytes: the environment, and the temporary files of the set-up
 KEYRINGS = ["/usr/share/keyrings/debian-archive-%s" % name
             for name in ("keyring.gpg", "keyring.pgp", "removed-keys.gpg", "removed-keys.pgp")]
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
@@ -24,12 +24,12 @@ PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PR
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 SI_KERNEL = 0x80
-# Seconds within which signals count as one: timeout(1) sends two.
+# Signals within so many seconds count as one: timeout(1) sends two.
 SAME = 0.5
 
 
 class Failure(Exception):
-    """An expected failure; its text is all that the user needs."""
+    """An expected failure. The user sees its text alone. status: the exit status."""
 
     def __init__(self, text, status=1):
         super().__init__(text)
@@ -39,20 +39,20 @@ class Failure(Exception):
 def say(text, mark="fer: "):
     try:
         os.write(2, ("%s%s\n" % (mark, text)).encode("utf-8", "replace"))
-    except OSError:  # nobody listens any more: no reason to break off a set-up
+    except OSError:  # stderr was closed, which is no reason to stop a set-up
         pass
 
 
 # ---------------------------------------------------------------- children
 
 def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
-    """Runs argv to its end and returns its exit status, 128 + n after signal n.
+    """Runs a command to its end and returns its exit status, 128 + n after signal n.
 
-    A signal that somebody sends to us ends the child, by the signal `end`, and so does
-    our own death. What a terminal sends (Ctrl-C) has reached the child already: it
-    decides; except where there is a `tick`, which is called now and then.
-    pass_to: gives, of the child's number, that of the process that is passed the first
-    SIGINT or SIGTERM, and ends in its own way; None where there is no such process yet.
+    If another process sends a signal to this one, the child is ended by the signal `end`; it also ends when this
+    process dies. A signal from the terminal (Ctrl-C) reaches the child itself, so the child handles it.
+    tick: a function that is called once a second; with it, signals from the terminal end the child too.
+    pass_to: a function that takes the child's process number and returns the number of the process to which the first
+    SIGINT or SIGTERM is passed on, which then ends in its own way; None if there is no such process yet.
     """
     passed = None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -72,7 +72,7 @@ def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
             if pass_to and got.si_signo in (signal.SIGINT, signal.SIGTERM):
                 if passed is not None and time.monotonic() - passed < SAME:
                     continue
-                if passed is None and hand_on(pass_to(child.pid), got.si_signo):
+                if passed is None and pass_on(pass_to(child.pid), got.si_signo):
                     passed = time.monotonic()
                     continue
             child.send_signal(end)
@@ -83,8 +83,8 @@ def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hand_on(process, number):
-    """Whether a process was there to be sent the signal."""
+def pass_on(process, number):
+    """Sends a signal to a process, and returns whether there was one."""
     try:
         if process:
             os.kill(process, number)
@@ -94,15 +94,14 @@ def hand_on(process, number):
 
 
 def command_in_namespaces(unshare):
-    """Number of the process that does the work, as enter.sh starts it: the child of
-    unshare's child."""
+    """The number of the process that runs the command. enter.sh starts it as the child of unshare's child."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open("/proc/%s/stat" % name) as f:
                     parents[int(f.read().rpartition(")")[2].split()[1])] = int(name)
-            except (OSError, IndexError):  # it has just ended
+            except (OSError, IndexError):  # the process has ended meanwhile
                 continue
     return parents.get(parents.get(unshare))
 
@@ -118,12 +117,12 @@ def start(argv, end=signal.SIGKILL, mask=None, **options):
 
 
 def tool_path():
-    """The PATH for the host's own tools: some accounts lack the sbin folders."""
+    """The PATH for the tools of the host, with the sbin folders, which some accounts lack."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 
 
 def namespaces():
-    """The start of a command line that runs the rest in namespaces of its own."""
+    """The first words of a command line that runs the others in new namespaces."""
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child"] + (
         ["--map-root-user"] if os.geteuid() else [])
 
@@ -153,7 +152,7 @@ def key():
 
 
 def marker(root="/"):
-    """What install.sh wrote last: {"key": ..., package: version}; {} where it did not."""
+    """The file that install.sh writes at its end: {"key": ..., package: version}; {} if there is none."""
     try:
         with open(os.path.join(root, MARKER)) as f:
             return dict(line.split() for line in f)
@@ -166,26 +165,25 @@ def is_complete(place):
 
 
 def build(place):
-    """Makes the environment in the folder `place`, unless it is there."""
+    """Makes the environment in the folder `place` if it is missing. Raises Failure if that is not possible."""
     if is_complete(place):
         return
     parent = os.path.dirname(place)
     try:
         os.makedirs(parent, exist_ok=True)
-        lock = open(os.path.join(parent, "lock"), "a")  # a file of the user's that has this name keeps its text
+        lock = open(os.path.join(parent, "lock"), "a")  # if the user has a file of this name, its text stays
     except OSError as e:
-        raise Failure("cannot write %s (%s); name another folder in FER_ENV_DIR" % (parent, e.strerror)) from None
+        raise Failure("cannot write %s (%s); set FER_ENV_DIR to another folder" % (parent, e.strerror)) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another set-up is at work in %s: waiting for it" % parent)
+            say("waiting for another set-up in %s" % parent)
             fcntl.flock(lock, fcntl.LOCK_EX)
         if is_complete(place):
             return
         partial, log = place + ".partial", place + ".log"
-        # Left by a set-up that was killed. Its processes and mounts are gone: they hold
-        # the lock too.
+        # What a killed set-up has left. Its processes and mounts are gone, since they hold the lock too.
         tmp = scratch(place)
         for folder in (partial, place, tmp):
             remove(folder)
@@ -196,13 +194,14 @@ def build(place):
         try:
             with open(log, "w") as output:
                 tools_for_building(output)
-                say("building the environment (Debian 11 with Caffe) in %s: some 2 minutes and 1.1 GB, once" % place)
+                say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.1 GB, "
+                    "once" % place)
                 say("its log: %s" % log)
                 os.mkdir(partial)
                 os.mkdir(tmp)
                 os.chmod(tmp, 0o755)
                 (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
-            os.sync()  # dpkg was told not to
+            os.sync()  # dpkg does not sync, see dpkg.cfg
             os.rename(partial, place)
         except OSError as e:
             raise Failure("the set-up failed: %s" % e) from None
@@ -213,8 +212,8 @@ def build(place):
 
 
 def scratch(place):
-    """The folder for mmdebstrap's temporary files. A user's mmdebstrap works under the
-    subordinate ids, which may not look into a private home, and needs space there."""
+    """The folder for mmdebstrap's temporary files. For an ordinary user, mmdebstrap works under subordinate ids,
+    which may not enter a private home."""
     if os.geteuid() == 0:
         return place + ".tmp"
     name = "fer-%d-%s" % (os.geteuid(), hashlib.sha256(os.fsencode(place)).hexdigest()[:16])
@@ -222,21 +221,21 @@ def scratch(place):
 
 
 def remove(folder):
-    for _ in range(50):  # the last of the processes that were told to end may still write
+    for _ in range(50):  # a process that was told to end may still write
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             break
-        if os.geteuid() and shutil.which("mmdebstrap", path=tool_path()):  # it may belong to the subordinate ids
+        if os.geteuid() and shutil.which("mmdebstrap", path=tool_path()):  # files may belong to the subordinate ids
             subprocess.run(["mmdebstrap", "--unshare-helper", "rm", "-rf", folder], stderr=subprocess.DEVNULL)
         time.sleep(0.1)
     else:
-        raise Failure("cannot remove %s, left by an earlier set-up; please remove it" % folder)
+        raise Failure("cannot remove %s, which an earlier set-up has left; please remove it" % folder)
 
 
 def check_space(folder):
     free = shutil.disk_usage(folder).free
     if free < NEEDED:
-        raise Failure("%s has %.1f GB free, the set-up needs %.0f GB" % (folder, free / 1e9, NEEDED / 1e9))
+        raise Failure("%s: %.1f GB are free, but the set-up needs %.0f GB" % (folder, free / 1e9, NEEDED / 1e9))
 
 
 def missing_tools():
@@ -253,21 +252,21 @@ def tools_for_building(output):
     if not names:
         return
     if os.geteuid() or not shutil.which("apt-get", path=tool_path()):
-        raise Failure("this machine lacks %s: install with the system's package manager, "
+        raise Failure("this machine lacks %s; install it with the package manager of the system, "
                       "%sor use the Dockerfile" % (" and ".join(names),
-                                                   "or let root run ./fer setup, " if os.geteuid() else ""))
+                                                   "let root run ./fer setup, " if os.geteuid() else ""))
     say("installing %s on this machine" % " and ".join(names))
     options = dict(stdout=output, stderr=output, stdin=subprocess.DEVNULL,
                    env=dict(os.environ, PATH=tool_path(), DEBIAN_FRONTEND="noninteractive"))
     install = ["apt-get", "-y", "--no-install-recommends", "install"] + names
-    if run(install, **options):  # a fresh machine has no lists yet
+    if run(install, **options):  # a fresh machine has no package lists
         run(["apt-get", "update"], **options)
         run(install, **options)
     names = missing_tools()
     if names:
         failed(output)
-        raise Failure("the set-up failed: apt-get cannot install %s on this machine (log: %s); install by hand or "
-                      "use the Dockerfile" % (" and ".join(names), output.name))
+        raise Failure("the set-up failed: apt-get cannot install %s on this machine (log: %s); install it by hand "
+                      "or use the Dockerfile" % (" and ".join(names), output.name))
 
 
 def build_as_root(partial, tmp, lock, output):
@@ -277,7 +276,7 @@ def build_as_root(partial, tmp, lock, output):
 
 
 def build_as_user(partial, tmp, lock, output):
-    """Through a tar, so that every file belongs to the user and rm -rf removes it."""
+    """Unpacks a tar, so that each file belongs to the user, who can remove it with rm -rf."""
     user, uid = pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())
     for name in ("/etc/subuid", "/etc/subgid"):
         try:
@@ -291,8 +290,8 @@ def build_as_user(partial, tmp, lock, output):
                           % (name, user, user))
     tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
                 stdout=output, stderr=output, pass_fds=[lock.fileno()])
-    # mmdebstrap makes the namespaces itself here, and would finish its step when told to
-    # end: a shell above it ends its whole process group.
+    # mmdebstrap makes the namespaces itself here, and would first finish its step when it is told to end. So a shell
+    # above it ends its whole process group.
     guard = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
     status = run(guard + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
                  stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
@@ -317,7 +316,7 @@ def mmdebstrap(mode, target):
     if not mirror:  # see install.sh about the suites beside the main one
         argv.append("""--setup-hook=sed -i '/-security\\|-updates/d' "$1/etc/apt/sources.list" """)
     argv.append("""--customize-hook=mkdir "$1%s" """ % inside)
-    # copy-in, because a hook may not be allowed to read the user's folders.
+    # copy-in, because a hook may have no right to read the folders of the user.
     for name in files:
         argv.append("--customize-hook=copy-in %s %s" % (shlex.quote(name), inside))
     if bundle:
@@ -334,14 +333,14 @@ def certificates():
 
 
 def build_variables(tmp):
-    kept = ("FER_DEBIAN_MIRROR", "HOME") + PASSED_ON
-    env = {k: v for k, v in os.environ.items() if k in kept or k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    names = ("FER_DEBIAN_MIRROR", "HOME") + PASSED_ON
+    env = {k: v for k, v in os.environ.items() if k in names or k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
     env.update(PATH=tool_path(), LC_ALL="C.UTF-8", TMPDIR=tmp)
     return env
 
 
 class Steps:
-    """Repeats on stderr the steps that install.sh announces in the log."""
+    """Prints on stderr the steps that install.sh writes into the log."""
 
     def __init__(self, log):
         self.file = open(log, errors="replace")
@@ -358,7 +357,7 @@ class Steps:
 
 def check(status, output):
     if status in (128 + s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
-        raise Failure("the set-up was interrupted; nothing of it was kept", status)
+        raise Failure("the set-up was interrupted, and nothing was kept", status)
     if status:
         raise failed(output)
 
@@ -367,7 +366,7 @@ REASONS = (
     ("No space left on device|enough free space", "no space left on the disk"),
     ("NO_PUBKEY|is not signed|EXPKEYSIG|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
     ("CERTIFICATE_VERIFY_FAILED|certificate verif", "a server's certificate cannot be verified"),
-    ("DO NOT MATCH THE HASHES", "a package from PyPI is not the one in env/pip.txt"),
+    ("DO NOT MATCH THE HASHES", "a package from PyPI differs from the one in env/pip.txt"),
     ("Could not resolve|Temporary failure|Could not connect|Unable to connect|onnection refused|"
      "Network is unreachable|Failed to fetch|onnection timed out|Max retries|NewConnectionError",
      "the Debian mirror or PyPI cannot be reached"),
@@ -379,7 +378,7 @@ def failed(output):
         text = f.read()
     lines = [line for line in text.split("\n") if line.strip()]
     reason = next((reason for pattern, reason in REASONS if re.search(pattern, text)), None)
-    reason = reason or next((line for line in lines if line.startswith("E: ")), "see its log")
+    reason = reason or next((line for line in lines if line.startswith("E: ")), "see the log")
     for line in lines[-8:]:
         say(line, "  | ")
     return Failure("the set-up failed: %s (log: %s)" % (reason, output.name))

@@ -152,12 +152,12 @@ class Building(unittest.TestCase):
         second = self.builder(f'echo x >>"{self.note}"')
         results = [self.finish(first), self.finish(second)]
         self.assertEqual([status for status, _ in results], [0, 0], results)
-        self.assertIn("waiting for it", results[1][1])
+        self.assertIn("waiting for another set-up", results[1][1])
         with open(self.note) as f:
             self.assertEqual(f.read(), "x\n")
 
     def test_space_is_looked_at_first(self):
-        with mock.patch.object(host, "NEEDED", 10**18), self.assertRaisesRegex(host.Failure, "GB free"):
+        with mock.patch.object(host, "NEEDED", 10**18), self.assertRaisesRegex(host.Failure, "GB are free"):
             host.build(self.place)
         self.assertFalse(os.path.exists(self.place + ".partial"))
 
@@ -239,7 +239,7 @@ class Variables(unittest.TestCase):
                 if not missing:
                     fer.require_kernel(kernel, f.name)
                     continue
-                with self.assertRaisesRegex(host.Failure, f"has not \\({missing}") as caught:
+                with self.assertRaisesRegex(host.Failure, f"lacks its instructions \\({missing}") as caught:
                     fer.require_kernel(kernel, f.name)
                 self.assertEqual(caught.exception.status, 2)
         fer.require_kernel("Zen", "/nonexistent")
@@ -258,9 +258,9 @@ class Variables(unittest.TestCase):
     def test_setup_says_why_it_is_this_kernel(self):
         with mock.patch.object(fer, "blas_kernel", return_value=("Zen", "the processor is such")):
             self.assertEqual(fer.kernel_line({}), "kernel      Zen: the processor is such; `./fer bench kernels` "
-                                                  "measures all that run here")
+                                                  "measures all that this processor can run")
             self.assertEqual(fer.kernel_line({"OPENBLAS_CORETYPE": "Zen"}), fer.kernel_line({}))
-            self.assertIn("Nehalem: OPENBLAS_CORETYPE is set to it; without, Zen: the processor is such;",
+            self.assertIn("Nehalem: set by OPENBLAS_CORETYPE; otherwise Zen: the processor is such;",
                           fer.kernel_line({"OPENBLAS_CORETYPE": "Nehalem"}))
         with mock.patch.object(fer, "blas_kernel", return_value=(None, "there is nothing")):
             self.assertIn("none set: there is nothing;", fer.kernel_line({}))
@@ -305,11 +305,11 @@ class Shadowed(unittest.TestCase):
         self.assertEqual(fer.shadowed([os.path.relpath(file)], self.place), [file])
 
     def test_the_environments_own(self):
-        with self.assertRaisesRegex(host.Failure, "environment's own"):
+        with self.assertRaisesRegex(host.Failure, "folder of its own"):
             fer.shadowed(["/usr/share/no such folder/x"], self.place)
 
     def test_new_folder_below_the_root(self):
-        with self.assertRaisesRegex(host.Failure, "make the folder /no such folder first"):
+        with self.assertRaisesRegex(host.Failure, "to write there, make the folder /no such folder first"):
             fer.shadowed(["/no such folder/x"], self.place)
 
 
@@ -324,15 +324,37 @@ class Nowhere(unittest.TestCase):
         return p.returncode, p.stderr
 
     def test_unknown_command(self):
-        self.assertEqual(self.refused("trian"), (2, "fer: there is no command 'trian'; see ./fer --help\n"))
+        self.assertEqual(self.refused("trian"), (
+            2, "fer: there is no command 'trian'; did you mean train? See ./fer --help\n"))
+        self.assertEqual(self.refused("xyz"), (2, "fer: there is no command 'xyz'; see ./fer --help\n"))
 
     def test_setup_takes_nothing(self):
         self.assertEqual(self.refused("setup", "--help"), (2, "fer: setup takes no arguments\n"))
 
+    def test_version(self):
+        with open(os.path.join(ROOT, "VERSION")) as f:
+            number = f.read().strip()
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("fer", "VERSION", "env"):
+                os.symlink(os.path.join(ROOT, name), os.path.join(folder, name))
+            with mock.patch.object(fer, "ROOT", folder):
+                self.assertEqual(fer.version(), number)
+                git = ["git", "-C", folder, "-c", "user.name=n", "-c", "user.email=e@example.org"]
+                for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+                    subprocess.check_call(git + words)
+                commit = subprocess.check_output(git + ["rev-parse", "HEAD"], universal_newlines=True).strip()
+                clean = re.fullmatch(re.escape(number) + r" \(commit ([0-9a-f]{7,})\)", fer.version())
+                self.assertTrue(clean and commit.startswith(clean.group(1)), fer.version())
+                os.remove(os.path.join(folder, "env"))
+                self.assertEqual(fer.version(), f"{number} (commit {clean.group(1)}, with local changes)")
+        out = subprocess.check_output([sys.executable, FER, "--version"], universal_newlines=True,
+                                      env=dict(os.environ, FER_ENV_DIR="/nonexistent"))
+        self.assertTrue(out.startswith(f"caffe-fer {number}"), out)
+
     def test_deleted_folder(self):
         folder = tempfile.mkdtemp()
         status, error = self.refused("python", "-c", "pass", cwd=folder, preexec_fn=lambda: os.rmdir(folder))
-        self.assertEqual((status, error), (1, "fer: the current folder does not exist any more\n"))
+        self.assertEqual((status, error), (1, "fer: the current folder no longer exists\n"))
 
 
 ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
@@ -360,10 +382,9 @@ class Inside(unittest.TestCase):
         self.assertEqual((status, out, err), (0, f"{given} {self.folder} in\n", ""))
 
     def test_the_launcher_knows_the_commands(self):
-        error = self.fer("python", "-m", "tools.cli", "no such command")[2]
-        names = re.findall(r"'([a-z-]+)'", error.partition("choose from")[2])
-        self.assertEqual(sorted(names), sorted(fer.WORK))
-        for name in names:
+        names = self.python("from tools.cli.main import COMMANDS; print(*COMMANDS)")[1].split()
+        self.assertEqual(names, list(fer.WORK))
+        for name in fer.COMMANDS[:-3]:
             self.assertRegex(fer.__doc__, rf"(?m)^  {name} ")
 
     def test_through_a_symlink(self):
@@ -451,6 +472,11 @@ class Inside(unittest.TestCase):
                 wait_for(lambda: not alive(note), 5)
                 os.remove(note)
                 os.remove(note + ".got")
+
+    def test_a_folder_that_is_not_there(self):
+        for name, said in (("/nonexist", "there is no such file or folder; to write there, make the folder /nonexist "
+                            "first"), (self.folder + "/nonexist", "there is no such folder")):
+            self.assertEqual(self.fer("watch", name), (1, "", f"fer: {name}: {said}\n"))
 
     def test_help_needs_no_environment(self):
         status, out, _ = self.fer("--help", env=dict(os.environ, FER_ENV_DIR="/nonexistent"))
