@@ -9,7 +9,7 @@ import os
 from bench import drawn, timing
 from common import experiment
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 EXPERIMENT = "xie2019a/fer2013-toy-alaw"
 SUBJECTS = 18

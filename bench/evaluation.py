@@ -18,7 +18,7 @@ from data_prep import prepare
 from prototxt import build, nets
 from prototxt.builders import parts
 from tools.evaluation import forward
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 ACCURACY = re.compile(r"\] accuracy = ([\d.]+)")
 

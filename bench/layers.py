@@ -13,7 +13,7 @@ from common import experiment, files
 from data_prep import prepare
 from prototxt import build
 from prototxt.builders import parts
-from tools.training.segments import all_cores
+from tools.training.caffe_process import all_cores
 
 TIME = re.compile(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms")
 SUBJECTS = 6

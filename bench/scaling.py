@@ -14,7 +14,7 @@ from bench import drawn
 from common import experiment, files
 from data_prep import prepare
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 BATCH = 8
 WHOLE = "preparation, whole faces"

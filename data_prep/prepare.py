@@ -7,7 +7,6 @@
 A set that is cross-validated has such a folder for each fold, DIR/fold01 ..., below its own manifest.
 """
 import contextlib
-import fcntl
 import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
@@ -17,7 +16,7 @@ import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common import files
+from common import files, locks
 from common.errors import UserError
 from data_prep import alignment, crops, datasets, deformation, descriptions, folds, manifest, records, subjects
 from data_prep.datasets import Protocol, trees
@@ -266,19 +265,9 @@ def _is_begun(asked: dict, partial: str) -> bool:
     return os.path.exists(path) and files.read_json(path) == asked
 
 
-@contextlib.contextmanager
-def _locked(out: str):
+def _locked(out: str) -> contextlib.AbstractContextManager[None]:
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    path = files.hidden(out, "lock")
-    with open(path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another preparation is at work there") from None
-        try:
-            yield
-        finally:
-            os.unlink(path)
+    return locks.exclusive(files.hidden(out, "lock"), f"{out}: another preparation is at work there", remove=True)
 
 
 def _prepare(settings: Settings, asked: dict, out: str, folder: str, processes: int) -> dict:

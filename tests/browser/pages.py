@@ -8,6 +8,7 @@ from common import experiment, files
 from tests import small_data
 from tests.tools import small_pairs
 from tools.analysis import respond_ratio
+from tools.evaluation.groups import evaluate_all
 from tools.report import html_page
 from tools.training import groups
 from tools.training.run import Run
@@ -32,7 +33,7 @@ def write(folder: pathlib.Path) -> None:
         out = str(folder / "runs" / name.replace("/", "-")) + "-seeds" * bool(seeds)
         one = groups.train(experiment.load(name, changes), data, out, None, seeds, 1, None, 1)
         for split in ("val", "test"):
-            groups.evaluate_all(one, split)
+            evaluate_all(one, split)
         return one
 
     def page(name, *given):
@@ -58,7 +59,7 @@ def folds(folder: pathlib.Path, fold: Run) -> groups.Group:
         shutil.copytree(fold.folder, str(folder / name))
     files.write_json(str(folder / groups.NOTE), {"kind": "folds", "members": names})
     group = groups.open_(str(folder))
-    groups.evaluate_all(group, "test")
+    evaluate_all(group, "test")
     return group
 
 

@@ -78,13 +78,13 @@ def test_a_snapshot_is_written_and_the_same_bytes_come_out(tmp_path, data):
     assert one["train softmax_loss"] == other["train softmax_loss"] and one["val accuracy"] == other["val accuracy"]
 
 
-def test_with_dropout_it_goes_on_from_the_last_leg(tmp_path, data):
-    """A snapshot within a leg would not hold the state of Caffe's random numbers."""
+def test_with_dropout_it_goes_on_from_the_last_snapshot(tmp_path, data):
+    """A snapshot that a signal makes would not hold the state of Caffe's random numbers."""
     name, out = "xie2019b/synthetic-toy-dropout", str(tmp_path / "run")
     changes = SOLVER + ["solver.max_iter=40"]
     code, said = stop(start(name, data, out, changes), os.path.join(out, "caffe.log"), "Iteration 23 (",
                       signal.SIGTERM)
-    assert code == 143 and "run: stopped, iteration 20 of 40 is kept" in said
+    assert code == 143 and "run: stopped, the last snapshot is of iteration 20 of 40" in said
     found, expected = goes_on(name, data, out, changes)
     assert len(found) == 4 and without_states(found) == without_states(expected)
 
@@ -94,7 +94,8 @@ def test_adaptive_weights_with_both_trials_at_work(tmp_path):
     changes = SOLVER + ["weighting.restart_iterations=40", "weighting.rounds=2"]
     code, said = stop(start(name, data, out, changes), os.path.join(out, "rounds", "01", "gsf", "caffe.log"),
                       "Iteration 4 (", signal.SIGINT)
-    assert code == 130 and len(re.findall(r"run round 1/2 (gsf|sift): stopped, iteration \d+ of 40 is kept", said)) == 2
+    stopped = r"run round 1/2 (gsf|sift): stopped, the last snapshot is of iteration \d+ of 40"
+    assert code == 130 and len(re.findall(stopped, said)) == 2
     assert any(re.match(r"rounds/01/gsf/snapshots/iter_(?!20|40)\d+.caffemodel", one) for one in snapshots(out)), said
     found, expected = goes_on(name, data, out, changes)
     assert {"snapshots/iter_40.caffemodel", "snapshots/iter_80.caffemodel"} < set(found)
@@ -107,7 +108,7 @@ def test_self_paced_learning_within_its_second_pace(tmp_path):
                         "solver.test_interval=5"]
     code, said = stop(start(name, data, out, changes), os.path.join(out, "paces", "02", "caffe.log"),
                       "Iteration 3 (", signal.SIGTERM)
-    assert code == 143 and re.search(r"run pace 2/2: stopped, iteration \d+ of 17 is kept", said)
+    assert code == 143 and re.search(r"run pace 2/2: stopped, the last snapshot is of iteration \d+ of 17", said)
     found, expected = goes_on(name, data, out, changes)
     assert without_states(found) == without_states(expected) and len(found) == 2
 
@@ -123,7 +124,8 @@ def test_folds_side_by_side(tmp_path):
     changes = SOLVER + ["solver.max_iter=40"]
     code, said = stop(start(name, str(root), out, changes), os.path.join(out, "fold02", "caffe.log"), "Iteration 5 (",
                       signal.SIGTERM)
-    assert code == 143 and len(re.findall(r"(?m)^fold0[12]: stopped, iteration \d+ of 40 is kept$", said)) == 2
+    stopped = r"(?m)^fold0[12]: stopped, the last snapshot is of iteration \d+ of 40$"
+    assert code == 143 and len(re.findall(stopped, said)) == 2
     found, expected = goes_on(name, str(root), out, changes)
     assert len(found) == 8 and without_states(found) == without_states(expected)
 

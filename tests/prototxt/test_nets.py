@@ -18,7 +18,7 @@ from prototxt.builders import backbones, parts
 from tests import numeric, small_data
 from tests.paper_nets import fill, net_of, shapes, without_lmdbs
 from tools.training import pretrained, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 TOYS = [name for name in experiment.names() if name.startswith("xie2019a/fer2013-toy")]
 

@@ -4,7 +4,7 @@ import pytest
 from common import experiment
 from tests import small_data
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 SMALL = ["solver.batch_size=8", "solver.max_iter=12", "solver.snapshot=4", "solver.test_interval=4",
          "solver.display=1", "losses.gabor.weight=1e-3"]

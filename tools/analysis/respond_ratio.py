@@ -10,8 +10,8 @@ from data_prep import alignment, crops, prepare, records
 from data_prep.crops import Window
 from tools.analysis import activations
 from tools.evaluation import forward
+from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
-from tools.training.segments import all_cores
 
 FILE = "respond_ratio.json"
 # Boxes (left, top, right, bottom) in distances between the eyes, from the middle between them; those beside it are

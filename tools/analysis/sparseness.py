@@ -5,9 +5,9 @@ import numpy as np
 from data_prep import prepare
 from prototxt.builders import xie2019a
 from tools.evaluation import forward
+from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
 from tools.training.schedules import adaptive_weights
-from tools.training.segments import all_cores
 
 # A component is near zero below this share of the largest one beside it: what shrinks all alike is not sparse.
 NEAR = 0.01

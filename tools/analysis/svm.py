@@ -19,8 +19,8 @@ from published import values as printed_figures
 from tools.analysis import activations
 from tools.evaluation import departures, forward
 from tools.evaluation.departures import Departure
+from tools.training.caffe_process import all_cores
 from tools.training.run import Run, require_same_data
-from tools.training.segments import all_cores
 
 # Rows of Table II.
 HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from tools.evaluation import evaluate
     from tools.report import html_page
     from tools.training import run
-    from tools.training.segments import Engine
+    from tools.training.caffe_process import Engine
     folder = options.out
     files.claim(folder, KIND)
     data = os.path.join(folder, "data")

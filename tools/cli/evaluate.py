@@ -39,9 +39,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _on_own_data(options: argparse.Namespace) -> int:
+    from tools.evaluation.groups import evaluate_all
     from tools.training import groups
     split = options.split or "test"
-    metrics = groups.evaluate_all(groups.open_(options.folder), split)
+    metrics = evaluate_all(groups.open_(options.folder), split)
     print("{}: {}{} of {} {}s correct, {:.2f}%{}".format(
         split, "".join("{name} {correct}/{total}, ".format(**seed) for seed in metrics.get("seeds", [])),
         metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"],

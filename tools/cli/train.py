@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from data_prep import prepare
-    from tools.training import groups, pretraining, segments
+    from tools.training import caffe_process, groups, pretraining
     from tools.training.run import Run
     weights = options.weights
     if weights and not os.path.exists(weights):
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.stages:
         prepare.require_prepared(options.data)
         weights = pretraining.train(settings, options.stages, os.path.dirname(os.path.abspath(options.out)),
-                                    segments.Engine(options.threads or segments.all_cores().threads, options.gpu))
+                                    caffe_process.Engine(options.threads or caffe_process.all_cores().threads, options.gpu))
     elif settings.begins_with and not weights:
         print("note: {} begins with random weights; with --stages DATA, {} is trained before it".format(
             settings.name, ", ".join(stage.name for stage in experiment.stages(settings)[:-1])))

@@ -22,12 +22,13 @@ def run(options: argparse.Namespace) -> int:
     if not os.path.isdir(options.folder):
         raise UserError(f"{options.folder}: " + (
             "is no folder of a run" if os.path.exists(options.folder) else "there is no such folder"))
+    from tools.cli import live_state
     from tools.reproduce import plan
-    from tools.training import groups, run_state
+    from tools.training import groups
     is_plan = os.path.exists(os.path.join(options.folder, plan.FILE))
     watched = plan.runs(options.folder) if is_plan else groups.open_(options.folder)
     try:
-        run_state.watch(watched, options.every or (2 if sys.stdout.isatty() else 60), options.once, sys.stdout)
+        live_state.watch(watched, options.every or (2 if sys.stdout.isatty() else 60), options.once, sys.stdout)
     except KeyboardInterrupt:
         pass
     return 0

@@ -11,8 +11,8 @@ from common.errors import UserError
 from data_prep import prepare
 from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Decision
+from tools.training.caffe_process import all_cores
 from tools.training.run import Run
-from tools.training.segments import all_cores
 
 
 class Matching(NamedTuple):

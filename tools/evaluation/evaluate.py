@@ -10,9 +10,9 @@ from published import values
 from tools.evaluation import departures, forward, predictions, roc
 from tools.evaluation.forward import Part
 from tools.evaluation.predictions import Decision
+from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run, require_same_data
 from tools.training.schedules import adaptive_weights
-from tools.training.segments import Engine, all_cores
 
 
 def evaluate(run: Run, split: str) -> dict:

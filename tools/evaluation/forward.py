@@ -17,7 +17,7 @@ from prototxt import build
 from prototxt.builders.backbones import BACKBONES
 from prototxt.builders.parts import PLAIN, Transform
 from tools.training import pretrained
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 # Larger ones need more memory, and of the face ResNet more time: its maps leave the cache.
 BATCH = 32
@@ -139,7 +139,7 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
     threads are processes with one BLAS thread each, since much of a forward pass has one thread in Caffe. The values
     are the same for any number of them.
     """
-    use(engine._replace(threads=1))
+    use(engine.with_threads(1))
     # Before the processes fork, which share the weights; those of trials may not have children.
     net = load(deploy, caffemodel)
     forks = engine.gpu is None and not multiprocessing.current_process().daemon

@@ -18,9 +18,9 @@ from data_prep.crops import CropSet
 from data_prep.images import read_image
 from tools.evaluation import forward, predictions
 from tools.training import groups
+from tools.training.caffe_process import all_cores
 from tools.training.groups import Group
 from tools.training.run import DATA, DEPLOY, Run, require_same_data
-from tools.training.segments import all_cores
 
 FRAMING = "framing.json"
 # Training images that MTCNN looks at, and how many faces it must find there.

@@ -12,7 +12,7 @@ from tools.report import commands, figures, pictures, tables, training
 from tools.report.commands import Again
 from tools.report.entries import Entry
 from tools.report.papers import comparison
-from tools.training import groups, segments
+from tools.training import chain, groups
 from tools.training.schedules import adaptive_weights
 
 FACES = 14
@@ -55,7 +55,7 @@ class Section(NamedTuple):
 
 def section(entry: Entry) -> Section:
     run = entry.run
-    last = segments.chain(run)[-1].segment
+    last = chain.spans(run)[-1].segment
     metrics = {split: entry.metrics(split) for split in ("val", "test")}
     shown = entry.shown_split
     right, wrong = _samples(entry, shown) if shown else ([], [])

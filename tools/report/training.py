@@ -6,7 +6,7 @@ import numpy as np
 
 from tools.report import figures, pictures
 from tools.report.entries import Entry
-from tools.training import caffe_log, groups, segments
+from tools.training import caffe_log, chain, groups
 from tools.training.run import Run
 
 Points = list[tuple[float, float]]
@@ -15,10 +15,10 @@ Points = list[tuple[float, float]]
 def curves(run: Run) -> dict[str, Points]:
     """Of all its segments, over the run's iterations; see `caffe_log.curves`."""
     found: dict[str, Points] = {}
-    for segment, start, _ in segments.chain(run):
-        path = segment.path("caffe.log")
+    for span in chain.spans(run):
+        path = span.segment.path("caffe.log")
         for name, points in (caffe_log.curves(path) if os.path.exists(path) else {}).items():
-            found.setdefault(name, []).extend((start + iteration, value) for iteration, value in points)
+            found.setdefault(name, []).extend((span.start + iteration, value) for iteration, value in points)
     return found
 
 

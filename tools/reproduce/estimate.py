@@ -19,9 +19,9 @@ from prototxt import build, nets
 from prototxt.builders import parts, xie2019a
 from prototxt.builders.backbones import BACKBONES
 from tools.evaluation import forward
+from tools.training.caffe_process import Engine
 from tools.training.run import require_fitting
 from tools.training.schedules import self_paced
-from tools.training.segments import Engine
 
 # In the first measurement; the second one takes what these seconds are enough for, up to the whole batch.
 FEW, SECONDS = 2, 1.0

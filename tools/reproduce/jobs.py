@@ -6,7 +6,6 @@
 """
 import contextlib
 import datetime
-import fcntl
 import functools
 import os
 import signal
@@ -18,7 +17,7 @@ from typing import Optional
 
 from tqdm import tqdm
 
-from common import children, files, suggestions
+from common import children, files, locks, suggestions
 from common import experiment as experiments
 from common.errors import UserError
 from common.experiment import ROOT
@@ -67,15 +66,9 @@ def run(made: Plan, request: Request, cores: int) -> list[Job]:
     return failed
 
 
-@contextlib.contextmanager
-def _locked(out: str):
+def _locked(out: str) -> contextlib.AbstractContextManager[None]:
     files.claim(out, plan.KIND)
-    with open(os.path.join(out, LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{out}: another `./fer reproduce` is at work in this folder") from None
-        yield
+    return locks.exclusive(os.path.join(out, LOCK), f"{out}: another `./fer reproduce` is at work in this folder")
 
 
 def _follow(process: subprocess.Popen, jobs: Sequence[Job]) -> None:

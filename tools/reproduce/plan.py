@@ -23,10 +23,10 @@ from tools.evaluation import cross_dataset, evaluate
 from tools.reproduce import targets
 from tools.reproduce.estimate import Estimate, Estimator
 from tools.training import groups, pretraining
+from tools.training.caffe_process import Engine, Segment
 from tools.training.groups import Group
 from tools.training.run import Run, described, require_same
 from tools.training.schedules import self_paced
-from tools.training.segments import Engine, Segment
 
 FILE = "plan.json"
 KIND = "folder of `reproduce`"

@@ -11,7 +11,7 @@ from published.values import Figure
 from tools.analysis import respond_ratio, svm
 from tools.evaluation import cross_dataset, evaluate
 from tools.training import groups, pretrained
-from tools.training.segments import Segment
+from tools.training.caffe_process import Segment
 
 # The papers shorten classes in several ways, but for their first two letters.
 LETTERS = 2

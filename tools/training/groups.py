@@ -2,7 +2,7 @@
 
     GROUP/group.json         {"kind": "folds" or "seeds", "members": ["fold01", ...]}
     GROUP/fold01/ ...        the members: runs, or groups of folds in a group of seeds
-    GROUP/metrics.json, GROUP/decisions-test.csv
+    GROUP/metrics.json, GROUP/decisions-test.csv     see tools.evaluation.groups
 """
 import os
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,10 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
 from prototxt.builders import backbones
-from tools.evaluation import evaluate, predictions, roc
 from tools.reproduce import estimate
 from tools.training import run
+from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
-from tools.training.segments import Engine, all_cores
 
 NOTE = "group.json"
 KIND = "group of runs"
@@ -135,42 +134,3 @@ def begin(group: Group) -> None:
                 group.folder, known["kind"], ", ".join(known["members"]), group.kind, ", ".join(group.members)))
     else:
         files.write_json(path, note)
-
-
-def evaluate_all(one: Union[Run, Group], split: str) -> dict:
-    """Evaluates a run or all runs of a group, and writes the metrics; those of folds are summed correct / all, those
-    of seeds a mean and a standard deviation."""
-    if isinstance(one, Run):
-        return evaluate.evaluate(one, split)
-    found = [evaluate_all(member, split) for member in members(one)]
-    counts = [{"name": name, "correct": each["correct"], "total": each["total"]}
-              for name, each in zip(one.members, found)]
-    metrics = {**found[0], **(_folds(one, split, counts) if one.kind == "folds" else _seeds(found)), one.kind: counts,
-               "without_copies": _summed([each["without_copies"] for each in found])}
-    if "alone" in metrics:
-        metrics["alone"] = {feature: _summed([each["alone"][feature] for each in found])
-                            for feature in metrics["alone"]}
-    files.write_json(evaluate.metrics_path(one, split), metrics)
-    return metrics
-
-
-def _summed(counts: Sequence[dict]) -> dict:
-    return {key: sum(count[key] for count in counts) for key in ("correct", "total")}
-
-
-def _folds(group: Group, split: str, counts: Sequence[dict]) -> dict:
-    decided = [one for member in members(group) for one in predictions.read(
-        member.path(f"decisions-{split}.csv"))]
-    predictions.write(group.path(f"decisions-{split}.csv"), decided)
-    first = members(group)[0]
-    note = prepare.read_note(first.info["data"])
-    return {**predictions.count(decided, note["classes"]), **roc.measures(*predictions.scores(decided)),
-            "published": evaluate.published(runs(group), split, len(decided))}
-
-
-def _seeds(found: Sequence[dict]) -> dict:
-    accuracies = [each["accuracy"] for each in found]
-    return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(found) > 1)),
-            **{what: float(np.mean([each[what] for each in found])) for what in ("average_accuracy", *roc.MEASURES)
-               if what in found[0]},
-            **_summed(found), "confusion": np.sum([each["confusion"] for each in found], axis=0).tolist()}

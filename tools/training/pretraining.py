@@ -6,9 +6,9 @@ from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
-from tools.training import caffe_log, run, segments
+from tools.training import caffe_log, chain, run
+from tools.training.caffe_process import Engine
 from tools.training.run import Run
-from tools.training.segments import Engine
 
 # Those that pick the snapshot with "the highest accuracy" for the next stage.
 PICKED = ("liu2017",)
@@ -45,9 +45,9 @@ def handed_on(one: Run) -> str:
 def best(one: Run) -> str:
     """The weights with the highest validation accuracy, the first of equals, of the snapshots that Caffe tested."""
     accuracies = {}
-    for link in segments.chain(one):
-        tested = dict(caffe_log.curves(link.segment.path("caffe.log")).get("val accuracy", []))
-        accuracies.update({link.start + iteration: value for iteration, value in tested.items()})
+    for span in chain.spans(one):
+        tested = dict(caffe_log.curves(span.segment.path("caffe.log")).get("val accuracy", []))
+        accuracies.update({span.start + iteration: value for iteration, value in tested.items()})
     kept = [iteration for iteration in one.snapshots() if iteration in accuracies]
     if not kept:
         solver = one.experiment.solver

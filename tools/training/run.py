@@ -12,62 +12,82 @@
 """
 import contextlib
 import ctypes
-import fcntl
+import dataclasses
 import glob
 import json
 import os
-import time
-from typing import Optional
+from typing import Any, Optional
 
 import caffe
 import numpy as np
 
-from common import files
+from common import files, locks
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
 from prototxt import build, nets
 from prototxt.builders import backbones, parts, xie2019a
 from tools.evaluation import forward
-from tools.training import pretrained, segments
+from tools.training import caffe_process, pretrained
+from tools.training.caffe_process import Engine, Segment
 from tools.training.schedules import adaptive_weights, plateau, self_paced
-from tools.training.segments import Engine, Segment
 
 INITIAL = "initial.caffemodel"
 DATA = "data.json"
 DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
+NOTE = "run.json"
 KIND = "run"
 # What a training and all that is measured of it leave in the folder, as patterns: it goes when the folder begins with
 # another training. A file that the user has put there stays.
-MADE = ("run.json", "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL,
+MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL,
         "caffe.log", "scratch", "snapshots", "chain.json", "rounds", "trials", "weighting.json", "rates",
         "halving.json", "best.caffemodel", "paces", "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
         "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
         "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
-LOCK_ATTEMPTS = 3
 # Of an experiment, what only people read.
 DESCRIPTIVE = ("title", "source", "pretrained")
 
 
 class Run(Segment):
+    """The folder of a run. `info` and `experiment` raise UserError if it holds none."""
 
     @property
-    def info(self) -> dict:
-        if not os.path.exists(self.path("run.json")):
+    def has_begun(self) -> bool:
+        return os.path.exists(self.path(NOTE))
+
+    def require_begun(self) -> None:
+        if not self.has_begun:
             raise UserError(f"{self.folder}: no run here; `./fer train EXPERIMENT --data DIR --out {self.folder}` "
                             "makes one")
-        return files.read_json(self.path("run.json"))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What run.json holds; not to be changed. The file is read once, and again only after it was written anew."""
+        return self._noted[0]
 
     @property
     def experiment(self) -> Experiment:
-        return Experiment(**self.info["experiment"])
+        return self._noted[1]
+
+    @property
+    def _noted(self) -> tuple[dict[str, Any], Experiment]:
+        self.require_begun()
+        about = os.stat(self.path(NOTE))
+        version = about.st_ino, about.st_mtime_ns, about.st_size
+        cached = self.__dict__.get("_cached")
+        if cached is None or cached[0] != version:
+            info = files.read_json(self.path(NOTE))
+            cached = version, (info, Experiment(**info["experiment"]))
+            # The object stands for a folder, and is frozen as such; this is no part of it.
+            self.__dict__["_cached"] = cached
+        return cached[1]
 
     def threads(self, otherwise: int) -> int:
-        """What the run was begun with: another number would give other bytes."""
-        return self.info["threads"] if os.path.exists(self.path("run.json")) else otherwise
+        """BLAS threads that the run was begun with, since another number would give other bytes."""
+        return self.info["threads"] if self.has_begun else otherwise
 
     def caffemodel(self, iteration: Optional[int] = None) -> str:
         """Weights of an iteration, by default the last. Raises UserError where training is not complete, or the net
@@ -112,7 +132,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     info = {**described(experiment, data_folder, note, weights and files.digest(weights), engine),
             "iterations": iterations, "versions": versions()}
     existed = os.path.exists(run.folder)
-    with _locked(run):
+    with locked(run):
         _begin(run, info, texts)
         files.write_json(run.path(DATA), note)
         initial = weights and run.path(INITIAL)
@@ -137,14 +157,14 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
             elif experiment.halving:
                 plateau.train(run, experiment, data, initial, engine)
             else:
-                segments.train(run, initial, engine, os.path.basename(run.folder))
+                caffe_process.train(run, initial, engine, os.path.basename(run.folder))
     return run
 
 
 def described(experiment: Experiment, data_folder: str, note: dict, weights: Optional[str], engine: Engine) -> dict:
     """What run.json holds, and what must stay the same for as long as a run goes on. weights: their digest."""
     return {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"], "weights": weights,
-            **engine._asdict()}
+            **dataclasses.asdict(engine)}
 
 
 def require_same(run: Run, info: dict) -> bool:
@@ -196,7 +216,7 @@ def _definitions(experiment: Experiment, data: parts.Data, note: dict, run: Run)
             if os.path.isdir(os.path.join(data.root, split, name)):
                 forward.database(data.root, note, split, name).close()
     texts = build.definitions(experiment.weighted()._replace(pacing={}), data, run.folder,
-                              segments.snapshot_prefix(run))
+                              caffe_process.snapshot_prefix(run))
     return {DEPLOY: texts[DEPLOY]} if experiment.weighting or experiment.pacing else texts
 
 
@@ -208,28 +228,19 @@ def versions() -> dict[str, str]:
             "numpy": np.__version__}
 
 
-@contextlib.contextmanager
-def _locked(run: Run):
+def locked(run: Run) -> contextlib.AbstractContextManager[None]:
+    """The lock that a training holds, in a folder that is made if it is missing."""
     files.claim(run.folder, KIND)
-    with open(run.path(LOCK), "w") as lock:
-        for attempt in reversed(range(LOCK_ATTEMPTS)):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if not attempt:
-                    raise UserError(f"{run.folder}: another training is at work in this folder") from None
-            time.sleep(0.1)  # `./fer watch` may hold it for a moment
-        yield
+    return locks.exclusive(run.path(LOCK), f"{run.folder}: another training is at work in this folder")
 
 
 def _begin(run: Run, info: dict, texts: dict[str, str]) -> None:
-    if os.path.exists(run.path("run.json")) and not require_same(run, info):
+    if run.has_begun and not require_same(run, info):
         for pattern in MADE:
             for path in glob.glob(os.path.join(glob.escape(run.folder), pattern)):
                 files.remove(path)
-    segments.begin(run, texts)
-    files.write_json(run.path("run.json"), {**info, "deploy": files.digest(run.path(DEPLOY))})
+    caffe_process.write_definitions(run, texts)
+    files.write_json(run.path(NOTE), {**info, "deploy": files.digest(run.path(DEPLOY))})
 
 
 def _difference(one, other):

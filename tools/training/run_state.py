@@ -1,23 +1,19 @@
 """The state of a run, or of a group of runs, read from its folder while a training is at work there, or not."""
 import calendar
 import collections
-import fcntl
 import glob
 import os
 import re
-import shutil
-import sys
-import textwrap
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, TextIO, Union
+from typing import NamedTuple, Optional
 
-from tools.training import caffe_log, groups, segments
-from tools.training.groups import Group
-from tools.training.progress import remaining, speed
+from common import locks
+from tools.training import caffe_log, chain
+from tools.training.caffe_process import Segment
+from tools.training.chain import Span
 from tools.training.run import LOCK, Run
 from tools.training.schedules import adaptive_weights
-from tools.training.segments import Link, Segment
 
 # Seconds at the end of the logs over which the rate is taken.
 RECENT = 1800
@@ -123,14 +119,14 @@ class Watch:
 
     def state(self) -> Optional[State]:
         """None where the run has not begun."""
-        if not os.path.exists(self.run.path("run.json")):
+        if not self.run.has_begun:
             return None
         working, info, experiment = is_working(self.run), self.run.info, self.run.experiment
         many = bool(experiment.weighting or experiment.pacing or experiment.halving)
-        links = segments.chain(self.run) if os.path.exists(self.run.path(segments.CHAIN)) else []
+        links = chain.adopted(self.run)
         start = links[-1].end if links else 0
         active = _active(self.run, links) if many else [self.run]
-        known = [(link.start, self._log(link.segment)) for link in links] + [
+        known = [(span.start, self._log(span.segment)) for span in links] + [
             (start, self._log(segment)) for segment in active]
         accuracies = {begin + at: value for begin, log in known for at, value in log.accuracies.items()}
         shown = [log for _, log in known if log.loss is not None]
@@ -161,19 +157,12 @@ class Watch:
 
 def is_working(run: Run) -> bool:
     """Whether a training holds the run's lock."""
-    try:
-        with open(run.path(LOCK)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return locks.is_held(run.path(LOCK))
 
 
-def _active(run: Run, links: Sequence[Link]) -> list[Segment]:
+def _active(run: Run, links: Sequence[Span]) -> list[Segment]:
     """The segments that the run has not taken over yet: of adaptive weights those of the round that is due."""
-    taken = {os.path.realpath(link.segment.folder) for link in links}
+    taken = {os.path.realpath(span.segment.folder) for span in links}
     patterns = f"rounds/{len(links) + 1:02d}/*", "paces/*", "rates/*"
     found = [folder for pattern in patterns for folder in sorted(glob.glob(os.path.join(
         glob.escape(run.folder), pattern))) if os.path.exists(os.path.join(folder, "caffe.log"))]
@@ -202,68 +191,3 @@ def _rate(steps: Sequence[Step]) -> Optional[float]:
         seconds += max(0.0, end - max(start, until))
         until = max(until, end)
     return sum(step.iterations for step in recent) / seconds if seconds > 0 else None
-
-
-# ---------------------------------------------------------------- as text
-
-def line(name: str, state: Optional[State]) -> str:
-    if state is None:
-        return f"{name}: not begun"
-    parts = ["at work" if state.working else "trained" if state.finished else "stopped"]
-    parts += [state.stage] * bool(state.stage)
-    parts.append(f"iteration {state.iteration}/{state.total} ({100 * state.iteration / state.total:.0f} %)")
-    if state.working and state.rate and not state.finished:
-        parts += [remaining((state.work - state.done) / state.rate), speed(state.rate)]
-    if state.loss is not None:
-        parts.append(f"loss {state.loss:.4g}")
-    if state.accuracy:
-        parts.append(f"validation accuracy {100 * state.accuracy[1]:.2f} % at {state.accuracy[0]}, best "
-                     f"{100 * state.best[1]:.2f} % at {state.best[0]}")
-    if not state.working and not state.finished:
-        parts.append(f"`./fer train` goes on from {state.goes_on_from}")
-    return "{}: {}".format(name, ", ".join(parts))
-
-
-def summary(name: str, states: Sequence[Optional[State]]) -> str:
-    """Of a group. What has not begun counts as the largest that has."""
-    begun = [state for state in states if state]
-    text = (f"{name}: {sum(state.finished for state in begun)} of {len(states)} trained, "
-            f"{sum(state.working for state in begun)} at work")
-    rate = sum(state.rate or 0 for state in begun if state.working and not state.finished)
-    if rate:
-        largest = max(state.work for state in begun)
-        left = sum(state.work - state.done if state else largest for state in states)
-        text += ", about " + remaining(left / rate)
-    return text
-
-
-def watch(one: Union[Run, Group], every: float, once: bool = False, stream: TextIO = sys.stdout) -> None:
-    """Shows the state until it is interrupted, or all is trained; on a terminal in one place, else a line for each
-    change. Raises UserError where the folder holds no run."""
-    watches = [Watch(run) for run in groups.runs(one)]
-    if isinstance(one, Run):
-        one.info  # noqa: B018 - says what is wrong with a folder without a run
-    shown: list[str] = []
-    while True:
-        states = [each.state() for each in watches]
-        if isinstance(one, Run):
-            lines = [line(one.folder, states[0])]
-        else:
-            lines = [summary(one.folder, states)] + [line("  " + os.path.relpath(each.run.folder, one.folder), state)
-                                                     for each, state in zip(watches, states)]
-        if stream.isatty():
-            # Terminals that do not know their size say 0.
-            width, height = (given or usual for given, usual in zip(shutil.get_terminal_size(), (80, 24)))
-            if shown:
-                stream.write(f"\x1b[{len(shown)}A\x1b[J")
-            # Not a column or a row more than there are: the terminal would move what is to be replaced.
-            shown = [row for text in lines for row in textwrap.wrap(text, width - 1, subsequent_indent="    ")]
-            shown = shown if once else shown[:height - 1]
-            stream.write("".join(text + "\n" for text in shown))
-        elif lines != shown:
-            shown = lines
-            stream.write("".join(text + "\n" for text in lines))
-        stream.flush()
-        if once or all(state and state.finished and not state.working for state in states):
-            return
-        time.sleep(every)

@@ -18,7 +18,7 @@ from tools.analysis.respond_ratio import Grid
 from tools.cli import main
 from tools.report import figures
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 
 def slow(z, weights, bias, x, parts):

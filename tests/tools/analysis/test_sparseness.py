@@ -7,7 +7,7 @@ from data_prep import prepare
 from tools.analysis import sparseness
 from tools.evaluation import forward
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 
 def test_near_zero_by_hand():

@@ -6,8 +6,8 @@ from data_prep import alignment
 from published import values
 from tools.evaluation import departures, evaluate
 from tools.reproduce import results
+from tools.training.caffe_process import Engine
 from tools.training.run import Run, described
-from tools.training.segments import Engine
 
 FER = {"train": 28709, "val": 3589, "test": 3589}
 CK = {"images": 1033, "units": 415, "subjects": 106}

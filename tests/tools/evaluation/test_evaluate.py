@@ -14,7 +14,7 @@ from tests import small_data
 from tools.cli import main
 from tools.evaluation import evaluate, forward, predictions
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 
 def test_vote_by_hand():

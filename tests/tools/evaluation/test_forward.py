@@ -10,8 +10,8 @@ from common.errors import UserError
 from data_prep import lmdb_io
 from tests import small_data
 from tools.evaluation import forward
-from tools.training import pretrained, segments
-from tools.training.segments import Engine
+from tools.training import caffe_process, pretrained
+from tools.training.caffe_process import Engine
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_never_more_threads_than_cores_or_than_told(told, threads, monkeypatch):
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     if told is not None:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
-    assert segments.all_cores("0") == Engine(threads, "0")
+    assert caffe_process.all_cores("0") == Engine(threads, "0")
 
 
 def test_weights_that_are_not_those_of_the_net_are_refused(tmp_path, trained):

@@ -19,7 +19,7 @@ from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
 from tools.evaluation.predict import Prediction
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 CLASSES = ("happy", "surprise")
 COUNTS = {"train": 12, "val": 4, "test": 4}

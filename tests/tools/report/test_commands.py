@@ -10,8 +10,8 @@ from tools.cli import prepare as cli_prepare
 from tools.report import commands
 from tools.report.entries import Entry
 from tools.training import groups, run
+from tools.training.caffe_process import Engine
 from tools.training.run import Run
-from tools.training.segments import Engine
 
 CHANGES = ["solver.batch_size=8", "solver.max_iter=2", "losses.gabor.weight=1e-5", "losses.gabor.gradient=exact",
            "solver.base_lr=0.0125"]

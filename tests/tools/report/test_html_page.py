@@ -14,12 +14,13 @@ from tests import small_data
 from tools.analysis import respond_ratio, svm
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
+from tools.evaluation.groups import evaluate_all
 from tools.report import entries, figures, html_page, pictures, sections, tables, training
 from tools.report.entries import Entry
 from tools.report.papers import xie2019a
 from tools.training import groups, run
+from tools.training.caffe_process import Engine
 from tools.training.run import Run
-from tools.training.segments import Engine
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def softmax(tmp_path_factory, data):
     """Two seeds of a short training."""
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["solver.batch_size=8", "solver.max_iter=4"])
     group = groups.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "seeds"), None, [1, 2], 1, None, 1)
-    groups.evaluate_all(group, "test")
+    evaluate_all(group, "test")
     return group
 
 
@@ -231,7 +232,7 @@ def test_group_of_folds(tmp_path, adapted):
     for name in ("fold01", "fold02"):
         copied(adapted, tmp_path / "all" / name)
     group = groups.open_(str(tmp_path / "all"))
-    groups.evaluate_all(group, "test")
+    evaluate_all(group, "test")
     single = files.read_json(adapted.path("metrics.json"))
     section = sections.section(Entry(group, "t"))
     twice = dict(single, confusion=(2 * np.array(single["confusion"])).tolist())

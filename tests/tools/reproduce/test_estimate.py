@@ -20,7 +20,7 @@ TRAIN = """
 import json, resource, sys
 from prototxt import experiment
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 name, changes, data, out = json.loads(sys.argv[1])
 run.train(experiment.load(name, changes), data, out, None, Engine(1))
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)

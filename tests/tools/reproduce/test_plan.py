@@ -7,8 +7,8 @@ import pytest
 from common import experiment, files
 from common.errors import UserError
 from tools.reproduce import jobs, plan
+from tools.training.caffe_process import Engine
 from tools.training.run import Run, described
-from tools.training.segments import Engine
 
 TOY = ["net=toy", "solver.max_iter=20", "solver.snapshot=20"]
 

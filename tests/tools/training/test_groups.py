@@ -11,8 +11,9 @@ from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
+from tools.evaluation.groups import evaluate_all
 from tools.training import groups, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 NAME = "xie2019a/synthetic-toy-softmax"
 CHANGES = [change for change in SMALL if "gabor" not in change] + ["solver.max_iter=4"]
@@ -65,7 +66,7 @@ def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monk
 
 
 def test_folds_are_summed(cross_validated):
-    metrics = groups.evaluate_all(cross_validated, "test")
+    metrics = evaluate_all(cross_validated, "test")
     assert metrics == files.read_json(cross_validated.path("metrics.json"))
     each = [files.read_json(evaluate.metrics_path(one, "test")) for one in groups.runs(cross_validated)]
     # 10 and 8 images: the sum of the right ones of all, not the mean of the folds.
@@ -81,7 +82,7 @@ def test_seeds_of_folds_have_mean_and_deviation(tmp_path, folded):
     group = train(folded, tmp_path / "seeds", seeds=[3, 5])
     assert (group.kind, group.members) == ("seeds", ["seed03", "seed05"])
     assert [one.experiment.solver["random_seed"] for one in groups.runs(group)] == [3, 3, 5, 5]
-    metrics = groups.evaluate_all(group, "test")
+    metrics = evaluate_all(group, "test")
     rates = [one["correct"] / 18 for one in metrics["seeds"]]
     assert metrics["accuracy"] == pytest.approx(sum(rates) / 2)
     assert metrics["deviation"] == pytest.approx(abs(rates[0] - rates[1]) / np.sqrt(2))

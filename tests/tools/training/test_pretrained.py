@@ -9,7 +9,7 @@ from prototxt import build, nets
 from prototxt.builders import backbones
 from tests.tools import small_pairs
 from tools.training import pretrained, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from common.errors import UserError
 from tests import small_data
 from tools.cli import main
 from tools.training import caffe_log, pretraining, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 SMALL = ["solver.batch_size=3", "solver.max_iter=4", "solver.test_interval=2", "solver.snapshot=2", "solver.display=1"]
 HEAD = {"branches": 2, "fc1": 32, "fc2": 16, "fc4": 16}

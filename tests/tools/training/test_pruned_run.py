@@ -6,7 +6,7 @@ import numpy as np
 from common import experiment, files
 from layers.functions import pruning
 from tools.training import pretrained, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 SMALL = ["solver.batch_size=8", "solver.max_iter=6", "solver.snapshot=3", "solver.test_interval=6",
          "losses.sparse_w.weight=1e-3"]

@@ -18,8 +18,8 @@ from data_prep import prepare
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.evaluation import forward
-from tools.training import caffe_log, pretrained, run, segments
-from tools.training.segments import Engine
+from tools.training import caffe_log, caffe_process, pretrained, run
+from tools.training.caffe_process import Engine
 
 NAME = "xie2019a/fer2013-toy-center-gabor"
 
@@ -126,7 +126,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
 
 def test_two_at_once_in_one_folder(tmp_path, data, small):
     os.makedirs(str(tmp_path / "run"))
-    with run._locked(run.Run(str(tmp_path / "run"))):
+    with run.locked(run.Run(str(tmp_path / "run"))):
         with pytest.raises(UserError, match="another training is at work"):
             run.train(small, data, str(tmp_path / "run"), None, Engine(1))
 
@@ -168,7 +168,7 @@ def test_a_cut_snapshot_is_named_and_the_one_before_goes_on(data, small, trained
     os.unlink(copied.weights_of(12))
     path = copied.path("snapshots", "iter_8." + what)
     os.truncate(path, int(kept * os.path.getsize(path)))
-    with pytest.raises(UserError, match=f"iter_8.{what}: .*cut.*without iter_8.caffemodel"):
+    with pytest.raises(UserError, match=f"iter_8.{what}: .*cut.*remove iter_8.caffemodel"):
         run.train(small, data, copied.folder, None, Engine(1))
     os.unlink(copied.weights_of(8))
     assert read(run.train(small, data, copied.folder, None, Engine(1)).caffemodel()) == read(trained.caffemodel())
@@ -334,26 +334,26 @@ def test_a_folder_of_the_users_with_a_lock_is_no_run(tmp_path, data, small):
 @pytest.mark.parametrize("what", ["caffemodel", "solverstate"])
 def test_a_file_that_a_full_disk_cut_is_no_snapshot(tmp_path, trained, what):
     """Caffe's last bytes go out when it closes the file, which it does not look at."""
-    segment, written = segments.Segment(str(tmp_path)), []
+    segment, written = caffe_process.Segment(str(tmp_path)), []
     for kind in ("caffemodel", "solverstate"):
         written.append(str(tmp_path / f"snapshot_iter_8.{kind}"))
         shutil.copy(trained.path("snapshots", "iter_8." + kind), written[-1])
     cut = written[what == "solverstate"]
     os.truncate(cut, os.path.getsize(cut) - 1)
-    with pytest.raises(UserError, match=f"iter_8.{what}: could not be written whole; the disk mounted at /.* has "
+    with pytest.raises(UserError, match=f"iter_8.{what}: could not be written completely; the disk mounted at /.* has "
                                         "[0-9.]+ MB"
                                         ):
-        segments._commit(segment, None, written, None)
+        caffe_process._commit(segment, None, written, None)
     assert segment.snapshots() == []
 
 
 @pytest.mark.parametrize("status, words, said", [
-    (-9, "I1125 solver.cpp:239] Iteration 3", "the memory did not suffice; a smaller solver.batch_size needs less: "),
-    (-6, "F1125 12:00:00.0 1 syncedmem.hpp:25] Check failed: *ptr host allocation of size 9 failed", "the memory did"),
+    (-9, "I1125 solver.cpp:239] Iteration 3", "there is not enough memory; a smaller solver.batch_size needs less: "),
+    (-6, "F1125 12:00:00.0 1 syncedmem.hpp:25] Check failed: *ptr host allocation of size 9 failed", "there is not enough"),
     (-6, "F1125 12:00:00.0 1 io.cpp:72] Check failed: proto.SerializeToOstream(&output)",
-     "/q/s_iter_4.caffemodel: could not be written whole; the disk mounted at /"),
+     "/q/s_iter_4.caffemodel: could not be written completely; the disk mounted at /"),
     (-6, "F1125 12:00:00.0 1 layer.cpp:1] Check failed: other", "caffe train ended with status -6: F1125")])
 def test_what_caffe_died_of_is_named(tmp_path, status, words, said):
     (tmp_path / "caffe.log").write_text("I1 s.cpp:1] Snapshotting to binary proto file /q/s_iter_4.caffemodel\n")
-    told = segments._failure(segments.Segment(str(tmp_path)), status, [words])
+    told = caffe_process._failure(caffe_process.Segment(str(tmp_path)), status, [words])
     assert told.startswith(said) and told.endswith(f"caffe train ended with status {status}: {words}")

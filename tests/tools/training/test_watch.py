@@ -1,4 +1,5 @@
 """The state of runs, from folders as a training leaves them on its way."""
+import fcntl
 import io
 import os
 import re
@@ -7,10 +8,11 @@ import time
 
 import pytest
 
-from common import experiment, files
+from common import experiment, files, locks
 from common.errors import UserError
-from tools.cli import main
+from tools.cli import live_state, main
 from tools.training import groups, run, run_state
+from tools.training.caffe_process import Segment
 from tools.training.run import Run
 from tools.training.run_state import Log, Step, Watch
 
@@ -70,18 +72,18 @@ def half(tmp_path):
 
 
 def test_a_run_on_its_way(half):
-    with run._locked(half):
+    with run.locked(half):
         state = Watch(half).state()
     assert (state.iteration, state.total, state.loss, state.done, state.work) == (200, 1000, 1.25, 200, 1000)
     assert (state.accuracy, state.best) == ((200, .5), (100, .6))
     assert state.rate == pytest.approx(.5) and state.working and not state.finished
-    assert run_state.line("half", state) == (
+    assert live_state.line("half", state) == (
         "half: at work, iteration 200/1000 (20 %), 0:26:40 left, 0.5 it/s, loss 1.25, validation accuracy 50.00 % at "
         "200, best 60.00 % at 100")
 
 
 def test_a_run_that_stopped(half):
-    assert run_state.line("half", Watch(half).state()) == (
+    assert live_state.line("half", Watch(half).state()) == (
         "half: stopped, iteration 200/1000 (20 %), loss 1.25, validation accuracy 50.00 % at 200, best 60.00 % at 100, "
         "`./fer train` goes on from 100")
 
@@ -181,7 +183,7 @@ def test_a_halved_rate_on_its_way(tmp_path):
     files.write_json(one.path("chain.json"), [["rates/01", 0, 100]])
     snapshot(one, 100)
     write(one.path("rates", "02", "caffe.log"), begin(100), loss(100, 0, 1.5), begin(120), loss(120, 50, 1.25))
-    snapshot(run_state.Segment(one.path("rates", "02")), 50)
+    snapshot(Segment(one.path("rates", "02")), 50)
     state = Watch(one).state()
     assert (state.stage, state.iteration, state.goes_on_from) == ("learning rate 0.005", 150, 150)
 
@@ -199,8 +201,8 @@ def test_groups_count_what_has_not_begun(tmp_path, half, trained):
     shutil.copytree(trained.folder, str(group / "seed02"))
     files.write_json(str(group / "group.json"), {"kind": "seeds", "members": ["seed01", "seed02", "seed03"]})
     out = io.StringIO()
-    with run._locked(Run(str(group / "seed01"))):
-        run_state.watch(groups.open_(str(group)), 1, once=True, stream=out)
+    with run.locked(Run(str(group / "seed01"))):
+        live_state.watch(groups.open_(str(group)), 1, once=True, stream=out)
     lines = out.getvalue().splitlines()
     # 800 iterations of the first and 1000 of the third, at 0.5 a second.
     assert lines[0] == f"{group}: 1 of 3 trained, 1 at work, about 1:00:00 left"
@@ -218,12 +220,12 @@ def test_on_a_terminal_the_lines_stay_in_one_place(half, monkeypatch):
         if half.snapshots()[-1] == 1000:
             raise KeyboardInterrupt
         snapshot(half, 1000)
-    monkeypatch.setattr(run_state.time, "sleep", sleep)
+    monkeypatch.setattr(live_state.time, "sleep", sleep)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("LINES", "30")
-    monkeypatch.setattr(run_state, "line", lambda name, state, line=run_state.line: line("half", state))
+    monkeypatch.setattr(live_state, "line", lambda name, state, line=live_state.line: line("half", state))
     out = Terminal()
-    run_state.watch(half, 2, stream=out)
+    live_state.watch(half, 2, stream=out)
     before, rows, after = re.split(r"\x1b\[(\d+)A\x1b\[J", out.getvalue())
     assert int(rows) == before.count("\n") > 2
     assert max(map(len, (before + after).splitlines())) < 40
@@ -231,31 +233,31 @@ def test_on_a_terminal_the_lines_stay_in_one_place(half, monkeypatch):
 
 
 def test_a_terminal_that_does_not_know_its_size(half, monkeypatch):
-    monkeypatch.setattr(run_state.shutil, "get_terminal_size", lambda: os.terminal_size((0, 0)))
+    monkeypatch.setattr(live_state.shutil, "get_terminal_size", lambda: os.terminal_size((0, 0)))
     out = Terminal()
-    run_state.watch(half, 2, once=True, stream=out)
+    live_state.watch(half, 2, once=True, stream=out)
     assert "stopped" in out.getvalue() and max(map(len, out.getvalue().splitlines())) < 80
 
 
 def test_ctrl_c_ends_it_well(half, monkeypatch, capsys):
     def sleep(seconds):
         raise KeyboardInterrupt
-    monkeypatch.setattr(run_state.time, "sleep", sleep)
+    monkeypatch.setattr(live_state.time, "sleep", sleep)
     assert main.main(["watch", half.folder]) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match="no run here"):
-        run_state.watch(groups.open_(str(tmp_path)), 1)
+        live_state.watch(groups.open_(str(tmp_path)), 1)
 
 
 def test_watching_keeps_no_training_out(half, monkeypatch):
     """The watcher's moment with the lock: the training tries again."""
     held = open(half.path(".lock"))
-    run_state.fcntl.flock(held, run_state.fcntl.LOCK_SH)
-    monkeypatch.setattr(run.time, "sleep", lambda seconds: held.close())
-    with run._locked(half):
+    fcntl.flock(held, fcntl.LOCK_SH)
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: held.close())
+    with run.locked(half):
         assert run_state.is_working(half)
     assert not run_state.is_working(half)
 

@@ -6,7 +6,7 @@ from common.errors import UserError
 from tests import small_data
 from tools.cli import main
 from tools.training import caffe_log, run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 
 CHANGES = ["solver.max_iter=4", "solver.snapshot=4", "solver.batch_size=8", "solver.display=2"]
 

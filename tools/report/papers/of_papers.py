@@ -12,7 +12,7 @@ from tools.evaluation.predictions import Decision
 from tools.report import figures, pictures, training
 from tools.report.entries import Entry
 from tools.report.papers import comparison, farzaneh2021, wu2023
-from tools.training import segments
+from tools.training import chain
 from tools.training.run import Run
 
 # As many as [wu2023] Fig. 8 has of each pace.
@@ -180,7 +180,7 @@ def loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optiona
         for other in entries:
             same = (other.run.experiment.head, other.run.info["data"]) == (
                 entry.run.experiment.head, entry.run.info["data"])
-            if same and not other.run.experiment.pacing and segments.chain(other.run):
+            if same and not other.run.experiment.pacing and chain.spans(other.run):
                 points = [wu2023.by_epoch(one.run, wu2023.losses(one.run)) for one in (entry, other)]
                 names = (_named(entry), _named(other))
                 draw.append(functools.partial(wu2023.loss_curves, *points,

@@ -15,7 +15,7 @@ from common import files
 from data_prep import lmdb_io, prepare
 from prototxt.builders import wu2023
 from tools.evaluation import evaluate, forward
-from tools.training import caffe_log, segments
+from tools.training import caffe_log, chain
 from tools.training.run import Run, require_same_data
 from tools.training.schedules import self_paced
 
@@ -50,8 +50,8 @@ def accuracy_per_pace(paced: dict[str, Sequence[float]], level: dict[str, float]
 
 def losses(run: Run) -> list[tuple[float, float]]:
     """(iteration, training loss) over all paces."""
-    return [(link.start + iteration, value) for link in segments.chain(run)
-            for iteration, value in caffe_log.curves(link.segment.path("caffe.log")).get("train softmax_loss", [])]
+    return [(span.start + iteration, value) for span in chain.spans(run)
+            for iteration, value in caffe_log.curves(span.segment.path("caffe.log")).get("train softmax_loss", [])]
 
 
 def pace_epochs(run: Run) -> list[int]:

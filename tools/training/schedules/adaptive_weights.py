@@ -22,8 +22,8 @@ from prototxt.builders import xie2019a
 from prototxt.builders.parts import Data
 from tools.evaluation import forward, predictions
 from tools.evaluation.forward import Part
-from tools.training import segments
-from tools.training.segments import Engine, Segment
+from tools.training import caffe_process, chain
+from tools.training.caffe_process import Engine, Segment
 
 HISTORY = "weighting.json"
 MEASURED = "measured.json"
@@ -79,7 +79,7 @@ def train(run: Segment, experiment: Experiment, data: Data, validation: Part, we
             segment = restart.train("training", current, engine)
             measured = restart.measure(segment, FEATURES, engine)
         else:
-            measured = restart.trials(engine._replace(threads=max(1, engine.threads // 2)), processes)
+            measured = restart.trials(engine.with_threads(max(1, engine.threads // 2)), processes)
             current = adapt(current, objectives(measured, kappa))
             segment = restart.train("training", current, engine)
         finished.append(dict(round=number, weights=current, objective=objectives(measured, kappa),
@@ -87,7 +87,7 @@ def train(run: Segment, experiment: Experiment, data: Data, validation: Part, we
                                 for what in ("accuracy", "sparseness")}))
         files.write_json(run.path(HISTORY), {"rounds": finished})
         restart.keep_trials()
-        segments.adopt(run, segments.Link(segment, start, start + length))
+        chain.adopt(run, segment, start, start + length)
 
 
 def objectives(measured: dict[str, dict[str, float]], kappa: float) -> dict[str, float]:
@@ -123,10 +123,10 @@ class _Restart:
         length = self.experiment.weighting["restart_iterations"]
         solver = dict(self.experiment.solver, max_iter=length,
                       test_interval=min(length, self.experiment.solver["test_interval"]))
-        segments.begin(segment, build.definitions(
+        caffe_process.write_definitions(segment, build.definitions(
             self.experiment.weighted(**factors)._replace(solver=solver), self.data, segment.folder,
-            segments.snapshot_prefix(segment), tested))
-        segments.train(segment, self.weights, engine, "{} round {}/{} {}".format(
+            caffe_process.snapshot_prefix(segment), tested))
+        caffe_process.train(segment, self.weights, engine, "{} round {}/{} {}".format(
             os.path.basename(self.run.folder), self.number, self.experiment.weighting["rounds"], name))
         return segment
 

@@ -18,8 +18,8 @@ from common import files
 from common.experiment import Experiment
 from prototxt import build
 from prototxt.builders.parts import Data
-from tools.training import caffe_log, segments
-from tools.training.segments import Engine, Segment
+from tools.training import caffe_log, caffe_process, chain
+from tools.training.caffe_process import Engine, Segment
 
 HISTORY = "halving.json"
 BEST = "best.caffemodel"
@@ -82,10 +82,10 @@ def _train_pass(run: Segment, experiment: Experiment, data: Data, rate: int, bef
     end = (len(before) + 1) * length
     solver = dict(experiment.solver, base_lr=experiment.solver["base_lr"] / 2 ** (rate - 1), max_iter=end,
                   snapshot=length)
-    segments.begin(segment, build.definitions(experiment._replace(solver=solver), data, segment.folder,
-                                              segments.snapshot_prefix(segment)))
+    caffe_process.write_definitions(segment, build.definitions(experiment._replace(solver=solver), data, segment.folder,
+                                              caffe_process.snapshot_prefix(segment)))
     initial = _initial(run, rate)
-    segments.train(segment, initial if os.path.exists(initial) else None, engine,
+    caffe_process.train(segment, initial if os.path.exists(initial) else None, engine,
                    "{} rate {:g}".format(os.path.basename(run.folder), solver["base_lr"]))
     found: dict[str, list] = caffe_log.curves(segment.path("caffe.log"))
     losses = [value for iteration, value in found["train softmax_loss"] if end - length <= iteration < end]
@@ -96,7 +96,7 @@ def _close(run: Segment, passes: Sequence[Pass], length: int) -> None:
     """The run takes over what the last rate has trained."""
     rate, end = passes[-1].rate, len(passes) * length
     if not os.path.exists(run.weights_of(end)):
-        segments.adopt(run, segments.Link(_segment(run, rate), end - _at(passes, rate) * length, end))
+        chain.adopt(run, _segment(run, rate), end - _at(passes, rate) * length, end)
 
 
 def _segment(run: Segment, rate: int) -> Segment:

@@ -19,8 +19,8 @@ from prototxt import build
 from prototxt.builders.parts import Data
 from tools.evaluation import forward
 from tools.evaluation.forward import Part
-from tools.training import pretrained, segments
-from tools.training.segments import Engine, Segment
+from tools.training import caffe_process, chain, pretrained
+from tools.training.caffe_process import Engine, Segment
 
 SELECTION = "selection.json"
 INITIAL = "initial.caffemodel"
@@ -109,11 +109,12 @@ def train(run: Segment, experiment: Experiment, data: Data, training: Part, weig
             _select(run, segment, experiment, training, percentage, engine)
             solver = dict(experiment.solver, max_iter=end - start)
             paced = data._replace(records=np.flatnonzero(selection(run, number)["selected"]).tolist(), pace=number)
-            segments.begin(segment, build.definitions(experiment._replace(pacing={}, solver=solver), paced,
-                                                      segment.folder, segments.snapshot_prefix(segment)))
-            segments.train(segment, segment.path(INITIAL), engine, "{} pace {}/{}".format(
+            caffe_process.write_definitions(segment, build.definitions(
+                experiment._replace(pacing={}, solver=solver), paced, segment.folder,
+                caffe_process.snapshot_prefix(segment)))
+            caffe_process.train(segment, segment.path(INITIAL), engine, "{} pace {}/{}".format(
                 os.path.basename(run.folder), number, experiment.pacing["paces"]))
-            segments.adopt(run, segments.Link(segment, start, end))
+            chain.adopt(run, segment, start, end)
         files.remove(pace(run, number).path(INITIAL))
         start = end
 

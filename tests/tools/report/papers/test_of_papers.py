@@ -14,8 +14,8 @@ from tools.report import figures, html_page, pictures, training
 from tools.report.entries import Entry
 from tools.report.papers import of_papers, wu2023
 from tools.training import groups, run
+from tools.training.caffe_process import Engine
 from tools.training.schedules import self_paced
-from tools.training.segments import Engine
 
 STEPS = ["solver.max_iter=4", "solver.test_interval=2", "solver.display=1"]
 RESNET = STEPS + ["solver.batch_size=6"]

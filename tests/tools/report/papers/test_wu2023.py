@@ -8,8 +8,8 @@ from tests.tools import small_pairs
 from tools.evaluation import evaluate, forward, predictions
 from tools.report.papers import farzaneh2021, wu2023
 from tools.training import run
+from tools.training.caffe_process import Engine
 from tools.training.schedules import self_paced
-from tools.training.segments import Engine
 
 SMALL = ["solver.batch_size=6", "solver.test_interval=50", "solver.display=1"]
 

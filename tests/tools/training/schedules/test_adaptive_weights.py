@@ -16,10 +16,10 @@ from prototxt import build
 from prototxt.builders import parts, xie2019a
 from tests import small_data
 from tools.evaluation import evaluate, forward
-from tools.training import caffe_log, pretrained, run, run_state, segments
+from tools.training import caffe_log, caffe_process, chain, pretrained, run, run_state
+from tools.training.caffe_process import Engine
 from tools.training.schedules import adaptive_weights
 from tools.training.schedules.adaptive_weights import amplify, objectives, sparseness
-from tools.training.segments import Engine
 
 CHANGES = ["solver.batch_size=8", "solver.snapshot=2", "solver.test_interval=2", "solver.display=1",
            "weighting.restart_iterations=4", "weighting.rounds=3", "losses.gsf.weight=1e-2", "losses.sift.weight=1e-2"]
@@ -191,12 +191,12 @@ def test_weights_follow_from_the_objectives(adapted):
 
 def test_what_stays_of_a_run(adapted):
     assert adapted.snapshots() == [4, 8, 12]
-    assert [(link.start, link.end) for link in segments.chain(adapted)] == [(0, 4), (4, 8), (8, 12)]
+    assert [(span.start, span.end) for span in chain.spans(adapted)] == [(0, 4), (4, 8), (8, 12)]
     left = [os.path.join(folder, name) for folder, _, names in os.walk(adapted.path("rounds")) for name in names]
     assert not [path for path in left if path.endswith((".caffemodel", ".solverstate"))]
-    assert all(os.path.exists(link.segment.path("caffe.log")) for link in segments.chain(adapted))
+    assert all(os.path.exists(span.segment.path("caffe.log")) for span in chain.spans(adapted))
     assert not os.path.exists(adapted.path("solver.prototxt"))
-    curve = caffe_log.curves(segments.chain(adapted)[1].segment.path("caffe.log"))
+    curve = caffe_log.curves(chain.spans(adapted)[1].segment.path("caffe.log"))
     assert [iteration for iteration, _ in curve["val accuracy"]] == [2, 4]
 
 
@@ -305,7 +305,7 @@ def test_each_loss_is_judged_by_its_own_block_and_branch(tmp_path, monkeypatch, 
     files.claim(str(tmp_path), "run")
     chosen, note = load(strategy), files.read_json(os.path.join(data, "prepare.json"))
     prepared = parts.prepared(data, note)
-    restart = adaptive_weights._Restart(segments.Segment(str(tmp_path)), chosen, prepared,
+    restart = adaptive_weights._Restart(caffe_process.Segment(str(tmp_path)), chosen, prepared,
                                         forward.read(data, note, "val"), None, 1)
 
     def trained(self, name, factors, engine, tested=True):

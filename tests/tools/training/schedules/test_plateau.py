@@ -10,10 +10,10 @@ import pytest
 
 from common import experiment
 from tests import small_data
-from tools.training import caffe_log, pretrained, run, run_state, segments
+from tools.training import caffe_log, chain, pretrained, run, run_state
+from tools.training.caffe_process import Engine
 from tools.training.schedules import plateau
 from tools.training.schedules.plateau import Pass
-from tools.training.segments import Engine
 
 CHANGES = ["solver.batch_size=8", "solver.max_iter=20", "solver.test_interval=4", "solver.display=1",
            "solver.base_lr=0.01", "halving.patience=1"]
@@ -64,12 +64,12 @@ def test_the_rate_is_halved_and_the_best_weights_reloaded(trained, one):
     for number in range(1, 5):
         due = plateau.due(found[:number], **one.halving)
         assert found[number].rate == found[number - 1].rate + due
-    for link, rate in zip(segments.chain(trained), sorted({entry.rate for entry in found})):
-        with open(link.segment.path("solver.prototxt")) as stream:
+    for span, rate in zip(chain.spans(trained), sorted({entry.rate for entry in found})):
+        with open(span.segment.path("solver.prototxt")) as stream:
             assert f"\nbase_lr: {0.01 / 2 ** (rate - 1):g}\n" in stream.read()
-        assert link.end - link.start == 4 * sum(entry.rate == rate for entry in found)
-        log = caffe_log.curves(link.segment.path("caffe.log"))
-        assert dict(log["val accuracy"])[link.end - link.start] == [
+        assert span.end - span.start == 4 * sum(entry.rate == rate for entry in found)
+        log = caffe_log.curves(span.segment.path("caffe.log"))
+        assert dict(log["val accuracy"])[span.end - span.start] == [
             entry.accuracy for entry in found if entry.rate == rate][-1]
     second = next(number for number, entry in enumerate(found) if entry.rate == 2)
     lowest = int(np.argmin([entry.loss for entry in found[:second]])) + 1
@@ -116,7 +116,7 @@ KILLED = """
 import sys
 from tests.tools.training.schedules import test_plateau
 from tools.training import run
-from tools.training.segments import Engine
+from tools.training.caffe_process import Engine
 run.train(test_plateau.quick(), sys.argv[1], sys.argv[2], None, Engine(1))
 """
 

@@ -18,9 +18,9 @@ from prototxt import build, nets
 from prototxt.builders import parts
 from tests.tools import small_pairs
 from tools.evaluation import evaluate, forward, predictions
-from tools.training import run, run_state, segments
+from tools.training import chain, run, run_state
+from tools.training.caffe_process import Engine
 from tools.training.schedules import self_paced
-from tools.training.segments import Engine
 
 SMALL = ["pacing.epochs=6", "solver.batch_size=6", "solver.test_interval=50", "solver.snapshot=2", "solver.display=1"]
 SHORT = SMALL + ["pacing.paces=2", "pacing.more=50", "pacing.epochs=2"]
@@ -92,7 +92,7 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
     class_counts = parts.prepared(data, files.read_json(os.path.join(data, "prepare.json"))).class_counts
     ends = self_paced.ends(trained.experiment, class_counts)
     assert trained.snapshots() == ends and len(ends) == 6 and trained.info["iterations"] == ends[-1]
-    assert [link.end for link in segments.chain(trained)] == ends
+    assert [span.end for span in chain.spans(trained)] == ends
     previous = 0
     for number, end in enumerate(ends, start=1):
         selection = self_paced.selection(trained, number)
