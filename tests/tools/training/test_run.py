@@ -349,7 +349,8 @@ def test_a_file_that_a_full_disk_cut_is_no_snapshot(tmp_path, trained, what):
 
 @pytest.mark.parametrize("status, words, said", [
     (-9, "I1125 solver.cpp:239] Iteration 3", "there is not enough memory; a smaller solver.batch_size needs less: "),
-    (-6, "F1125 12:00:00.0 1 syncedmem.hpp:25] Check failed: *ptr host allocation of size 9 failed", "there is not enough"),
+    (-6, "F1125 12:00:00.0 1 syncedmem.hpp:25] Check failed: *ptr host allocation of size 9 failed",
+     "there is not enough memory; a smaller solver.batch_size needs less: "),
     (-6, "F1125 12:00:00.0 1 io.cpp:72] Check failed: proto.SerializeToOstream(&output)",
      "/q/s_iter_4.caffemodel: could not be written completely; the disk mounted at /"),
     (-6, "F1125 12:00:00.0 1 layer.cpp:1] Check failed: other", "caffe train ended with status -6: F1125")])
