@@ -55,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
         weights = pretraining.handed_on(source)
     elif options.stages:
         prepare.require_prepared(options.data)
+        threads = options.threads or caffe_process.all_cores().threads
         weights = pretraining.train(settings, options.stages, os.path.dirname(os.path.abspath(options.out)),
-                                    caffe_process.Engine(options.threads or caffe_process.all_cores().threads, options.gpu))
+                                    caffe_process.Engine(threads, options.gpu))
     elif settings.begins_with and not weights:
         print("note: {} begins with random weights; with --stages DATA, {} is trained before it".format(
             settings.name, ", ".join(stage.name for stage in experiment.stages(settings)[:-1])))
