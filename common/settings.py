@@ -161,7 +161,7 @@ def expected(field: ModelField) -> str:
 def is_number(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:
     """Whether the setting with this path takes a number."""
     kind = _field(schema, names).outer_type_
-    return isinstance(kind, type) and issubclass(kind, Number)
+    return not (kind is str or get_origin(kind) is Literal and isinstance(get_args(kind)[0], str))
 
 
 def is_list(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:

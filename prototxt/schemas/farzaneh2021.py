@@ -1,7 +1,8 @@
 """The settings of [farzaneh2021], Section 4.2."""
 from typing import Literal, Optional
 
-from common.settings import NonNegative, Section, Settings as Base, setting
+from common.settings import NonNegative, Section, setting
+from common.settings import Settings as Base
 
 
 class SparseCenterLoss(Section):

@@ -1,7 +1,8 @@
 """The settings of [liu2017], Section 5.2."""
 from typing import Literal, Optional
 
-from common.settings import Count, Halving, NonNegative, Section, Settings as Base, Tuplets, Whole, setting
+from common.settings import Count, Halving, NonNegative, Section, Tuplets, Whole, setting
+from common.settings import Settings as Base
 
 TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
 

@@ -1,7 +1,8 @@
 """The settings of [wu2023], Sections 3.3 and 4.2."""
 from typing import Literal, Optional
 
-from common.settings import NonNegative, Pacing, Section, Settings as Base, setting
+from common.settings import NonNegative, Pacing, Section, setting
+from common.settings import Settings as Base
 
 
 class Head(Section):

@@ -3,7 +3,8 @@ from typing import Any, Literal, Optional
 
 import pydantic
 
-from common.settings import NonNegative, Number, Section, Settings as Base, Weighting, setting
+from common.settings import NonNegative, Number, Section, Weighting, setting
+from common.settings import Settings as Base
 
 
 class CenterLoss(Section):

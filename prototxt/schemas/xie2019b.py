@@ -1,7 +1,8 @@
 """The settings of [xie2019b], Section 3."""
 from typing import Literal, Optional
 
-from common.settings import Count, NonNegative, Number, Section, Settings as Base, Share, setting
+from common.settings import Count, NonNegative, Number, Section, Share, setting
+from common.settings import Settings as Base
 from prototxt.schemas.xie2019a import CenterLoss
 
 
