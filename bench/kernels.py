@@ -62,7 +62,7 @@ def _toy() -> str:
     from tools.reproduce import estimate
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["head.class_weights=none"])
     data = parts.Data("", 7, {"train": 1, "val": 1}, (1, 48, 48))
-    return build.text(estimate.with_inputs(nets.train_val(chosen, data), estimate.input_shapes(chosen, data)))
+    return build.text(estimate.with_inputs(nets.train_val(chosen, data), nets.inputs(chosen, data)))
 
 
 def _child(path: str) -> dict:

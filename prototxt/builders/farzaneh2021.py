@@ -74,6 +74,11 @@ def learned(experiment: Experiment, data: Data) -> NetParameter:
     return _named(net, experiment)
 
 
+def classified(experiment: Experiment) -> str:
+    """The blob of the backbone's features."""
+    return "pool5"
+
+
 def attention(experiment: Experiment, data: Data) -> NetParameter:
     """The net that tells a trained model's attention weights (Fig. 5): `data` in, `attention` out."""
     net = _image(data)

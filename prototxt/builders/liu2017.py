@@ -3,9 +3,10 @@ import caffe
 from caffe import layers as L
 
 from common.errors import UserError
-from common.experiment import TUPLET_LOSSES, Experiment
+from common.experiment import Experiment
 from prototxt.builders.backbones import BACKBONES, inner_product
 from prototxt.builders.parts import Data, NetParameter, Transform, merge, python_layer, validation_data
+from prototxt.schemas.liu2017 import TUPLET_LOSSES
 
 LAYERS = {"tuplet": "TupletLossLayer", "clusters": "AdaptiveClustersLossLayer",
           "fixed_clusters": "FixedClustersLossLayer"}
@@ -122,6 +123,11 @@ def learned(experiment: Experiment, data: Data) -> NetParameter:
     if _tuplet_loss(experiment):
         _metric_loss(net, experiment)
     return _named(experiment, net)
+
+
+def classified(experiment: Experiment) -> str:
+    """The blob of FC2, after its activation."""
+    return "relu_fc2"
 
 
 def _named(experiment: Experiment, net: caffe.NetSpec) -> NetParameter:

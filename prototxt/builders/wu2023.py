@@ -11,7 +11,7 @@ from prototxt.builders.parts import Data, NetParameter, augmented_data, merge, v
 NEUTRAL = "_neutral"
 
 
-def is_paired(experiment: Experiment) -> bool:
+def needs_references(experiment: Experiment) -> bool:
     """Whether a sample is a target and its reference."""
     return experiment.head["subtracted"] == "reference"
 
@@ -23,7 +23,7 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     both together, Eq. (4) to (6).
     """
     build = BACKBONES[experiment.net].build
-    if is_paired(experiment):
+    if needs_references(experiment):
         net.pair = L.Concat(net.data, net.reference, axis=0)
         build(net, bottom=net.pair)
         net.target, net.neutral = L.Slice(net.pool5, ntop=2, axis=0)
@@ -33,12 +33,17 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
         if experiment.head["subtracted"] == "backbone":
             build(net, suffix=NEUTRAL)
             net.features = _difference(net.pool5, net["pool5" + NEUTRAL])
-    net.fc = L.InnerProduct(net[features(experiment)], num_output=data.classes, weight_filler=HE)
+    net.fc = L.InnerProduct(net[classified(experiment)], num_output=data.classes, weight_filler=HE)
 
 
-def features(experiment: Experiment) -> str:
+def classified(experiment: Experiment) -> str:
     """The blob that is classified."""
     return "pool5" if experiment.head["subtracted"] == "none" else "features"
+
+
+def copied_suffix(experiment: Experiment) -> str:
+    """The second backbone begins as the first, where a given caffemodel has one backbone."""
+    return NEUTRAL if experiment.head["subtracted"] == "backbone" else ""
 
 
 def _difference(one, other):
@@ -47,7 +52,7 @@ def _difference(one, other):
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
     """The net that trains, and where there is a validation part the one that the solver tests on it."""
-    transform, paired = BACKBONES[experiment.net].transform, is_paired(experiment)
+    transform, paired = BACKBONES[experiment.net].transform, needs_references(experiment)
     train = caffe.NetSpec()
     augmented_data(train, data, transform, experiment.solver, paired, augmentation="mirror_or_noise",
                    deviation=experiment.head["noise"])
@@ -60,7 +65,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
     """The net that predicts: `data`, and of pairs `reference`, in, `prob` out."""
     net = caffe.NetSpec()
-    for name in ("data", "reference") if is_paired(experiment) else ("data",):
+    for name in ("data", "reference") if needs_references(experiment) else ("data",):
         net[name] = L.Input(shape=dict(dim=[1] + list(data.shape)))
     _body(net, experiment, data)
     net.prob = L.Softmax(net.fc)

@@ -2,7 +2,8 @@
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 import caffe
 import numpy as np
@@ -24,10 +25,13 @@ FEATURES = ("gabor",) + tuple(GRIDS)
 EPSILON = 1e-10
 
 
-class Branch(NamedTuple):
-    """FC1 and FC2 on z. suffix: of its layers' names; features: of the blocks that x consists of, in order."""
+@dataclass(frozen=True)
+class Branch:
+    """FC1 and FC2 on z."""
 
+    # Of its layers' names.
     suffix: str
+    # The features of the blocks that x consists of, in order.
     features: Sequence[str]
 
     def widths(self, classes: int) -> list[int]:
@@ -42,6 +46,17 @@ def branches(experiment: Experiment) -> list[Branch]:
     if experiment.head.get("structure") == "branched":
         return [Branch("_" + feature, (feature,)) for feature in features]
     return [Branch("", features)]
+
+
+def features(experiment: Experiment) -> list[str]:
+    """Handcrafted features that the training reads."""
+    return [name for name in FEATURES if name in experiment.losses]
+
+
+def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
+    """Shapes of the handcrafted features of one image."""
+    return {"gabor": (BACKBONES[experiment.net].width,),
+            **{feature: (side ** 2 * (data.classes - 1),) for feature, side in GRIDS.items()}}
 
 
 # Adds a net's layers from `data` to `fc2`; the last argument: whether it is the net that trains.
@@ -86,6 +101,11 @@ def readings(experiment: Experiment) -> dict[str, tuple[str, str]]:
     return {branch.features[0]: (fc2_input(experiment, branch.suffix), "prob" + branch.suffix) for branch in several}
 
 
+def classified(experiment: Experiment) -> str:
+    """The blob x of the only branch."""
+    return fc2_input(experiment)
+
+
 def fc2_input(experiment: Experiment, suffix: str = "") -> str:
     """The blob x, FC2's input, on which center, GSF and SIFT loss are imposed. suffix: of the branch."""
     return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + suffix
@@ -108,12 +128,12 @@ def normalize(net: caffe.NetSpec, suffix: str, normalize: str, scale: float, **_
 
 
 def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    features = [name for name in FEATURES if name in experiment.losses]
-    tops = python_layer("train_data", "lmdb_data", "LmdbDataLayer", ntop=2 + len(features), stateful=True,
+    names = features(experiment)
+    tops = python_layer("train_data", "lmdb_data", "LmdbDataLayer", ntop=2 + len(names), stateful=True,
                         images=data.lmdb("train", "images"),
-                        features=[data.lmdb("train", name) for name in features],
+                        features=[data.lmdb("train", name) for name in names],
                         batch_size=experiment.solver["batch_size"], mean=MEAN, scale=SCALE)
-    for name, top in zip(["data", "label"] + features, tops):
+    for name, top in zip(["data", "label"] + names, tops):
         net[name] = top
 
 

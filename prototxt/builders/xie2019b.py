@@ -29,6 +29,11 @@ def deploy_words(experiment: Experiment, data: Data) -> list[str]:
     return [f"fc1_{head['fc1']}", *activation, *xie2019a.norm_words(**head), *dropout]
 
 
+def classified(experiment: Experiment) -> str:
+    """The blob x."""
+    return xie2019a.fc2_input(experiment)
+
+
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool) -> None:
     """z -> FC1 -> x -> FC2. FC2's layer carries the number of classes in its name: Caffe copies by name, and refuses
     a blob of another shape, so of a model for other classes it starts fresh."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep import prepare
-from prototxt.builders import xie2019a
+from prototxt import nets
 from tools.evaluation import forward
 from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
@@ -24,7 +24,7 @@ def of_run(run: Run, split: str) -> dict[str, float]:
     (sqrt(D) |x|_2): 1/sqrt(D) where one component is left, 1 where all are alike) and `norm`, the mean of |x|_2."""
     info = run.info
     part = forward.read(info["data"], prepare.read_note(info["data"]), split)
-    blob = xie2019a.fc2_input(run.experiment)
+    blob = nets.classified(run.experiment)
     x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob],
                         all_cores(info["gpu"]))[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),

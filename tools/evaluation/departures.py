@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import datasets, prepare
 from data_prep.manifest import SPLITS
-from prototxt.builders import xie2019a
+from prototxt import nets
 from published.values import Figure
 from tools.training import pretraining
 from tools.training.run import DATA, Run
@@ -22,7 +22,7 @@ DIGITS = 16
 # Of an experiment: names, and what is told of by itself.
 NO_SETTINGS = ("name", "title", "source", "pretrained")
 # Settings that change nothing of the weights; the last two do where a snapshot is picked.
-SILENT, SILENT_UNLESS_PICKED = ("solver.display",), ("solver.snapshot", "solver.test_interval")
+SILENT, SILENT_UNLESS_BEST = ("solver.display",), ("solver.snapshot", "solver.test_interval")
 ENGINE = "caffe"
 GEOMETRY, FEATURES_OF = "literal", "crop"
 
@@ -64,7 +64,7 @@ def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Dep
     engine = first.info.get("engine", ENGINE)
     if engine != ENGINE:
         found.append(Departure("engine", engine, ENGINE))
-    losses = set(printed.losses) & set(xie2019a.FEATURES)
+    losses = set(nets.features(printed))
     for run in trained:
         note, whole = _notes(run)
         found += of_data(note, printed.data, losses)
@@ -114,7 +114,7 @@ def _digest(path: str, changed: int) -> str:
 
 def _of_settings(chosen: Experiment, printed: Experiment) -> list[Departure]:
     here, paper = dict(_settings(chosen)), dict(_settings(printed))
-    silent = SILENT if chosen.paper in pretraining.PICKED else SILENT + SILENT_UNLESS_PICKED
+    silent = SILENT if chosen.passes_on == "best" else SILENT + SILENT_UNLESS_BEST
     return [Departure(key, _text(here.get(key)), _text(paper.get(key))) for key in {**paper, **here}
             if key not in silent and here.get(key) != paper.get(key)]
 

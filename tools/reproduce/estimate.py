@@ -16,7 +16,7 @@ from common import children, files
 from common.experiment import Experiment
 from data_prep import prepare
 from prototxt import build, nets
-from prototxt.builders import parts, xie2019a
+from prototxt.builders import parts
 from prototxt.builders.backbones import BACKBONES
 from tools.evaluation import forward
 from tools.training.caffe_process import Engine
@@ -158,7 +158,7 @@ class Estimator:
         # So do parts of other sizes.
         counts = dict.fromkeys({**data.counts, "val": 1}, 1)
         net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),
-                                     input_shapes(experiment, data)))
+                                     nets.inputs(experiment, data)))
         key = net + str(experiment.solver.get("type"))
         if key not in self._costs:
             self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(
@@ -176,12 +176,6 @@ def machine_memory() -> tuple[int, int]:
         with contextlib.suppress(OSError, ValueError), open(path) as stream:
             limits.append(int(stream.read()))
     return min(limits), min(known["MemAvailable"], *limits)
-
-
-def input_shapes(experiment: Experiment, data: parts.Data) -> dict[str, Sequence[int]]:
-    """Of what a data layer can hand out of one image: blob -> shape."""
-    return {"data": data.shape, "reference": data.shape, "label": (), "gabor": (BACKBONES[experiment.net].width,),
-            **{feature: (side ** 2 * (data.classes - 1),) for feature, side in xie2019a.GRIDS.items()}}
 
 
 def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> parts.NetParameter:

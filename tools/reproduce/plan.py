@@ -15,7 +15,9 @@ from common import files, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
 from data_prep import datasets, prepare
-from prototxt.builders import backbones, parts, xie2019a
+from data_prep import features as handcrafted
+from prototxt import nets
+from prototxt.builders import backbones, parts
 from published import values
 from published.values import Figure
 from tools.analysis import respond_ratio, svm
@@ -390,7 +392,7 @@ def _needs(figure: Figure) -> set[str]:
         return {figure.column.lower()}
     chosen = experiments.load(figure.experiment)
     unsaid = chosen.tuplets and not datasets.protocol(chosen.data).subjects
-    return set(chosen.losses) & set(xie2019a.FEATURES) | ({SUBJECTS} if unsaid else set())
+    return set(nets.features(chosen)) | ({SUBJECTS} if unsaid else set())
 
 
 def _how_to_make(name: str, needed: set[str]) -> str:
@@ -406,7 +408,7 @@ def _how_to_make(name: str, needed: set[str]) -> str:
     if used.printed_frames not in ("", *used.frames[:1]):
         command += " --frames " + used.printed_frames
     return "{} --features{} --out DATA/{}".format(
-        command, "".join(" " + one for one in xie2019a.FEATURES if one in needed), name)
+        command, "".join(" " + one for one in handcrafted.NAMES if one in needed), name)
 
 
 def write(made: Plan, out: str, memory: Optional[dict[str, int]] = None) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from common import files
 from common.errors import UserError
-from prototxt.builders.wu2023 import NEUTRAL
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 # Values that are looked at in one go: they stay in the cache.
@@ -78,16 +77,18 @@ def _unfit(name: str, given: tuple, wanted: tuple) -> str:
     return f"layer {name} has blobs {given}, the net {wanted}"
 
 
-def write_fitting(path: str, learned: str, out: str) -> Fit:
+def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") -> Fit:
     """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
     That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
-    of another run stay behind. A second backbone ([wu2023] Eq. (8)) that the caffemodel does not have begins as the
-    first. Raises UserError where no layer matches, one of the same name has other shapes, or a weight is not finite.
+    of another run stay behind. copied_suffix: see `nets.copied_suffix`; a layer with this suffix that the caffemodel
+    does not have gets the weights of the layer without it. Raises UserError where no layer matches, one of the same
+    name has other shapes, or a weight is not finite.
     """
     model, wanted = read(path), net_shapes(learned)
     require_finite(path)
-    _double(model, wanted)
+    if copied_suffix:
+        _copy(model, wanted, copied_suffix)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
         raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))
@@ -103,11 +104,11 @@ def write_fitting(path: str, learned: str, out: str) -> Fit:
     return fit
 
 
-def _double(model, wanted: Shapes) -> None:
+def _copy(model, wanted: Shapes, suffix: str) -> None:
     """Adds a copy of each layer that the net has a second time, and the model has not."""
     own = {layer.name for layer in model.layer}
     for layer in list(model.layer):
-        second = layer.name + NEUTRAL
+        second = layer.name + suffix
         if second in wanted and second not in own:
             added = model.layer.add()
             added.CopyFrom(layer)

@@ -10,9 +10,6 @@ from tools.training import caffe_log, chain, run
 from tools.training.caffe_process import Engine
 from tools.training.run import Run
 
-# Those that pick the snapshot with "the highest accuracy" for the next stage.
-PICKED = ("liu2017",)
-
 
 def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[str]:
     """Trains the stages before the last one and returns the caffemodel that it begins with; None where no data of
@@ -38,8 +35,9 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
 
 
 def handed_on(one: Run) -> str:
-    """The weights of a trained run that another one begins with: the last, or the best where the paper picks them."""
-    return best(one) if one.experiment.paper in PICKED else one.caffemodel()
+    """The weights of a trained run that another one begins with: the last, or the best where the experiment passes them
+    on."""
+    return best(one) if one.experiment.passes_on == "best" else one.caffemodel()
 
 
 def best(one: Run) -> str:

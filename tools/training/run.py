@@ -26,7 +26,7 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
 from prototxt import build, nets
-from prototxt.builders import backbones, parts, xie2019a
+from prototxt.builders import backbones, parts
 from tools.evaluation import forward
 from tools.training import caffe_process, pretrained
 from tools.training.caffe_process import Engine, Segment
@@ -143,7 +143,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
         if weights and not run.snapshots():
             try:
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
-                print(pretrained.write_fitting(weights, run.path(LEARNED), initial))
+                print(pretrained.write_fitting(weights, run.path(LEARNED), initial,
+                                               nets.copied_suffix(experiment)))
             except UserError:
                 if not existed:
                     files.remove(run.folder)
@@ -192,11 +193,11 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict) -> Non
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
             data.root, "x".join(map(str, note["shape"])), experiment.net, "x".join(map(str, shape))))
-    for loss in experiment.losses:
-        if loss in xie2019a.FEATURES and loss not in note["features"]:
+    for feature in nets.features(experiment):
+        if feature not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
-                data.root, loss, experiment.name, ", ".join(note["features"]) or "none"))
-    if experiment.head.get("subtracted") == "reference" and not os.path.isdir(
+                data.root, feature, experiment.name, ", ".join(note["features"]) or "none"))
+    if nets.needs_references(experiment) and not os.path.isdir(
             os.path.join(data.root, "train", "references")):
         raise UserError(f"{data.root}: has no references, which {experiment.name} needs; prepare it with a protocol "
                         "of pairs, wu2023")

@@ -105,7 +105,8 @@ def test_both_backbones_begin_as_the_given_one(tmp_path):
     chosen = load("synthetic-without-neutral")
     deploy = str(tmp_path / "deploy.prototxt")
     (tmp_path / "deploy.prototxt").write_text(str(nets.deploy(chosen, build.expected(chosen))))
-    fit = pretrained.write_fitting(str(tmp_path / "given.caffemodel"), deploy, str(tmp_path / "out.caffemodel"))
+    fit = pretrained.write_fitting(str(tmp_path / "given.caffemodel"), deploy, str(tmp_path / "out.caffemodel"),
+                                    nets.copied_suffix(chosen))
     assert fit.fresh == [] and fit.unfit == []
     net = caffe.Net(deploy, caffe.TEST, weights=str(tmp_path / "out.caffemodel"))
     for name in ("conv1", "bn5b_branch2b", "scale4a_branch1"):
@@ -123,7 +124,7 @@ def test_a_second_backbone_of_its_own_is_kept(tmp_path):
     chosen = load("synthetic-without-neutral")
     (tmp_path / "deploy.prototxt").write_text(str(nets.deploy(chosen, build.expected(chosen))))
     pretrained.write_fitting(str(tmp_path / "given.caffemodel"), str(tmp_path / "deploy.prototxt"),
-                             str(tmp_path / "out.caffemodel"))
+                             str(tmp_path / "out.caffemodel"), nets.copied_suffix(chosen))
     net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST, weights=str(tmp_path / "out.caffemodel"))
     np.testing.assert_array_equal(net.params["conv1_neutral"][0].data, both.params["conv1_neutral"][0].data)
     assert (net.params["conv1_neutral"][0].data != net.params["conv1"][0].data).any()

@@ -55,7 +55,7 @@ def test_a_step_goes_backward_and_its_memory_is_that_of_caffe_train(tmp_path, da
 def test_inputs_in_place_of_data_layers(name, wanted):
     chosen = experiment.load(name)
     data = build.expected(chosen)
-    net = estimate.with_inputs(nets.train_val(chosen, data), estimate.input_shapes(chosen, data))
+    net = estimate.with_inputs(nets.train_val(chosen, data), nets.inputs(chosen, data))
     inputs = {layer.top[0]: layer.input_param.shape[0].dim for layer in net.layer if layer.type == "Input"}
     assert {name: tuple(shape) for name, shape in inputs.items()} == wanted
     assert [layer.type for layer in net.layer if "loss" in layer.name]

@@ -17,8 +17,7 @@ import numpy as np
 
 from common import children, files
 from common.experiment import Experiment
-from prototxt import build
-from prototxt.builders import xie2019a
+from prototxt import build, nets
 from prototxt.builders.parts import Data
 from tools.evaluation import forward, predictions
 from tools.evaluation.forward import Part
@@ -27,7 +26,7 @@ from tools.training.caffe_process import Engine, Segment
 
 HISTORY = "weighting.json"
 MEASURED = "measured.json"
-FEATURES = tuple(xie2019a.GRIDS)
+FEATURES = ("gsf", "sift")
 
 
 def amplify(weights: dict[str, float], objectives: dict[str, float], gamma: float, eps: float) -> dict[str, float]:
@@ -101,9 +100,9 @@ def readings(run: Segment, experiment: Experiment) -> dict[str, Sequence[str]]:
     if experiment.head["structure"] == "branched":
         last = run.weights_of(max(run.snapshots()))
         return {feature: (run.path("deploy.prototxt"), last, prob)
-                for feature, (_, prob) in xie2019a.readings(experiment).items()}
+                for feature, (_, prob) in nets.readings(experiment).items()}
     return {feature: (run.path("trials", feature + ".prototxt"), run.path("trials", feature + ".caffemodel"), prob)
-            for feature, (_, prob) in xie2019a.readings(experiment).items()}
+            for feature, (_, prob) in nets.readings(experiment).items()}
 
 
 class _Restart:
@@ -138,7 +137,7 @@ class _Restart:
         return files.read_json(path)
 
     def _measured(self, segment: Segment, features: Sequence[str], engine: Engine) -> dict[str, dict[str, float]]:
-        blobs = {feature: xie2019a.readings(self.experiment)[feature] for feature in features}
+        blobs = {feature: nets.readings(self.experiment)[feature] for feature in features}
         found = forward.of_part(self.experiment, self.validation, segment.path("deploy.prototxt"),
                                 segment.weights_of(self.experiment.weighting["restart_iterations"]),
                                 sorted({name for names in blobs.values() for name in names}), engine)
@@ -156,7 +155,7 @@ class _Restart:
             segment = self.train(feature, alone, engine, tested=False)
             # The mask of Fig. 4: the other block and its weights are nothing to this trial.
             files.write_text(segment.path("deploy.prototxt"), build.text(
-                xie2019a.deploy(self.experiment, self.data, only=feature)))
+                nets.deploy(self.experiment, self.data, only=feature)))
             return self.measure(segment, [feature], engine)
         if processes > 1:
             found = list(children.in_order(processes, lambda: None, (), trial, FEATURES))

@@ -15,7 +15,7 @@ import numpy as np
 from common import files
 from common.errors import UserError
 from common.experiment import Experiment
-from prototxt import build
+from prototxt import build, nets
 from prototxt.builders.parts import Data
 from tools.evaluation import forward
 from tools.evaluation.forward import Part
@@ -124,7 +124,7 @@ def _begin_with(run: Segment, segment: Segment, weights: Optional[str], experime
         return
     deploy = run.path("deploy.prototxt")
     if weights:
-        pretrained.write_fitting(weights, deploy, segment.path(INITIAL))
+        pretrained.write_fitting(weights, deploy, segment.path(INITIAL), nets.copied_suffix(experiment))
     else:
         pretrained.write_fresh(deploy, experiment.solver["random_seed"], segment.path(INITIAL))
 

@@ -1,0 +1,47 @@
+"""The settings of [liu2017], Section 5.2."""
+from typing import Literal, Optional
+
+from common.settings import Count, Halving, NonNegative, Section, Tuplets, Whole, setting
+from common.settings import Settings as Base
+
+TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
+
+
+class TupletLoss(Section):
+    weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
+    tau: NonNegative = setting("Margin of Eq. (1).")
+    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by.")
+
+
+class ClustersLoss(Section):
+    weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
+    rank: Whole = setting("Rows of L_A and L_B; 0 where they are square.")
+    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by.")
+
+
+class FixedClustersLoss(Section):
+    weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
+    threshold: NonNegative = setting("T of Eq. (3), the distance that separates the clusters.")
+    tau: NonNegative = setting("Margin of Eq. (3).")
+    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by.")
+
+
+class Losses(Section):
+    tuplet: Optional[TupletLoss] = setting("(N+1)-tuplet loss, Eq. (1).", optional=True)
+    clusters: Optional[ClustersLoss] = setting("(N+M)-tuplet clusters loss, Eq. (10).", optional=True)
+    fixed_clusters: Optional[FixedClustersLoss] = setting(
+        "(N+M)-tuplet clusters loss with a fixed threshold, Eq. (3).", optional=True)
+
+
+class Head(Section):
+    branches: Literal[1, 2] = setting("Branches of FC layers: one, or a second one for the metric loss, Fig. 4.")
+    fc1: Count = setting("Outputs of FC1.")
+    fc2: Count = setting("Outputs of FC2 and FC3, D_input of Eq. (13).")
+    fc4: Count = setting("Outputs of FC4, D_output of Eq. (13).")
+
+
+class Settings(Base):
+    losses: Losses = setting("The metric loss beside the softmax loss; one at most.")
+    head: Head = setting("What follows the backbone.")
+    tuplets: Optional[Tuplets] = setting("Images of a tuplet.", optional=True, losses=TUPLET_LOSSES)
+    halving: Optional[Halving] = setting("When the learning rate is halved, first stage.", optional=True)
