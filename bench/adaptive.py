@@ -22,10 +22,10 @@ def measure(options) -> list[dict]:
                                             f"weighting.rounds={rounds}"])
     solver = dict(adaptive.solver, test_interval=length, snapshot=length)
     adaptive = adaptive._replace(solver=solver)
-    plain = adaptive.weighted()._replace(solver=dict(solver, max_iter=adaptive.iterations))
+    plain = adaptive.one_training()._replace(solver=dict(solver, max_iter=rounds * length))
 
     def train(chosen: experiment.Experiment, name: str) -> int:
         run.train(chosen, data, os.path.join(options.scratch, name), None, Engine(1), options.cores)
-        return adaptive.iterations
+        return rounds * length
     return timing.rows(timing.in_turn({"fixed weights": lambda: train(plain, "plain"),
                                        "adaptive weights": lambda: train(adaptive, "adaptive")}, 1), "iterations")

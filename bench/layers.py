@@ -75,7 +75,7 @@ class Layer(NamedTuple):
 def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str, iterations: int
                   ) -> dict[Layer, float]:
     """Milliseconds an iteration, forward and backward, of each layer of a training net."""
-    text = build.definitions(chosen.weighted(), data, scratch, scratch)["train_val.prototxt"]
+    text = build.definitions(chosen.one_training(), data, scratch, scratch)["train_val.prototxt"]
     path = os.path.join(os.path.abspath(scratch), "train_val.prototxt")
     files.write_text(path, text)
     said = caffe_program.log(["time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],

@@ -65,24 +65,14 @@ class Experiment(NamedTuple):
         return self.name.split("/")[0]
 
     @property
-    def iterations(self) -> int:
-        """Of the whole training."""
-        if self.weighting:
-            return self.weighting["rounds"] * self.weighting["restart_iterations"]
-        return self.solver["max_iter"]
+    def is_one_training(self) -> bool:
+        """Whether one definition of its nets trains it from beginning to end; see tools.training.schedules."""
+        return not (self.weighting or self.pacing)
 
-    @property
-    def validated_for(self) -> str:
-        """What the experiment needs a validation part for; "" where it trains without one as well."""
-        if self.weighting:
-            return "its adaptive loss weights"
-        if self.halving:
-            return "the halving of its learning rate"
-        return "the choice of its weights" if self.passes_on == "best" else ""
-
-    def weighted(self, **factors: float) -> "Experiment":
-        """The experiment with fixed weights: each loss's own one times its factor, 1 where there is none."""
-        return self._replace(weighting={}, losses={
+    def one_training(self, **factors: float) -> "Experiment":
+        """One training of those that it consists of: with all samples, and with fixed weights, each loss's own one
+        times its factor, 1 where there is none."""
+        return self._replace(weighting={}, pacing={}, losses={
             loss: dict(loss_settings, weight=loss_settings["weight"] * factors.get(loss, 1))
             for loss, loss_settings in self.losses.items()})
 

@@ -45,12 +45,11 @@ def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_
     """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it; tested: whether the
     solver looks at the validation part.
 
-    Raises UserError where the loss weights are adaptive: a definition has one choice of them,
-    `experiment.weighted(gsf=..., sift=...)`.
+    Raises UserError if the experiment consists of several trainings. Each has its own definitions, those of
+    `experiment.one_training()` or `experiment.one_training(gsf=..., sift=...)`.
     """
-    if experiment.weighting or experiment.pacing:
-        raise UserError("{}: its {}, so it takes many trainings in turn".format(
-            experiment.name, "loss weights are adaptive" if experiment.weighting else "samples come by and by"))
+    if not experiment.is_one_training:
+        raise UserError(f"{experiment.name}: consists of several trainings, which `./fer train` does in turn")
     protos = {"train_val.prototxt": nets.train_val(experiment, data),
               "deploy.prototxt": nets.deploy(experiment, data),
               "solver.prototxt": solver(experiment, data, folder, snapshot_prefix, tested)}
@@ -121,11 +120,7 @@ def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefi
 
 def committed_names() -> list[str]:
     """The experiments that plain `caffe train` can train."""
-    return [name for name in names() if _is_one_training(load(name))]
-
-
-def _is_one_training(experiment: Experiment) -> bool:
-    return not experiment.weighting and not experiment.pacing
+    return [name for name in names() if load(name).is_one_training]
 
 
 def committed(name: str) -> dict[str, str]:
@@ -145,7 +140,7 @@ def committed_deploys() -> dict[str, str]:
     nets_by_path: dict[str, parts.NetParameter] = {}
     experiments: dict[str, list[str]] = {}
     for name in names():
-        experiment = load(name).weighted()._replace(pacing={})
+        experiment = load(name).one_training()
         data = expected(experiment)
         kind = nets.deploy_name(experiment, data)
         path = f"{FOLDER}/{experiment.paper}/{DEPLOY}/{kind}.prototxt"

@@ -144,7 +144,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_trains_on_small_data(tmp_path, data, name, changes):
     chosen = experiment.load(name, ["solver.batch_size=8", "solver.base_lr=1e-3", "solver.test_interval=2"] + changes)
-    texts = build.definitions(chosen.weighted(gsf=1.2), data, str(tmp_path), str(tmp_path / "snapshot"))
+    texts = build.definitions(chosen.one_training(gsf=1.2), data, str(tmp_path), str(tmp_path / "snapshot"))
     for file, text in texts.items():
         (tmp_path / file).write_text(text)
     solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
@@ -187,9 +187,9 @@ def test_balanced_class_weights_keep_the_scale_of_the_loss(data):
 
 def test_adaptive_weights_need_a_choice(data):
     alaw = load("fer2013-toy-alaw")
-    with pytest.raises(UserError, match="xie2019a/fer2013-toy-alaw: its loss weights are adaptive"):
+    with pytest.raises(UserError, match="xie2019a/fer2013-toy-alaw: consists of several trainings"):
         build.definitions(alaw, data, "run", "snapshot")
-    layers = {layer.name: layer for layer in nets.train_val(alaw.weighted(gsf=1.25, sift=0.75), data).layer}
+    layers = {layer.name: layer for layer in nets.train_val(alaw.one_training(gsf=1.25, sift=0.75), data).layer}
     assert layers["gsf_loss"].loss_weight[0] == pytest.approx(1.25e-6)
     assert layers["sift_loss"].loss_weight[0] == pytest.approx(0.75e-6)
     assert layers["center_loss"].loss_weight[0] == pytest.approx(8e-3)

@@ -18,6 +18,13 @@ def note(data):
             "records": {"train": 12, "val": 6, "test": 6}, "shape": [1, 48, 48], "manifest": "m"}
 
 
+def info(chosen, **others):
+    """run.json of an experiment's run."""
+    return {"format": 1, "project": None, "experiment": chosen._asdict(), "data": "/not there", "manifest": "m",
+            "weights": None, "threads": 1, "gpu": None, "iterations": ITERATIONS,
+            "versions": {"caffe": "1.0.0", "blas": "OpenBLAS", "numpy": "1.19.5"}, **others}
+
+
 def run(folder, name, data=None, changes=(), iterations=(ITERATIONS,), **written):
     """Path of a run's folder. data: a prepared folder, None for a note alone, of what the experiment is trained on;
     iterations: of the snapshots, the last one that of the end; written: name of a file without its ending -> what
@@ -26,9 +33,9 @@ def run(folder, name, data=None, changes=(), iterations=(ITERATIONS,), **written
     prepared = files.read_json(data + "/prepare.json") if data else note(chosen.data)
     folder = str(folder)
     fold = os.path.basename(folder) if os.path.basename(folder).startswith("fold") else ""
-    files.write_json(folder + "/run.json", {
-        "experiment": chosen._asdict(), "data": data or os.path.join("/not there", chosen.data, fold),
-        "manifest": prepared["manifest"], "iterations": iterations[-1], "weights": None, "threads": 1, "gpu": None})
+    files.write_json(folder + "/run.json", info(
+        chosen, data=data or os.path.join("/not there", chosen.data, fold), manifest=prepared["manifest"],
+        iterations=iterations[-1]))
     files.write_json(folder + "/data.json", prepared)
     for iteration in iterations:
         files.write_text(f"{folder}/snapshots/iter_{iteration}.caffemodel", "")

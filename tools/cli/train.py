@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         if not isinstance(source, Run):
             raise UserError("--weights {}: holds several runs; use one of them: {}".format(
                 weights, ", ".join(os.path.join(weights, name) for name in source.members)))
-        weights = pretraining.handed_on(source)
+        weights = pretraining.passed_on(source)
     elif options.stages:
         prepare.require_prepared(options.data)
         threads = options.threads or caffe_process.all_cores().threads

@@ -99,7 +99,7 @@ def _run_of(run: Run, name: str, digest: str) -> Optional[Run]:
             other = Run(os.path.join(folder, inner))
             if os.path.exists(other.path("run.json")) and other.info["experiment"]["name"] == name:
                 try:
-                    path = pretraining.handed_on(other)
+                    path = pretraining.passed_on(other)
                 except UserError:
                     continue
                 if _digest(path, os.stat(path).st_mtime_ns) == digest:

@@ -10,9 +10,9 @@ from published import values
 from tools.evaluation import departures, forward, predictions, roc
 from tools.evaluation.forward import Part
 from tools.evaluation.predictions import Decision
+from tools.training import schedules
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run, require_same_data
-from tools.training.schedules import adaptive_weights
 
 
 def evaluate(run: Run, split: str) -> dict:
@@ -35,9 +35,10 @@ def evaluate(run: Run, split: str) -> dict:
                    published=None if datasets.protocol(experiment.data).folds else published(
                        [run], split, len(decided)),
                    without_copies=_without_copies(decided, faces))
-    if experiment.weighting:
-        metrics["alone"] = {feature: _right(decide(experiment, part, *reading, engine)) for feature, reading in
-                            adaptive_weights.readings(run, experiment).items()}
+    readings = schedules.of(experiment).readings(run)
+    if readings:
+        metrics["alone"] = {loss: _right(decide(experiment, part, *reading, engine))
+                            for loss, reading in readings.items()}
     predictions.write(run.path(f"decisions-{split}.csv"), decided)
     files.write_json(metrics_path(run, split), metrics)
     return metrics

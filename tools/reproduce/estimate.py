@@ -1,5 +1,4 @@
 """What jobs take, estimated from a few steps of their nets: time, disk and memory."""
-import contextlib
 import ctypes
 import functools
 import json
@@ -19,9 +18,9 @@ from prototxt import build, nets
 from prototxt.builders import parts
 from prototxt.builders.backbones import BACKBONES
 from tools.evaluation import forward
+from tools.training import schedules
 from tools.training.caffe_process import Engine
 from tools.training.run import require_fitting
-from tools.training.schedules import self_paced
 
 # In the first measurement; the second one takes what these seconds are enough for, up to the whole batch.
 FEW, SECONDS = 2, 1.0
@@ -37,8 +36,6 @@ PAIR = 2 * 8 + 4
 # Values of the longest one, GABOR.
 VECTOR = 12800
 M_MMAP_THRESHOLD = -3
-# Of a container, version 2 and 1.
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Cost(NamedTuple):
@@ -104,24 +101,16 @@ class Estimator:
 
     def _training(self, experiment: Experiment, data: parts.Data) -> Estimate:
         costs, solver = self._of(experiment, data), experiment.solver
-        steps = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
-        trials = 2 if experiment.weighting and experiment.head["structure"] == "single" else 0
-        validation = data.counts.get("val", 0)
-        tests = steps / solver["test_interval"] if validation and "test_interval" in solver else 0
-        judged = experiment.weighting.get("rounds", 0) * (trials or 1) * validation
-        if experiment.pacing:
-            judged = experiment.pacing["paces"] * data.counts["train"]
-        seconds = (steps * (1 + trials) * costs.step.seconds_of(solver["batch_size"])
-                   + (tests * validation + judged) * costs.test.each_second)
-        snapshots = experiment.weighting.get("rounds") or (
-            experiment.pacing.get("paces") or -(-steps // (solver.get("snapshot") or steps)))
-        states = 0 if experiment.weighting or experiment.pacing else HISTORY.get(solver.get("type"), 1)
+        cost, validation = schedules.of(experiment).cost(data), data.counts.get("val", 0)
+        seconds = (cost.steps * costs.step.seconds_of(solver["batch_size"])
+                   + (cost.tests * validation + cost.judged) * costs.test.each_second)
+        states = HISTORY.get(solver.get("type"), 1) if cost.keeps_states else 0
         memory = (PYTHON + CAFFE + costs.step.bytes_of(solver["batch_size"]) + SNAPSHOT * costs.weights)
-        if tests:
+        if cost.tests:
             memory += costs.test.bytes_of(parts.test_batch(validation)) - costs.weights
-        if judged:
-            memory = max(memory, self._predicting(costs, max(validation, judged)))
-        return Estimate(seconds, costs.weights * snapshots * (1 + states), round(memory))
+        if cost.judged:
+            memory = max(memory, self._predicting(costs, max(validation, cost.judged)))
+        return Estimate(seconds, costs.weights * cost.snapshots * (1 + states), round(memory))
 
     def predicting(self, experiment: Experiment, folder: str, split: Optional[str] = None, kept: int = 0) -> Estimate:
         """Of what a trained net makes of a part of a prepared folder, None for all of it. kept: bytes that are kept of
@@ -154,7 +143,7 @@ class Estimator:
     def _of(self, experiment: Experiment, data: parts.Data) -> Costs:
         # Experiments that differ in loss weights alone take the same.
         losses = {name: dict(settings, weight=1.0) for name, settings in experiment.losses.items()}
-        plain = experiment._replace(name=experiment.paper + "/", losses=losses, weighting={}, pacing={})
+        plain = experiment.one_training()._replace(name=experiment.paper + "/", losses=losses)
         # So do parts of other sizes.
         counts = dict.fromkeys({**data.counts, "val": 1}, 1)
         net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),
@@ -165,17 +154,6 @@ class Estimator:
                 _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._threads,
                 self._seconds), [None])
         return self._costs[key]
-
-
-def machine_memory() -> tuple[int, int]:
-    """Bytes of memory that this machine has, or this container may take, and of it what is free."""
-    with open("/proc/meminfo") as stream:
-        known = {name: int(value.split()[0]) * 1024 for name, value in (line.split(":") for line in stream)}
-    limits = [known["MemTotal"]]
-    for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError), open(path) as stream:
-            limits.append(int(stream.read()))
-    return min(limits), min(known["MemAvailable"], *limits)
 
 
 def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> parts.NetParameter:

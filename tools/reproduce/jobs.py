@@ -21,11 +21,12 @@ from common import children, files, locks, suggestions
 from common import experiment as experiments
 from common.errors import UserError
 from common.experiment import ROOT
+from common.memory import machine_memory
 from data_prep import datasets, prepare
 from prototxt.builders import backbones
 from tools.evaluation import departures
 from tools.reproduce import plan, results, tables
-from tools.reproduce.estimate import Estimate, Estimator, machine_memory
+from tools.reproduce.estimate import Estimate, Estimator
 from tools.reproduce.plan import Cell, Job, Plan, Request
 from tools.reproduce.tables import Entry
 from tools.training import groups

@@ -24,11 +24,10 @@ from tools.analysis import respond_ratio, svm
 from tools.evaluation import cross_dataset, evaluate
 from tools.reproduce import targets
 from tools.reproduce.estimate import Estimate, Estimator
-from tools.training import groups, pretraining
+from tools.training import groups, pretraining, schedules
 from tools.training.caffe_process import Engine, Segment
 from tools.training.groups import Group
 from tools.training.run import Run, described, require_same
-from tools.training.schedules import self_paced
 
 FILE = "plan.json"
 KIND = "folder of `reproduce`"
@@ -313,7 +312,7 @@ class _Planner:
                       ) -> None:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
-                weights = pretraining.handed_on(Run(weights))
+                weights = pretraining.passed_on(Run(weights))
             require_same(run, described(chosen, source, prepare.read_note(source), weights and self._digest(weights),
                                         Engine(self._request.threads)))
 
@@ -361,7 +360,8 @@ class _Planner:
                     return estimator.svm(source, chosen)
                 if figure.measure == "every_snapshot":
                     one = estimator.predicting(chosen, source, figure.split)
-                    return one._replace(seconds=one.seconds * -(-chosen.iterations // chosen.solver["snapshot"]))
+                    return one._replace(seconds=one.seconds * schedules.of(chosen).cost(
+                        parts.prepared(source, prepare.any_note(source))).snapshots)
                 return estimator.responding(chosen, source)
             key = os.path.join(os.path.relpath(run, os.path.join(self._request.out, "runs")), makes.split(".")[0])
             self._add(key, "{}{} {}".format(title, figure.experiment, os.path.relpath(run, folder).strip(".")).strip(),
@@ -379,11 +379,8 @@ def _require_all_images(path: str) -> None:
 
 
 def _last_weights(chosen: Experiment, data: str, run: str) -> str:
-    iterations = chosen.iterations
-    if chosen.pacing:
-        prepared = parts.prepared(data, prepare.read_note(data))
-        iterations = self_paced.ends(chosen, prepared.class_counts)[-1]
-    return Segment(run).weights_of(iterations)
+    prepared = parts.prepared(data, prepare.read_note(data))
+    return Segment(run).weights_of(schedules.of(chosen).iterations(prepared))
 
 
 def _needs(figure: Figure) -> set[str]:

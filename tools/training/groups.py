@@ -6,16 +6,17 @@
 """
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional, Union
+from dataclasses import dataclass
+from typing import Optional, Union
 
 import numpy as np
 
 from common import children, files
 from common.errors import UserError
 from common.experiment import Experiment
+from common.memory import machine_memory
 from data_prep import prepare
 from prototxt.builders import backbones
-from tools.reproduce import estimate
 from tools.training import run
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
@@ -24,22 +25,28 @@ NOTE = "group.json"
 KIND = "group of runs"
 
 
-class Group(NamedTuple):
-    """folder; kind: "folds" or "seeds"; members: names of the folders in it."""
+@dataclass(frozen=True)
+class Group:
+    """The folder of several runs."""
 
     folder: str
+    # "folds", "seeds", or of the runs of a plan "runs".
     kind: str
+    # Names of the folders in it.
     members: Sequence[str]
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
 
-class Leaf(NamedTuple):
-    """A single training. data: prepared folder, of one fold where there are folds."""
+@dataclass(frozen=True)
+class Planned:
+    """A run that is to be trained."""
 
     experiment: Experiment
+    # Prepared folder, of one fold if there are folds.
     data: str
+    # Of the run.
     folder: str
 
 
@@ -54,39 +61,45 @@ def members(group: Group) -> list[Union[Run, Group]]:
     return [open_(group.path(name)) for name in group.members]
 
 
-def runs(one: Union[Run, Group]) -> list[Run]:
+def runs(run_or_group: Union[Run, Group]) -> list[Run]:
     """All runs of a group, or the run itself."""
-    return [one] if isinstance(one, Run) else [inner for member in members(one) for inner in runs(member)]
+    if isinstance(run_or_group, Run):
+        return [run_or_group]
+    return [inner for member in members(run_or_group) for inner in runs(member)]
 
 
 def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
           threads: Optional[int], gpu: Optional[str], processes: int) -> Union[Run, Group]:
     """Trains an experiment; of data with folds, one run a fold; with seeds, each seed by itself.
 
-    threads: of BLAS; None for the number that a run was begun with, else one a core where there is one run, and one
-    where several run side by side. processes: how many trainings at a time.
-    Raises UserError as `run.train`, and where the folder holds another group.
+    threads: of BLAS; None for the number that a run was begun with, else one a core if there is one run, and one if
+    several run side by side. processes: how many trainings at a time.
+    Raises UserError as `run.train`, and if the folder holds another group.
     """
     _require_memory(experiment)
-    groups, leaves = [], []
-    for one in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
-        (groups if isinstance(one, Group) else leaves).append(one)
+    groups: list[Group] = []
+    planned: list[Planned] = []
+    for group_or_run in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
+        if isinstance(group_or_run, Group):
+            groups.append(group_or_run)
+        else:
+            planned.append(group_or_run)
     for group in groups:
         begin(group)
-    otherwise = threads or (min(processes, all_cores().threads) if len(leaves) == 1 else 1)
+    otherwise = threads or (min(processes, all_cores().threads) if len(planned) == 1 else 1)
 
-    def train_leaf(leaf: Leaf) -> Run:
-        used = threads or Run(leaf.folder).threads(otherwise)
-        return run.train(leaf.experiment, leaf.data, leaf.folder, weights, Engine(used, gpu),
-                         processes if len(leaves) == 1 else 1)
+    def train_run(this: Planned) -> Run:
+        engine = Engine(threads or Run(this.folder).threads(otherwise), gpu)
+        return run.train(this.experiment, this.data, this.folder, weights, engine,
+                         processes if len(planned) == 1 else 1)
     try:
-        if len(leaves) == 1:
-            train_leaf(leaves[0])
+        if len(planned) == 1:
+            train_run(planned[0])
         else:
-            for _ in children.in_order(processes, lambda: None, (), train_leaf, leaves):
+            for _ in children.in_order(processes, lambda: None, (), train_run, planned):
                 pass
     finally:
-        # Refused before a member's folder was made, for its data or weights: nothing stays.
+        # If the data or the weights were refused before a member's folder was made, nothing stays.
         for group in reversed(groups):
             if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
@@ -94,16 +107,16 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
 
 
 def _require_memory(experiment: Experiment) -> None:
-    """Raises UserError where there is no such net, and where the images of a step alone do not fit. What is above
-    them in the net is many times that, and differs from net to net: Caffe says where it does not suffice."""
+    """Raises UserError if there is no such net, or if the images of a step alone do not fit. The layers above them need
+    many times that, which differs from net to net: Caffe says if there is not enough."""
     images = experiment.solver["batch_size"] * sum(experiment.tuplets.values() or [1])
-    needed, there = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), estimate.machine_memory()[0]
-    if needed > there:
+    needed, total = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), machine_memory()[0]
+    if needed > total:
         raise UserError("{}: solver.batch_size {} takes {} for the images of a step alone; this machine has {}".format(
-            experiment.name, experiment.solver["batch_size"], files.amount(needed), files.amount(there)))
+            experiment.name, experiment.solver["batch_size"], files.amount(needed), files.amount(total)))
 
 
-def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Leaf]]:
+def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Planned]]:
     if len(set(seeds)) < len(seeds):
         raise UserError("seeds {}: expected each once".format(" ".join(map(str, seeds))))
     if seeds:
@@ -117,20 +130,20 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
     if note.get("folds"):
         yield Group(folder, "folds", note["folds"])
         for name in note["folds"]:
-            yield Leaf(experiment, os.path.join(data, name), os.path.join(folder, name))
+            yield Planned(experiment, os.path.join(data, name), os.path.join(folder, name))
     else:
-        yield Leaf(experiment, data, folder)
+        yield Planned(experiment, data, folder)
 
 
 def begin(group: Group) -> None:
-    """Notes the group in its folder. Raises UserError where that holds another one, or something else."""
+    """Notes the group in its folder. Raises UserError if that holds another one, or something else."""
     path = group.path(NOTE)
     note = {"kind": group.kind, "members": list(group.members)}
     files.claim(group.folder, KIND)
     if os.path.exists(path):
-        known = files.read_json(path)
-        if known != note:
+        present = files.read_json(path)
+        if present != note:
             raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
-                group.folder, known["kind"], ", ".join(known["members"]), group.kind, ", ".join(group.members)))
+                group.folder, present["kind"], ", ".join(present["members"]), group.kind, ", ".join(group.members)))
     else:
         files.write_json(path, note)

@@ -1,8 +1,9 @@
-"""Caffemodels: whether their weights are whole and finite, and what of those given from outside fits a net."""
+"""Caffemodels: whether their weights are complete and finite, and which of those from outside fit a net."""
 import os
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import caffe
 import numpy as np
@@ -11,19 +12,19 @@ from common import files
 from common.errors import UserError
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
-# Values that are looked at in one go: they stay in the cache.
+# Values that are checked at a time, so that they stay in the cache.
 CHUNK = 1 << 18
-# Of Protocol Buffers' wire format: bytes of fields of a fixed length.
+# Kinds of fields in the wire format of Protocol Buffers: those of a fixed length, with their bytes, and others.
 FIXED = {1: 8, 5: 4}
 VARINT, COUNTED = 0, 2
 
 
-def read(path: str):
-    """A caffemodel as Caffe's NetParameter."""
+def read(path: str) -> Any:
+    """A caffemodel as Caffe's NetParameter. Raises UserError if it is none."""
     model = caffe.proto.caffe_pb2.NetParameter()
     try:
         with open(path, "rb") as stream, warnings.catch_warnings():
-            # The parser only warns where a text begins like a model.
+            # The parser only warns if a text begins like a model.
             warnings.simplefilter("error", RuntimeWarning)
             model.ParseFromString(stream.read())
     except OSError as error:
@@ -33,48 +34,52 @@ def read(path: str):
     if not model.layers and not model.layer:
         raise UserError(f"{path}: not a caffemodel")
     if model.layers and not model.layer:
-        raise UserError(f"{path}: of Caffe's format of before 2015; `upgrade_net_proto_binary {path} NEW` writes "
-                        "one that "
-                        "fits")
+        raise UserError(f"{path}: is in Caffe's format of before 2015; `upgrade_net_proto_binary {path} NEW` writes "
+                        "one in today's")
     return model
 
 
-def shapes(model) -> Shapes:
-    """Layer -> shapes of its blobs."""
+def shapes(model: Any) -> Shapes:
+    """Layer -> shapes of its blobs. model: a NetParameter."""
     return {layer.name: tuple(tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
                               for blob in layer.blobs) for layer in model.layer if layer.blobs}
 
 
 def net_shapes(deploy: str) -> Shapes:
+    """The same of a net. deploy: path of its definition."""
     net = caffe.Net(deploy, caffe.TEST)
     return {name: tuple(tuple(blob.shape) for blob in blobs) for name, blobs in net.params.items()}
 
 
-class Fit(NamedTuple):
-    """What of a caffemodel a net takes. copied: layers in both, of the same shapes; fresh: the net's alone; left:
-    the caffemodel's alone; unfit: in both, of other shapes: (layer, the caffemodel's shapes, the net's)."""
+@dataclass(frozen=True)
+class Fit:
+    """Which layers of a caffemodel a net takes."""
 
+    # In both, with the same shapes.
     copied: list[str]
+    # Of the net alone.
     fresh: list[str]
+    # Of the caffemodel alone.
     left: list[str]
+    # In both, with other shapes: (layer, the caffemodel's shapes, the net's).
     unfit: list[tuple[str, tuple, tuple]]
 
     def __str__(self) -> str:
         lines = ["{} {}: {}".format(what, len(layers), ", ".join(layers) or "none") for what, layers in (
             ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
-        return "\n".join(lines + ["does not fit: " + _unfit(*one) for one in self.unfit])
+        return "\n".join(lines + ["does not fit: " + _unfit(*layer) for layer in self.unfit])
 
 
-def compare(given: Shapes, wanted: Shapes) -> Fit:
-    """Of a caffemodel's shapes with a net's; Caffe copies by name."""
-    return Fit([name for name in wanted if given.get(name) == wanted[name]],
-               [name for name in wanted if name not in given],
-               [name for name in given if name not in wanted],
-               [(name, given[name], wanted[name]) for name in wanted if given.get(name, wanted[name]) != wanted[name]])
+def compare(model: Shapes, net: Shapes) -> Fit:
+    """Compares a caffemodel's shapes with a net's; Caffe copies by name."""
+    return Fit([name for name in net if model.get(name) == net[name]],
+               [name for name in net if name not in model],
+               [name for name in model if name not in net],
+               [(name, model[name], net[name]) for name in net if model.get(name, net[name]) != net[name]])
 
 
-def _unfit(name: str, given: tuple, wanted: tuple) -> str:
-    return f"layer {name} has blobs {given}, the net {wanted}"
+def _unfit(name: str, model: tuple, net: tuple) -> str:
+    return f"layer {name} has blobs {model}, the net {net}"
 
 
 def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") -> Fit:
@@ -91,7 +96,7 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") ->
         _copy(model, wanted, copied_suffix)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
-        raise UserError("{}: {}".format(path, "; ".join(_unfit(*one) for one in fit.unfit)))
+        raise UserError("{}: {}".format(path, "; ".join(_unfit(*layer) for layer in fit.unfit)))
     if not fit.copied:
         raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
             path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))
@@ -104,8 +109,8 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") ->
     return fit
 
 
-def _copy(model, wanted: Shapes, suffix: str) -> None:
-    """Adds a copy of each layer that the net has a second time, and the model has not."""
+def _copy(model: Any, wanted: Shapes, suffix: str) -> None:
+    """Adds a copy of each layer that the net has a second time and the model has once."""
     own = {layer.name for layer in model.layer}
     for layer in list(model.layer):
         second = layer.name + suffix
@@ -118,8 +123,8 @@ def _copy(model, wanted: Shapes, suffix: str) -> None:
 def write_fresh(deploy: str, seed: int, out: str) -> None:
     """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
 
-    BatchNorm's statistics, of which Caffe has none at first, are mean 0 and variance 1, so that the net can be
-    asked before it is trained.
+    BatchNorm's statistics, which Caffe does not have at first, are mean 0 and variance 1, so that the net can predict
+    before it is trained.
     """
     caffe.set_random_seed(seed)
     net = caffe.Net(deploy, caffe.TEST)
@@ -131,18 +136,20 @@ def write_fresh(deploy: str, seed: int, out: str) -> None:
         net.save(partial)
 
 
-# ---------------------------------------------------------------- looked at in the file
+# ---------------------------------------------------------------- read from the file
 
-class Blob(NamedTuple):
-    """values: in the file's mapped memory, (N,) float32 or float64."""
+@dataclass(frozen=True)
+class Blob:
+    """A blob of a caffemodel."""
 
     layer: str
+    # In the file's mapped memory, (N,) float32 or float64.
     values: np.ndarray
 
 
 def blobs(path: str) -> Iterator[Blob]:
-    """All blobs of a caffemodel, without a copy: Caffe's Python bindings turn each value into an object, which takes a
-    minute where this takes a second. Raises UserError where the file is no caffemodel, or was cut."""
+    """All blobs of a caffemodel, without a copy. Caffe's Python bindings turn each value into an object and need a
+    minute where this needs a second. Raises UserError if the file is no caffemodel, or was cut."""
     net, layer, blob = (getattr(caffe.proto.caffe_pb2, name).DESCRIPTOR.fields_by_name
                         for name in ("NetParameter", "LayerParameter", "BlobProto"))
     try:
@@ -151,12 +158,13 @@ def blobs(path: str) -> Iterator[Blob]:
             if number != net["layer"].number:
                 continue
             parts = list(_fields(memory, start, end))
-            name = next((memory[a:b].tobytes().decode() for one, a, b in parts if one == layer["name"].number), "")
-            for inner in (part for part in parts if part[0] == layer["blobs"].number):
-                for one, a, b in _fields(memory, *inner[1:]):
-                    kind = {blob["data"].number: "<f4", blob["double_data"].number: "<f8"}.get(one)
+            name = next((memory[begin:stop].tobytes().decode() for field, begin, stop in parts
+                         if field == layer["name"].number), "")
+            for part in (part for part in parts if part[0] == layer["blobs"].number):
+                for field, begin, stop in _fields(memory, *part[1:]):
+                    kind = {blob["data"].number: "<f4", blob["double_data"].number: "<f8"}.get(field)
                     if kind:
-                        yield Blob(name, np.frombuffer(memory, kind, (b - a) // int(kind[2:]), a))
+                        yield Blob(name, np.frombuffer(memory, kind, (stop - begin) // int(kind[2:]), begin))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError:
@@ -164,7 +172,7 @@ def blobs(path: str) -> Iterator[Blob]:
 
 
 def require_whole(path: str) -> None:
-    """Raises UserError where a file of Protocol Buffers, as all that Caffe writes are, was cut."""
+    """Raises UserError if a file of Protocol Buffers, such as Caffe writes, was cut."""
     try:
         memory = np.memmap(path, np.uint8, "r")
         for _ in _fields(memory, 0, len(memory)):
@@ -176,8 +184,8 @@ def require_whole(path: str) -> None:
 
 
 def _fields(memory: np.ndarray, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, end) of the fields of a message of Protocol Buffers' wire format that lies in memory[start:end].
-    Raises ValueError where the format is broken."""
+    """(number, start, end) of the fields of the message in memory[start:end], in the wire format of Protocol Buffers.
+    Raises ValueError if the format is broken."""
     while start < end:
         key, start = _varint(memory, start, end)
         number, kind = key >> 3, key & 7
@@ -209,20 +217,20 @@ def _varint(memory: np.ndarray, start: int, end: int) -> tuple[int, int]:
 
 def sizes(path: str) -> dict[str, list[int]]:
     """Layer -> how many values each of its blobs has."""
-    found: dict[str, list[int]] = {}
+    counts: dict[str, list[int]] = {}
     for blob in blobs(path):
-        found.setdefault(blob.layer, []).append(len(blob.values))
-    return found
+        counts.setdefault(blob.layer, []).append(len(blob.values))
+    return counts
 
 
 def not_finite(path: str) -> Optional[str]:
-    """The first layer with a value that is NaN or infinite; None where all are finite."""
+    """The first layer with a value that is NaN or infinite; None if all are finite."""
     return next((blob.layer for blob in blobs(path) for start in range(0, len(blob.values), CHUNK)
                  if not np.isfinite(blob.values[start:start + CHUNK]).all()), None)
 
 
 def require_finite(path: str) -> None:
-    """Raises UserError where a weight is NaN or infinite, or the file was cut."""
+    """Raises UserError if a weight is NaN or infinite, or the file was cut."""
     layer = not_finite(path)
     if layer is not None:
         raise UserError(f"{path}: layer {layer} has weights that are NaN or infinite")

@@ -1,4 +1,5 @@
-"""Trainings in turn on several data sets, each with the weights of the one before: [liu2017] Section 5.2."""
+"""Trainings on several data sets in turn, the stages, each with the weights of the one before: [liu2017] Section 5.2.
+"""
 import os
 from typing import Optional
 
@@ -7,17 +8,17 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
 from tools.training import caffe_log, chain, run
-from tools.training.caffe_process import Engine
+from tools.training.caffe_process import LOG, Engine
 from tools.training.run import Run
 
 
 def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[str]:
-    """Trains the stages before the last one and returns the caffemodel that it begins with; None where no data of
-    theirs are there. A stage without data is skipped, and said to be.
+    """Trains the stages before the last one and returns the caffemodel that it begins with; None if none of their data
+    are there. A stage without data is skipped, with a message.
 
     data: folder of prepared folders, named as the experiments' data are; folder: of the stages' runs, which other
     experiments may share.
-    Raises UserError where an experiment has no stages before it.
+    Raises UserError if an experiment has no stages before it.
     """
     before = experiment.stages(last)[:-1]
     if not before:
@@ -29,26 +30,24 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
             print(f"stage {stage.name}: skipped, no prepared data in {source}")
             continue
         trained = run.train(stage, source, os.path.join(folder, stage.name.replace("/", "-")), weights, engine)
-        weights = handed_on(trained)
+        weights = passed_on(trained)
         print(f"stage {stage.name}: {weights}")
     return weights
 
 
-def handed_on(one: Run) -> str:
-    """The weights of a trained run that another one begins with: the last, or the best where the experiment passes them
-    on."""
-    return best(one) if one.experiment.passes_on == "best" else one.caffemodel()
+def passed_on(trained: Run) -> str:
+    """The weights of a trained run that another one begins with: the last or the best, as its experiment says."""
+    return best(trained) if trained.experiment.passes_on == "best" else trained.caffemodel()
 
 
-def best(one: Run) -> str:
+def best(trained: Run) -> str:
     """The weights with the highest validation accuracy, the first of equals, of the snapshots that Caffe tested."""
-    accuracies = {}
-    for span in chain.spans(one):
-        tested = dict(caffe_log.curves(span.segment.path("caffe.log")).get("val accuracy", []))
+    accuracies: dict[int, float] = {}
+    for span in chain.spans(trained):
+        tested = dict(caffe_log.curves(span.segment.path(LOG)).get("val accuracy", []))
         accuracies.update({span.start + iteration: value for iteration, value in tested.items()})
-    kept = [iteration for iteration in one.snapshots() if iteration in accuracies]
-    if not kept:
-        solver = one.experiment.solver
+    candidates = [iteration for iteration in trained.snapshots() if iteration in accuracies]
+    if not candidates:
         raise UserError("{}: no snapshot was tested, with solver.snapshot {snapshot} and solver.test_interval "
-                        "{test_interval}".format(one.folder, **solver))
-    return one.weights_of(max(kept, key=lambda iteration: accuracies[iteration]))
+                        "{test_interval}".format(trained.folder, **trained.experiment.solver))
+    return trained.weights_of(max(candidates, key=lambda iteration: accuracies[iteration]))

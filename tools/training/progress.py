@@ -1,28 +1,30 @@
-"""What a training shows on stderr while it runs: a bar on a terminal, in a log a line now and then."""
+"""What a training shows on standard error while it runs: a bar on a terminal, a line now and then in a log."""
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 from common import progress
 from common.progress import remaining
 
-# Times that the lines are apart where there is no new validation accuracy.
+# How many times as long the pause between two lines is if there is no new validation accuracy.
 WITHOUT_VALIDATION = 6
 
 
 class TrainingProgress:
-    """Of one segment. done: iterations that an earlier call made; accuracy: on the validation part, the last one that
-    is known."""
+    """The progress of one segment."""
 
-    def __init__(self, title: str, total: int, done: int = 0, accuracy: Optional[float] = None, clock=time.monotonic):
+    def __init__(self, title: str, total: int, done: int = 0, accuracy: Optional[float] = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """total: iterations; done: of them, by an earlier call; accuracy: the last one on the validation part."""
         self._title, self._total, self._accuracy = title, total, accuracy
-        self._iteration, self._loss, self._validated = done, None, False
+        self._iteration, self._validated = done, False
+        self._loss: Optional[float] = None
         # Its own lines, in place of the bar's: the rate is counted from the first loss that Caffe shows.
         self._bar, self._lines = progress.bar(title, total, done, lines=False), progress.Lines(clock)
 
     def __enter__(self) -> "TrainingProgress":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._validated and self._due():
             self._say()
         self._bar.close()
@@ -51,9 +53,8 @@ class TrainingProgress:
         self._validated = False
 
     def _measured(self) -> list[str]:
-        found = [] if self._loss is None else [f"loss {self._loss:.4g}"]
-        return found if self._accuracy is None else found + [
-            f"validation accuracy {100 * self._accuracy:.2f} %"]
+        words = [] if self._loss is None else [f"loss {self._loss:.4g}"]
+        return words if self._accuracy is None else [*words, f"validation accuracy {100 * self._accuracy:.2f} %"]
 
     def _speed(self) -> list[str]:
         rate = self._lines.rate(self._iteration)

@@ -1,14 +1,13 @@
-"""A run's folder, and training in it.
+"""A run's folder, and the training in it.
 
-    RUN/run.json                   what is run, and with what
-    RUN/data.json                  the data's prepare.json: what a net must be shown, also where they are gone
+    RUN/run.json                   what is trained, and with what
+    RUN/data.json                  prepare.json of the data: what a net must be shown, also if the data are gone
     RUN/{train_val,deploy,solver}.prototxt
-    RUN/learned.prototxt, RUN/initial.caffemodel     what given weights may fill, and what of them was taken
+    RUN/learned.prototxt, RUN/initial.caffemodel     the net that given weights may fill, and which of them were taken
     RUN/caffe.log
     RUN/snapshots/iter_N.*         complete ones only
-    RUN/weighting.json, RUN/rounds/          of adaptive loss weights, see tools.training.schedules.adaptive_weights
-    RUN/halving.json, RUN/rates/             of a learning rate that is halved, see tools.training.schedules.plateau
-    RUN/paces/                     of self-paced learning, see tools.training.schedules.self_paced
+
+A schedule of several trainings has more: see tools.training.schedules.
 """
 import contextlib
 import ctypes
@@ -28,31 +27,38 @@ from data_prep import prepare
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
 from tools.evaluation import forward
-from tools.training import caffe_process, pretrained
-from tools.training.caffe_process import Engine, Segment
-from tools.training.schedules import adaptive_weights, plateau, self_paced
+from tools.training import caffe_process, chain, pretrained, schedules
+from tools.training.caffe_process import LOG, Engine, Segment
+from tools.training.schedules.base import DEPLOY, Training
 
 INITIAL = "initial.caffemodel"
 DATA = "data.json"
-DEPLOY = "deploy.prototxt"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
 NOTE = "run.json"
 KIND = "run"
-# What a training and all that is measured of it leave in the folder, as patterns: it goes when the folder begins with
-# another training. A file that the user has put there stays.
-MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL,
-        "caffe.log", "scratch", "snapshots", "chain.json", "rounds", "trials", "weighting.json", "rates",
-        "halving.json", "best.caffemodel", "paces", "metrics.json", "metrics-train.json", "metrics-val.json",
+# Of run.json; to be raised when its keys change their meaning.
+FORMAT = 1
+# What run.json must have.
+KEYS = ("format", "project", "experiment", "data", "manifest", "weights", "threads", "gpu", "iterations", "versions")
+# "<commit>" or "<commit>-dirty", which `./fer` passes on from the host: the environment has no git.
+COMMIT = "FER_COMMIT"
+# What a training, and all that is measured of it, leave in the folder, as glob patterns. They are removed when the
+# folder begins with another training. A file that the user has put there stays.
+MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, "scratch",
+        "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
         "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
         "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
-# Of an experiment, what only people read.
+# What of an experiment only people read.
 DESCRIPTIVE = ("title", "source", "pretrained")
+# What of run.json changes nothing of the training: a run may continue after a commit.
+IRRELEVANT = ("project",)
 
 
+@dataclasses.dataclass(frozen=True)
 class Run(Segment):
-    """The folder of a run. `info` and `experiment` raise UserError if it holds none."""
+    """The folder of a run. `info` and `experiment` raise UserError if it holds none that can be read."""
 
     @property
     def has_begun(self) -> bool:
@@ -66,22 +72,22 @@ class Run(Segment):
     @property
     def info(self) -> dict[str, Any]:
         """What run.json holds; not to be changed. The file is read once, and again only after it was written anew."""
-        return self._noted[0]
+        return self._read[0]
 
     @property
     def experiment(self) -> Experiment:
-        return self._noted[1]
+        return self._read[1]
 
     @property
-    def _noted(self) -> tuple[dict[str, Any], Experiment]:
+    def _read(self) -> tuple[dict[str, Any], Experiment]:
         self.require_begun()
         about = os.stat(self.path(NOTE))
         version = about.st_ino, about.st_mtime_ns, about.st_size
         cached = self.__dict__.get("_cached")
         if cached is None or cached[0] != version:
             info = files.read_json(self.path(NOTE))
-            cached = version, (info, Experiment(**info["experiment"]))
-            # The object stands for a folder, and is frozen as such; this is no part of it.
+            cached = version, (info, _checked(self.path(NOTE), info))
+            # The object stands for a folder and is frozen; what is cached is no part of it.
             self.__dict__["_cached"] = cached
         return cached[1]
 
@@ -90,22 +96,41 @@ class Run(Segment):
         return self.info["threads"] if self.has_begun else otherwise
 
     def caffemodel(self, iteration: Optional[int] = None) -> str:
-        """Weights of an iteration, by default the last. Raises UserError where training is not complete, or the net
+        """Weights of an iteration, by default the last. Raises UserError if the training is not complete, or the net
         that predicts is not the one that was written for it."""
         if iteration is None:
             iteration = self.info["iterations"]
         if iteration not in self.snapshots():
-            raise UserError("{}: no snapshot of iteration {}; it has {}. `./fer train` goes on with it".format(
+            raise UserError("{}: no snapshot of iteration {}; it has {}. `./fer train` continues the training".format(
                 self.folder, iteration, ", ".join(map(str, self.snapshots())) or "none"))
-        noted = self.info.get("deploy")
-        if noted and not (os.path.exists(self.path(DEPLOY)) and files.digest(self.path(DEPLOY)) == noted):
+        digest = self.info.get("deploy")
+        if digest and not (os.path.exists(self.path(DEPLOY)) and files.digest(self.path(DEPLOY)) == digest):
             raise UserError("{}: {} since the run was trained; the same `./fer train` writes it anew".format(
                 self.path(DEPLOY), "was changed" if os.path.exists(self.path(DEPLOY)) else "was removed"))
         return self.weights_of(iteration)
 
 
-def require_same_data(run: Run) -> dict:
-    """The note of the run's data. Raises UserError where they are not those that it was trained with."""
+def _checked(path: str, info: Any) -> Experiment:
+    """The experiment in what run.json holds. Raises UserError if this version cannot read it."""
+    anew = "train anew with another --out, or use the version that trained it"
+    if not isinstance(info, dict) or "format" not in info:
+        raise UserError(f"{path}: has no format number, so an earlier version trained this run; {anew}")
+    if info["format"] != FORMAT:
+        raise UserError(f"{path}: has format {info['format']!r}, but this version reads format {FORMAT}; {anew}")
+    missing = [key for key in KEYS if key not in info]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; {anew}")
+    fields = info["experiment"] if isinstance(info["experiment"], dict) else {}
+    wrong = sorted(set(Experiment._fields) - set(Experiment._field_defaults) - set(fields)) or sorted(
+        set(fields) - set(Experiment._fields))
+    if wrong:
+        raise UserError(f"{path}: its experiment {'has' if wrong[0] in fields else 'lacks'} {', '.join(wrong)}, "
+                        f"unlike those of this version; {anew}")
+    return Experiment(**fields)
+
+
+def require_same_data(run: Run) -> dict[str, Any]:
+    """The note of the run's data. Raises UserError if they are not those that it was trained with."""
     info = run.info
     note = prepare.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
@@ -116,79 +141,82 @@ def require_same_data(run: Run) -> dict:
 
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
           processes: int = 1) -> Run:
-    """Trains, or goes on where an earlier call stopped; the result is byte for byte the same.
+    """Trains, or continues where an earlier call stopped; the result is byte for byte the same.
 
     weights: caffemodel to begin with; what is state of the run that it comes from is left out.
-    processes: how many trainings may run side by side, where an experiment needs several.
-    Raises UserError where the folder holds another run, the data do not fit, or training fails.
+    processes: how many trainings may run side by side, if the schedule has several at a time.
+    Raises UserError if the folder holds another run, the data do not fit, or the training fails.
     """
     run = Run(os.path.abspath(folder))
     data_folder = os.path.abspath(data_folder)
     note = prepare.read_note(data_folder)
     prepare.require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
-    texts = _definitions(experiment, data, note, run)
-    iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations
-    info = {**described(experiment, data_folder, note, weights and files.digest(weights), engine),
+    schedule = schedules.of(experiment)
+    require_fitting(experiment, data, note)
+    _require_complete(data, note)
+    iterations = schedule.iterations(data)
+    info = {"format": FORMAT, "project": project(),
+            **described(experiment, data_folder, note, weights and files.digest(weights), engine),
             "iterations": iterations, "versions": versions()}
     existed = os.path.exists(run.folder)
+    texts = schedule.definitions(data, run)
     with locked(run):
         _begin(run, info, texts)
         files.write_json(run.path(DATA), note)
-        initial = weights and run.path(INITIAL)
+        initial = run.path(INITIAL) if weights else None
         if not weights and not run.snapshots() and experiment.pretrained:
             print("no --weights: the net starts from random weights; the paper's was pretrained "
-                  f"({experiment.pretrained}), see "
-                  "models/README.md")
-        if weights and not run.snapshots():
+                  f"({experiment.pretrained}), see models/README.md")
+        if weights and initial and not run.snapshots():
             try:
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
-                print(pretrained.write_fitting(weights, run.path(LEARNED), initial,
-                                               nets.copied_suffix(experiment)))
+                print(pretrained.write_fitting(weights, run.path(LEARNED), initial, nets.copied_suffix(experiment)))
             except UserError:
                 if not existed:
                     files.remove(run.folder)
                 raise
         if run.snapshots()[-1:] != [iterations]:
-            if experiment.weighting:
-                adaptive_weights.train(run, experiment, data, forward.read(data_folder, note, "val"), initial, engine,
-                                       processes)
-            elif experiment.pacing:
-                self_paced.train(run, experiment, data, forward.read(data_folder, note, "train"), initial, engine)
-            elif experiment.halving:
-                plateau.train(run, experiment, data, initial, engine)
-            else:
-                caffe_process.train(run, initial, engine, os.path.basename(run.folder))
+            schedule.train(Training(run, data, note, initial, engine, processes))
     return run
 
 
-def described(experiment: Experiment, data_folder: str, note: dict, weights: Optional[str], engine: Engine) -> dict:
-    """What run.json holds, and what must stay the same for as long as a run goes on. weights: their digest."""
+def described(experiment: Experiment, data_folder: str, note: dict[str, Any], weights: Optional[str], engine: Engine
+              ) -> dict[str, Any]:
+    """What of run.json is known before the training, and must stay the same as long as a run continues. weights: their
+    digest."""
     return {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"], "weights": weights,
             **dataclasses.asdict(engine)}
 
 
-def require_same(run: Run, info: dict) -> bool:
-    """Whether a run is what `info`, see `described`, says. Raises UserError where it is another one that has
-    snapshots: without, little is lost by beginning anew."""
-    known, info = (_deciding(one) for one in (run.info, json.loads(json.dumps(info))))
-    different = {key: value for key, value in info.items() if known.get(key) != value}
+def project() -> Optional[dict[str, Any]]:
+    """The project's "commit", and whether its tree was "clean", that is, without changes of tracked files; None if
+    that is not known: the project is no git repository, or git is missing."""
+    commit = os.environ.get(COMMIT, "")
+    return {"commit": commit.partition("-")[0], "clean": not commit.endswith("-dirty")} if commit else None
+
+
+def require_same(run: Run, info: dict[str, Any]) -> bool:
+    """Whether a run is what `info`, see `described`, says; the project's commit may differ. Raises UserError if it is
+    another one that has snapshots: without, little is lost by beginning anew."""
+    present, wanted = (_deciding(noted) for noted in (run.info, json.loads(json.dumps(info))))
+    different = {key: value for key, value in wanted.items() if present.get(key) != value}
     if different and run.snapshots():
         key, value = next(iter(different.items()))
         raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
-            run.folder, key, *_difference(known.get(key), value)))
+            run.folder, key, *_difference(present.get(key), value)))
     return not different
 
 
-def _deciding(info: dict) -> dict:
-    """Of run.json, without what changes nothing of the training; what experiments did not have when it was written
-    is as if it had been left out."""
+def _deciding(info: dict[str, Any]) -> dict[str, Any]:
+    """What of run.json decides on the training. What experiments did not have when it was written has its default."""
     experiment = {**Experiment._field_defaults, **info["experiment"]}
-    return {**info, "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
+    return {**{key: value for key, value in info.items() if key not in IRRELEVANT},
+            "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 
 
-def require_fitting(experiment: Experiment, data: parts.Data, note: dict) -> None:
-    """Raises UserError where prepared data have not what an experiment needs."""
+def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, Any]) -> None:
+    """Raises UserError if prepared data lack what an experiment needs."""
     shape = backbones.named(experiment.net).shape
     if tuple(note["shape"]) != shape:
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
@@ -197,32 +225,27 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict) -> Non
         if feature not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
                 data.root, feature, experiment.name, ", ".join(note["features"]) or "none"))
-    if nets.needs_references(experiment) and not os.path.isdir(
-            os.path.join(data.root, "train", "references")):
+    if nets.needs_references(experiment) and not os.path.isdir(os.path.join(data.root, "train", "references")):
         raise UserError(f"{data.root}: has no references, which {experiment.name} needs; prepare it with a protocol "
                         "of pairs, wu2023")
-    why = "val" not in note["records"] and experiment.validated_for
-    if why:
+    purpose = schedules.of(experiment).validated_for
+    if purpose and "val" not in note["records"]:
         raise UserError("{}: has no validation part, which {} needs for {}; `./fer prepare ...` makes one by "
-                        "{}".format(data.root, experiment.name, why, "--validation fold" if note["asked"].get(
+                        "{}".format(data.root, experiment.name, purpose, "--validation fold" if note["asked"].get(
                             "validation") else "--hold-out 0.1, of the training part"))
 
 
-def _definitions(experiment: Experiment, data: parts.Data, note: dict, run: Run) -> dict[str, str]:
-    """What is written into the run's folder; of many trainings the net that predicts: each has its own others."""
-    require_fitting(experiment, data, note)
+def _require_complete(data: parts.Data, note: dict[str, Any]) -> None:
+    """Raises UserError if what trains or validates lacks records."""
     for split in sorted(set(note["records"]) & {"train", "val"}):
         forward.records_of(data.root, note, split)
         for name in sorted(os.listdir(os.path.join(data.root, split))):
             if os.path.isdir(os.path.join(data.root, split, name)):
                 forward.database(data.root, note, split, name).close()
-    texts = build.definitions(experiment.weighted()._replace(pacing={}), data, run.folder,
-                              caffe_process.snapshot_prefix(run))
-    return {DEPLOY: texts[DEPLOY]} if experiment.weighting or experiment.pacing else texts
 
 
 def versions() -> dict[str, str]:
-    """Of what the result's bytes depend on."""
+    """Versions of what the result's bytes depend on."""
     blas = ctypes.CDLL("libopenblas.so.0")
     blas.openblas_get_corename.restype = ctypes.c_char_p
     return {"caffe": caffe.__version__, "blas": "OpenBLAS " + blas.openblas_get_corename().decode(),
@@ -235,7 +258,7 @@ def locked(run: Run) -> contextlib.AbstractContextManager[None]:
     return locks.exclusive(run.path(LOCK), f"{run.folder}: another training is at work in this folder")
 
 
-def _begin(run: Run, info: dict, texts: dict[str, str]) -> None:
+def _begin(run: Run, info: dict[str, Any], texts: dict[str, str]) -> None:
     if run.has_begun and not require_same(run, info):
         for pattern in MADE:
             for path in glob.glob(os.path.join(glob.escape(run.folder), pattern)):
@@ -244,10 +267,10 @@ def _begin(run: Run, info: dict, texts: dict[str, str]) -> None:
     files.write_json(run.path(NOTE), {**info, "deploy": files.digest(run.path(DEPLOY))})
 
 
-def _difference(one, other):
+def _difference(value: Any, other: Any) -> tuple[Any, Any]:
     """Both, without what they agree on."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return one, other
-    pairs = {key: _difference(one.get(key), other.get(key)) for key in {**one, **other}
-             if one.get(key) != other.get(key)}
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value, other
+    pairs = {key: _difference(value.get(key), other.get(key)) for key in {**value, **other}
+             if value.get(key) != other.get(key)}
     return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}

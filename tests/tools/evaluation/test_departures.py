@@ -4,6 +4,7 @@ import pytest
 from common import experiment, files
 from data_prep import alignment
 from published import values
+from tests.tools import hand_made
 from tools.evaluation import departures, evaluate
 from tools.reproduce import results
 from tools.training.caffe_process import Engine
@@ -24,8 +25,8 @@ def note(data, counts, published=None, folds=(), **asked):
 def begun(folder, name, data, changes=(), weights=None, source="/gone/data", **info):
     run = Run(str(folder))
     chosen = experiment.load(name, changes)
-    files.write_json(run.path("run.json"), dict(
-        described(chosen, source, data, weights, Engine(1)), iterations=chosen.iterations, **info))
+    files.write_json(run.path("run.json"), hand_made.info(
+        chosen, **{**described(chosen, source, data, weights, Engine(1)), **info}))
     files.write_json(run.path("data.json"), data)
     return run
 

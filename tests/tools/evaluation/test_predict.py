@@ -14,7 +14,7 @@ from data_prep import alignment, datasets, lmdb_io, prepare, records
 from data_prep.datasets import Protocol, synthetic
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
-from tests.tools import small_pairs
+from tests.tools import hand_made, small_pairs
 from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
 from tools.evaluation.predict import Prediction
@@ -105,7 +105,8 @@ def test_shows_the_net_what_prepare_records(registration, crop_set, margins, sou
     files.write_json(own, {"dataset": "tiny", "protocol": "paper", "faces": 3, "margins": margins})
     note = prepare.prepare(prepare.Settings("tiny", source, features=[], template=margins and own), out, 1)
     trained = run.Run(str(tmp_path / "run"))
-    files.write_json(trained.path("run.json"), {"data": "gone"})
+    files.write_json(trained.path("run.json"), hand_made.info(
+        experiment.load("xie2019a/fer2013-softmax"), data="gone"))
     files.write_json(trained.path(run.DATA), note)
     prepared = predict.preparation(trained)
     images = lmdb_io.Reader(os.path.join(out, "test", "images"))

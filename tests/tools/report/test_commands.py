@@ -1,10 +1,12 @@
 """The commands that the report prints make again what was made."""
+import copy
 import shlex
 
 import pytest
 
 from common import experiment, files
 from data_prep import prepare
+from tests.tools import hand_made
 from tools.cli import main
 from tools.cli import prepare as cli_prepare
 from tools.report import commands
@@ -92,7 +94,7 @@ def test_seeds_and_folds_are_one_command(tmp_path, trained, data):
 
 
 def test_what_no_setting_changes_is_named(tmp_path, trained):
-    info = trained.info
+    info = copy.deepcopy(trained.info)
     info["experiment"]["net"] = "face_resnet"
     del info["experiment"]["head"]["scale"]
     files.write_json(str(tmp_path / "run.json"), info)
@@ -106,5 +108,5 @@ def test_what_no_setting_changes_is_named(tmp_path, trained):
 def test_every_committed_experiment_needs_no_change(tmp_path):
     files.claim(str(tmp_path), "run")
     for name in experiment.names():
-        files.write_json(str(tmp_path / "run.json"), {"experiment": experiment.load(name)._asdict()})
+        files.write_json(str(tmp_path / "run.json"), hand_made.info(experiment.load(name)))
         assert commands.changed(Run(str(tmp_path))) == ([], [])

@@ -7,7 +7,7 @@ import sys
 import caffe
 import pytest
 
-from common import experiment, files
+from common import experiment, files, memory
 from common.errors import UserError
 from common.experiment import ROOT
 from data_prep import prepare
@@ -90,8 +90,8 @@ def test_expected_of_what_is_published(monkeypatch, name, changes, seconds, snap
 @pytest.mark.parametrize("text, limited", (("1000000000", True), ("max", False), ("9223372036854771712", False)))
 def test_memory_of_a_container(tmp_path, monkeypatch, text, limited):
     (tmp_path / "limit").write_text(text + "\n")
-    monkeypatch.setattr(estimate, "CGROUP_LIMITS", (str(tmp_path / "limit"), str(tmp_path / "not there")))
-    there, free = estimate.machine_memory()
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(tmp_path / "limit"), str(tmp_path / "not there")))
+    there, free = memory.machine_memory()
     if limited:
         assert there == 10 ** 9 and free <= there
     else:

@@ -6,6 +6,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from tests.tools import hand_made
 from tools.reproduce import jobs, plan
 from tools.training.caffe_process import Engine
 from tools.training.run import Run, described
@@ -247,7 +248,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     chosen = experiment.load("xie2019b/fer2013-softmax", TOY)
     begun = Run(str(tmp_path / "out/runs/xie2019b/fer2013-softmax"))
     info = described(chosen, data, {"manifest": changed.get("manifest", "of the first images")}, None, Engine(1))
-    files.write_json(begun.path("run.json"), info)
+    files.write_json(begun.path("run.json"), hand_made.info(chosen, **info))
 
     def made():
         return plan.plan(jobs.request(

@@ -120,7 +120,7 @@ def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
     groups.begin(group)
     assert main.main(["train", NAME, "--data", folded, "--out", str(tmp_path / "run"), "--weights", group.folder]) == 1
     assert capsys.readouterr().err == (
-        f"fer: --weights {group.folder}: holds several runs; give one of them: {group.folder}/fold01, "
+        f"fer: --weights {group.folder}: holds several runs; use one of them: {group.folder}/fold01, "
         f"{group.folder}/fold02\n")
 
 

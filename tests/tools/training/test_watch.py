@@ -10,6 +10,7 @@ import pytest
 
 from common import experiment, files, locks
 from common.errors import UserError
+from tests.tools import hand_made
 from tools.cli import live_state, main
 from tools.training import groups, run, run_state
 from tools.training.caffe_process import Segment
@@ -51,8 +52,7 @@ def begun(folder, name, total, changes=()):
     files.claim(one.folder, "run")
     os.makedirs(one.path("snapshots"))
     write(one.path(".lock"))
-    files.write_json(one.path("run.json"), {"experiment": experiment.load(name, changes)._asdict(),
-                                            "iterations": total})
+    files.write_json(one.path("run.json"), hand_made.info(experiment.load(name, changes), iterations=total))
     return one
 
 
@@ -85,7 +85,7 @@ def test_a_run_on_its_way(half):
 def test_a_run_that_stopped(half):
     assert live_state.line("half", Watch(half).state()) == (
         "half: stopped, iteration 200/1000 (20 %), loss 1.25, validation accuracy 50.00 % at 200, best 60.00 % at 100, "
-        "`./fer train` goes on from 100")
+        "`./fer train` continues from 100")
 
 
 def test_what_is_added_is_read_on_and_half_a_line_waits(half):
@@ -145,7 +145,7 @@ def test_adaptive_weights_on_their_way(tmp_path):
         write(one.path("rounds", "01", name, "caffe.log"), begin(0), loss(0, 0, 2), loss(50, 100, 1),
               *[validated(50, 100, .4)] * (name == "training"))
     first = Watch(one).state()
-    assert (first.stage, first.iteration, first.done, first.work) == (
+    assert (first.position, first.iteration, first.done, first.work) == (
         "round 1/4 (gsf 100, sift 100, training 100)", 100, 300, 1200)
     files.write_json(one.path("chain.json"), [["rounds/01/training", 0, 100]])
     files.write_json(one.path("weighting.json"), {"rounds": [{"round": 1}]})
@@ -153,9 +153,9 @@ def test_adaptive_weights_on_their_way(tmp_path):
     write(one.path("rounds", "02", "gsf", "caffe.log"), begin(60), loss(60, 0, 1.5), loss(80, 40, 1.25))
     write(one.path("rounds", "02", "sift", "caffe.log"), begin(60), loss(60, 0, 1.5), loss(80, 20, 1.125))
     state = Watch(one).state()
-    assert (state.stage, state.iteration, state.done, state.work) == (
+    assert (state.position, state.iteration, state.done, state.work) == (
         "round 2/4 (gsf 40, sift 20)", 100, 360, 1200)
-    assert state.accuracy == state.best == (100, .4) and state.goes_on_from == 100
+    assert state.accuracy == state.best == (100, .4) and state.continues_from == 100
     assert state.loss == 1.125
     # 100 iterations of the round's own training, 60 of both trials, in 50 + 20 seconds.
     assert state.rate == pytest.approx(160 / 70)
@@ -168,8 +168,8 @@ def test_paces_on_their_way(tmp_path):
     snapshot(one, 60)
     write(one.path("paces", "02", "caffe.log"), begin(100), loss(100, 0, 1.5), validated(150, 20, .4), loss(150, 25, 1))
     state = Watch(one).state()
-    assert state.stage.startswith("pace 2/") and (state.iteration, state.done, state.work) == (85, 85, 700)
-    assert (state.accuracy, state.loss, state.goes_on_from) == ((80, .4), 1, 60)
+    assert state.position.startswith("pace 2/") and (state.iteration, state.done, state.work) == (85, 85, 700)
+    assert (state.accuracy, state.loss, state.continues_from) == ((80, .4), 1, 60)
 
 
 def _paced():
@@ -185,7 +185,7 @@ def test_a_halved_rate_on_its_way(tmp_path):
     write(one.path("rates", "02", "caffe.log"), begin(100), loss(100, 0, 1.5), begin(120), loss(120, 50, 1.25))
     snapshot(Segment(one.path("rates", "02")), 50)
     state = Watch(one).state()
-    assert (state.stage, state.iteration, state.goes_on_from) == ("learning rate 0.005", 150, 150)
+    assert (state.position, state.iteration, state.continues_from) == ("learning rate 0.005", 150, 150)
 
 
 def test_a_trained_run(trained):

@@ -1,17 +1,20 @@
 """Restart training with adaptive loss weights, [xie2019a] Algorithm 1.
 
-    RUN/rounds/01/training              the round's own training, a segment
-    RUN/rounds/01/gsf, .../sift         ALAW: the trials, segments too; measured.json: how they did
+    RUN/rounds/01/training              the training of the round itself, a segment
+    RUN/rounds/01/<loss>                its trials, where there are any: segments too
+    RUN/rounds/01/*/measured.json       how the losses did in a training or trial
     RUN/trials/                         each trial's net and weights, of the last round
     RUN/weighting.json                  what each round trained with, and why
 
-Each restart is a training of its own, whose solver begins without momentum. It begins with the weights that the last
+Each round is a training of its own, whose solver begins without momentum. It begins with the weights that the last
 round left, and with its state: the position in the data, the clocks and the centers are blobs of the net.
+
+Two losses are adapted. Where the net has its own probabilities for each of them (BLAW), the round's training tells how
+they do. Else (ALAW) each has a trial, in which it is trained without the other.
 """
-import functools
 import os
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 
@@ -20,30 +23,37 @@ from common.experiment import Experiment
 from prototxt import build, nets
 from prototxt.builders.parts import Data
 from tools.evaluation import forward, predictions
-from tools.evaluation.forward import Part
 from tools.training import caffe_process, chain
 from tools.training.caffe_process import Engine, Segment
+from tools.training.schedules.base import DEPLOY, Cost, Schedule, Training
 
 HISTORY = "weighting.json"
 MEASURED = "measured.json"
-FEATURES = ("gsf", "sift")
+# Name of the segment of a round that is no trial.
+OWN = "training"
+
+# Loss -> its accuracy and the sparseness of its features.
+Measured = dict[str, dict[str, float]]
 
 
-def amplify(weights: dict[str, float], objectives: dict[str, float], gamma: float, eps: float) -> dict[str, float]:
-    """Eq. (10): the weight whose objective is larger by more than eps is multiplied by gamma; then both are
-    scaled to sum to 2. Keys: "gsf" (lambda_1) and "sift" (lambda_2)."""
-    for feature, other in (FEATURES, FEATURES[::-1]):
-        if objectives[feature] > objectives[other] + eps:
-            weights = {feature: gamma * weights[feature], other: weights[other]}
+def amplify(weights: Mapping[str, float], objectives: Mapping[str, float], gamma: float, eps: float
+            ) -> dict[str, float]:
+    """Eq. (10): the weight whose objective is larger by more than eps is multiplied by gamma; then both are scaled to
+    sum to 2. Keys: the two losses, whose weights are lambda_1 and lambda_2."""
+    first, second = weights
+    changed = dict(weights)
+    for loss, other in ((first, second), (second, first)):
+        if objectives[loss] > objectives[other] + eps:
+            changed[loss] = gamma * weights[loss]
             break
-    total = sum(weights.values())
-    return {feature: 2 * weights[feature] / total for feature in FEATURES}
+    total = sum(changed.values())
+    return {loss: 2 * weight / total for loss, weight in changed.items()}
 
 
 def sparseness(x: np.ndarray) -> float:
     """The norm of Eq. (11), |x|_1 / sqrt(D) of the L2-normalised rows of x (M, D), averaged over the rows.
 
-    From 1/sqrt(D), one component, to 1, all alike; a zero row counts 0.
+    From 1/sqrt(D), where a row has one component, to 1, where all are alike; a zero row counts 0.
     """
     x = x.astype(np.float64)
     norms = np.linalg.norm(x, axis=1)
@@ -51,125 +61,151 @@ def sparseness(x: np.ndarray) -> float:
                          / np.sqrt(x.shape[1])))
 
 
-def history(run: Segment) -> list[dict]:
-    """The finished rounds: "round", "weights" it trained with, and of GSF and SIFT "accuracy", "sparseness" and
-    "objective" on the validation part."""
+def objectives(measured: Measured, kappa: float) -> dict[str, float]:
+    """Eq. (11)."""
+    return {loss: values["accuracy"] - kappa * values["sparseness"] for loss, values in measured.items()}
+
+
+def history(run: Segment) -> list[dict[str, Any]]:
+    """The finished rounds: "round", "weights" that it trained with, and "accuracy", "sparseness" and "objective" of
+    each loss on the validation part."""
     path = run.path(HISTORY)
     return files.read_json(path)["rounds"][:len(run.snapshots())] if os.path.exists(path) else []
 
 
-def train(run: Segment, experiment: Experiment, data: Data, validation: Part, weights: Optional[str],
-          engine: Engine, processes: int) -> None:
-    """All rounds, or those that a killed call did not finish.
+class AdaptiveWeights(Schedule):
+    FILES = ("rounds", "trials", HISTORY)
+    SEGMENTS = "rounds/{next:02d}/*"
+    VALIDATED = "its adaptive loss weights"
 
-    weights: caffemodel of M(0), None for random ones; processes: 2 to have both trials of a round side by side.
-    """
-    settings = experiment.weighting
-    length, kappa = settings["restart_iterations"], settings["kappa"]
-    adapt = functools.partial(amplify, gamma=settings["gamma"], eps=settings["eps"])
-    finished = history(run)
-    current = finished[-1]["weights"] if finished else dict.fromkeys(FEATURES, 1.0)
-    for number in range(len(finished) + 1, settings["rounds"] + 1):
-        start = (number - 1) * length
-        restart = _Restart(run, experiment, data, validation, run.weights_of(start) if start else weights, number)
-        if experiment.head["structure"] == "branched":
-            if finished:
-                current = adapt(current, finished[-1]["objective"])
-            segment = restart.train("training", current, engine)
-            measured = restart.measure(segment, FEATURES, engine)
-        else:
-            measured = restart.trials(engine.with_threads(max(1, engine.threads // 2)), processes)
-            current = adapt(current, objectives(measured, kappa))
-            segment = restart.train("training", current, engine)
-        finished.append(dict(round=number, weights=current, objective=objectives(measured, kappa),
-                             **{what: {feature: measured[feature][what] for feature in FEATURES}
-                                for what in ("accuracy", "sparseness")}))
-        files.write_json(run.path(HISTORY), {"rounds": finished})
-        restart.keep_trials()
-        chain.adopt(run, segment, start, start + length)
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(experiment)
+        self.settings = experiment.weighting
+        # Loss -> the blob whose sparseness counts, and that of its probabilities.
+        self.blobs = nets.readings(experiment)
+        self.losses = tuple(self.blobs)
+        self.has_trials = len({probabilities for _, probabilities in self.blobs.values()}) == 1
+        self.trainings = 1 + len(self.losses) if self.has_trials else 1
 
+    def describe(self) -> str:
+        return ("{rounds} rounds of {restart_iterations} iterations, after each of which the loss weights are adapted"
+                .format(**self.settings) + (", by trials of each loss alone" if self.has_trials else ""))
 
-def objectives(measured: dict[str, dict[str, float]], kappa: float) -> dict[str, float]:
-    """Eq. (11)."""
-    return {feature: one["accuracy"] - kappa * one["sparseness"] for feature, one in measured.items()}
+    def iterations(self, data: Data) -> int:
+        return self.settings["rounds"] * self.settings["restart_iterations"]
 
+    def cost(self, data: Data) -> Cost:
+        measurements = self.settings["rounds"] * (self.trainings - 1 or 1)
+        return Cost(self.iterations(data) * self.trainings, self._tests(data),
+                    measurements * data.counts.get("val", 0), self.settings["rounds"], False)
 
-def readings(run: Segment, experiment: Experiment) -> dict[str, Sequence[str]]:
-    """Feature -> (deploy net, caffemodel, blob of its probabilities) of a finished run: how each feature loss does
-    by itself. ALAW: the last round's trial; BLAW: the branch."""
-    if experiment.head["structure"] == "branched":
+    def train(self, training: Training) -> None:
+        run, settings, length = training.run, self.settings, self.settings["restart_iterations"]
+        finished = history(run)
+        weights = finished[-1]["weights"] if finished else dict.fromkeys(self.losses, 1.0)
+        validation = training.read("val")
+        for number in range(len(finished) + 1, settings["rounds"] + 1):
+            start = (number - 1) * length
+            this = Round(self, training, validation, run.weights_of(start) if start else training.weights, number)
+            if self.has_trials:
+                measured = this.trials()
+                weights = amplify(weights, objectives(measured, settings["kappa"]), settings["gamma"], settings["eps"])
+                segment = this.train(OWN, weights, training.engine)
+            else:
+                if finished:
+                    weights = amplify(weights, finished[-1]["objective"], settings["gamma"], settings["eps"])
+                segment = this.train(OWN, weights, training.engine)
+                measured = this.measure(segment, self.losses, training.engine)
+            finished.append(dict(round=number, weights=weights, objective=objectives(measured, settings["kappa"]),
+                                 **{what: {loss: measured[loss][what] for loss in self.losses}
+                                    for what in ("accuracy", "sparseness")}))
+            files.write_json(run.path(HISTORY), {"rounds": finished})
+            this.keep_trials()
+            chain.adopt(run, segment, start, start + length)
+
+    def readings(self, run: Segment) -> dict[str, tuple[str, str, str]]:
+        if self.has_trials:
+            return {loss: (run.path("trials", loss + ".prototxt"), run.path("trials", loss + ".caffemodel"),
+                           probabilities) for loss, (_, probabilities) in self.blobs.items()}
         last = run.weights_of(max(run.snapshots()))
-        return {feature: (run.path("deploy.prototxt"), last, prob)
-                for feature, (_, prob) in nets.readings(experiment).items()}
-    return {feature: (run.path("trials", feature + ".prototxt"), run.path("trials", feature + ".caffemodel"), prob)
-            for feature, (_, prob) in nets.readings(experiment).items()}
+        return {loss: (run.path(DEPLOY), last, probabilities) for loss, (_, probabilities) in self.blobs.items()}
+
+    def _is_own(self, segment: Segment) -> bool:
+        return os.path.basename(segment.folder) == OWN
+
+    def _position(self, adopted: int, active: Sequence[tuple[str, int]]) -> str:
+        at_work = ", ".join(f"{name} {iteration}" for name, iteration in active)
+        return "round {}/{}{}".format(adopted + 1, self.settings["rounds"], f" ({at_work})" if at_work else "")
 
 
-class _Restart:
-    """One round. weights: M(t), None for random ones."""
+class Round:
+    """One round of a run."""
 
-    def __init__(self, run: Segment, experiment: Experiment, data: Data, validation: Part, weights: Optional[str],
-                 number: int):
-        self.run, self.experiment, self.data, self.validation = run, experiment, data, validation
+    def __init__(self, schedule: AdaptiveWeights, training: Training, validation: forward.Part,
+                 weights: Optional[str], number: int) -> None:
+        """weights: M(t) of Algorithm 1, the caffemodel that the round begins with, None for random weights; number:
+        of the round, from 1."""
+        self.schedule, self.training, self.validation = schedule, training, validation
+        self.experiment, self.length = schedule.experiment, schedule.settings["restart_iterations"]
         self.weights, self.number = weights, number
 
     def segment(self, name: str) -> Segment:
-        return Segment(self.run.path("rounds", f"{self.number:02d}", name))
+        return Segment(self.training.run.path("rounds", f"{self.number:02d}", name))
 
-    def train(self, name: str, factors: dict[str, float], engine: Engine, tested: bool = True) -> Segment:
+    def train(self, name: str, factors: Mapping[str, float], engine: Engine, tested: bool = True) -> Segment:
         """RestartTrain with (lambda_1, lambda_2) = factors."""
         segment = self.segment(name)
-        length = self.experiment.weighting["restart_iterations"]
-        solver = dict(self.experiment.solver, max_iter=length,
-                      test_interval=min(length, self.experiment.solver["test_interval"]))
+        solver = dict(self.experiment.solver, max_iter=self.length,
+                      test_interval=min(self.length, self.experiment.solver["test_interval"]))
         caffe_process.write_definitions(segment, build.definitions(
-            self.experiment.weighted(**factors)._replace(solver=solver), self.data, segment.folder,
+            self.experiment.one_training(**factors)._replace(solver=solver), self.training.data, segment.folder,
             caffe_process.snapshot_prefix(segment), tested))
         caffe_process.train(segment, self.weights, engine, "{} round {}/{} {}".format(
-            os.path.basename(self.run.folder), self.number, self.experiment.weighting["rounds"], name))
+            os.path.basename(self.training.run.folder), self.number, self.schedule.settings["rounds"], name))
         return segment
 
-    def measure(self, segment: Segment, features: Sequence[str], engine: Engine) -> dict[str, dict[str, float]]:
-        """Feature -> "accuracy" and "sparseness" on the validation part, measured once."""
+    def measure(self, segment: Segment, losses: Sequence[str], engine: Engine) -> Measured:
+        """Loss -> "accuracy" and "sparseness" on the validation part, measured once."""
         path = segment.path(MEASURED)
         if not os.path.exists(path):
-            files.write_json(path, self._measured(segment, features, engine))
+            files.write_json(path, self._measured(segment, losses, engine))
         return files.read_json(path)
 
-    def _measured(self, segment: Segment, features: Sequence[str], engine: Engine) -> dict[str, dict[str, float]]:
-        blobs = {feature: nets.readings(self.experiment)[feature] for feature in features}
-        found = forward.of_part(self.experiment, self.validation, segment.path("deploy.prototxt"),
-                                segment.weights_of(self.experiment.weighting["restart_iterations"]),
-                                sorted({name for names in blobs.values() for name in names}), engine)
+    def _measured(self, segment: Segment, losses: Sequence[str], engine: Engine) -> Measured:
+        part, blobs = self.validation, {loss: self.schedule.blobs[loss] for loss in losses}
+        outputs = forward.of_part(self.experiment, part, segment.path(DEPLOY), segment.weights_of(self.length),
+                                  sorted({blob for pair in blobs.values() for blob in pair}), engine)
         measured = {}
-        for feature, (block, prob) in blobs.items():
-            voted = predictions.vote(self.validation.units, self.validation.labels, self.validation.rows, found[prob])
-            measured[feature] = {"accuracy": sum(one.right for one in voted) / len(voted),
-                                 "sparseness": sparseness(found[block])}
+        for loss, (features, probabilities) in blobs.items():
+            votes = predictions.vote(part.units, part.labels, part.rows, outputs[probabilities])
+            measured[loss] = {"accuracy": sum(vote.right for vote in votes) / len(votes),
+                              "sparseness": sparseness(outputs[features])}
         return measured
 
-    def trials(self, engine: Engine, processes: int) -> dict[str, dict[str, float]]:
-        """ALAW: M(t) trained with GSF alone and with SIFT alone; neither is kept."""
-        def trial(feature: str) -> dict[str, dict[str, float]]:
-            alone = {one: float(one == feature) for one in FEATURES}
-            segment = self.train(feature, alone, engine, tested=False)
-            # The mask of Fig. 4: the other block and its weights are nothing to this trial.
-            files.write_text(segment.path("deploy.prototxt"), build.text(
-                nets.deploy(self.experiment, self.data, only=feature)))
-            return self.measure(segment, [feature], engine)
-        if processes > 1:
-            found = list(children.in_order(processes, lambda: None, (), trial, FEATURES))
-        else:
-            found = [trial(feature) for feature in FEATURES]
-        return {**found[0], **found[1]}
+    def trials(self) -> Measured:
+        """M(t) trained with each loss alone, side by side if two processes may run. Their weights are not used."""
+        engine = self.training.engine.with_threads(max(1, self.training.engine.threads // 2))
+
+        def trial(loss: str) -> Measured:
+            alone = {name: float(name == loss) for name in self.schedule.losses}
+            segment = self.train(loss, alone, engine, tested=False)
+            # The mask of Fig. 4: the other block and its weights do not count in this trial.
+            files.write_text(segment.path(DEPLOY), build.text(
+                nets.deploy(self.experiment, self.training.data, only=loss)))
+            return self.measure(segment, [loss], engine)
+        processes = self.training.processes
+        measured = (children.in_order(processes, lambda: None, (), trial, self.schedule.losses) if processes > 1
+                    else map(trial, self.schedule.losses))
+        return {loss: values for of_trial in measured for loss, values in of_trial.items()}
 
     def keep_trials(self) -> None:
         """Of this round alone, in place of the last one's."""
-        for feature in FEATURES:
-            segment = self.segment(feature)
-            trained = segment.weights_of(self.experiment.weighting["restart_iterations"])
+        run = self.training.run
+        for loss in self.schedule.losses:
+            segment = self.segment(loss)
+            trained = segment.weights_of(self.length)
             if os.path.exists(trained):
-                os.makedirs(self.run.path("trials"), exist_ok=True)
-                os.replace(segment.path("deploy.prototxt"), self.run.path("trials", feature + ".prototxt"))
-                os.replace(trained, self.run.path("trials", feature + ".caffemodel"))
+                os.makedirs(run.path("trials"), exist_ok=True)
+                os.replace(segment.path(DEPLOY), run.path("trials", loss + ".prototxt"))
+                os.replace(trained, run.path("trials", loss + ".caffemodel"))
                 files.remove(segment.path("snapshots"))

@@ -16,7 +16,7 @@ from prototxt import build
 from prototxt.builders import parts, xie2019a
 from tests import small_data
 from tools.evaluation import evaluate, forward
-from tools.training import caffe_log, caffe_process, chain, pretrained, run, run_state
+from tools.training import caffe_log, caffe_process, chain, pretrained, run, run_state, schedules
 from tools.training.caffe_process import Engine
 from tools.training.schedules import adaptive_weights
 from tools.training.schedules.adaptive_weights import amplify, objectives, sparseness
@@ -78,7 +78,7 @@ def random_weights(net, seed=0):
 
 @pytest.mark.parametrize("only, columns", [("gsf", slice(0, 384)), ("sift", slice(384, 678))])
 def test_mask_leaves_one_block_and_its_weights(tmp_path, only, columns):
-    alaw = load("alaw").weighted()
+    alaw = load("alaw").one_training()
     shapes = parts.Data("unused", 7, {"train": 10, "val": 10}, (1, 48, 48))
     nets = {}
     for name, proto in (("whole", xie2019a.deploy(alaw, shapes)), ("masked", xie2019a.deploy(alaw, shapes, only))):
@@ -109,7 +109,7 @@ def is_alaw(adapted):
 
 def retrained(adapted, data, folder, number, factors):
     """A round done again with pycaffe's own solver, by the definition of fixed weights."""
-    one = adapted.experiment.weighted(**factors)
+    one = adapted.experiment.one_training(**factors)
     one = one._replace(solver=dict(one.solver, max_iter=4, snapshot=0))
     for name, text in build.definitions(one, parts.prepared(data, files.read_json(os.path.join(data, "prepare.json"))),
                                         str(folder), str(folder / "x")).items():
@@ -158,7 +158,7 @@ def measured_again(deploy, caffemodel, block, prob, data):
 
 def test_objectives_are_of_the_validation_part(data, adapted):
     entry, readings = adaptive_weights.history(adapted)[-1], xie2019a.readings(adapted.experiment)
-    for feature, (deploy, caffemodel, _) in adaptive_weights.readings(adapted, adapted.experiment).items():
+    for feature, (deploy, caffemodel, _) in schedules.of(adapted.experiment).readings(adapted).items():
         block, prob = readings[feature]
         accuracy, norm = measured_again(deploy, caffemodel, block, prob, data)
         assert entry["accuracy"][feature] == pytest.approx(accuracy)
@@ -210,7 +210,7 @@ def test_watching_counts_over_all_rounds(adapted):
 def test_evaluation_counts_each_loss_alone(data, adapted):
     metrics = evaluate.evaluate(adapted, "test")
     assert set(metrics["alone"]) == {"gsf", "sift"}
-    for feature, (deploy, caffemodel, prob) in adaptive_weights.readings(adapted, adapted.experiment).items():
+    for feature, (deploy, caffemodel, prob) in schedules.of(adapted.experiment).readings(adapted).items():
         net = caffe.Net(deploy, caffe.TEST, weights=caffemodel)
         images, right = lmdb_io.Reader(os.path.join(data, "test", "images")), 0
         for index in range(12):
@@ -305,20 +305,20 @@ def test_each_loss_is_judged_by_its_own_block_and_branch(tmp_path, monkeypatch, 
     files.claim(str(tmp_path), "run")
     chosen, note = load(strategy), files.read_json(os.path.join(data, "prepare.json"))
     prepared = parts.prepared(data, note)
-    restart = adaptive_weights._Restart(caffe_process.Segment(str(tmp_path)), chosen, prepared,
-                                        forward.read(data, note, "val"), None, 1)
+    training = schedules.Training(caffe_process.Segment(str(tmp_path)), prepared, note, None, Engine(1))
+    this = adaptive_weights.Round(schedules.of(chosen), training, training.read("val"), None, 1)
 
     def trained(self, name, factors, engine, tested=True):
         segment = self.segment(name)
-        files.write_text(segment.path("deploy.prototxt"), build.text(xie2019a.deploy(chosen.weighted(), prepared)))
+        files.write_text(segment.path("deploy.prototxt"), build.text(xie2019a.deploy(chosen.one_training(), prepared)))
         os.makedirs(segment.path("snapshots"))
         with_known_decisions(segment.path("deploy.prototxt"), xie2019a.branches(chosen)).save(segment.weights_of(4))
         return segment
-    monkeypatch.setattr(adaptive_weights._Restart, "train", trained)
+    monkeypatch.setattr(adaptive_weights.Round, "train", trained)
     if strategy == "alaw":
-        found = restart.trials(Engine(1), 1)
+        found = this.trials()
     else:
-        found = restart.measure(trained(restart, "training", {}, None), ("gsf", "sift"), Engine(1))
+        found = this.measure(trained(this, "training", {}, None), ("gsf", "sift"), Engine(1))
     assert {feature: one["accuracy"] for feature, one in found.items()} == {"gsf": 2 / 12, "sift": 1 / 12}
 
 

@@ -13,14 +13,14 @@ from tests import small_data
 from tools.training import caffe_log, chain, pretrained, run, run_state
 from tools.training.caffe_process import Engine
 from tools.training.schedules import plateau
-from tools.training.schedules.plateau import Pass
+from tools.training.schedules.plateau import Epoch
 
 CHANGES = ["solver.batch_size=8", "solver.max_iter=20", "solver.test_interval=4", "solver.display=1",
            "solver.base_lr=0.01", "halving.patience=1"]
 
 
-def passes(*rows):
-    return [Pass(*row) for row in rows]
+def epochs(*rows):
+    return [Epoch(*row) for row in rows]
 
 
 @pytest.mark.parametrize("rows, due", [
@@ -34,7 +34,7 @@ def passes(*rows):
     ([(1, 2.0, .9), (1, 1.9, .4), (1, 1.8, .5), (1, 1.7, .4), (2, 1.6, .4), (2, 1.5, .4)], False),  # counts anew
     ([(1, 2.0, .9), (1, 1.9, .4), (1, 1.8, .5), (1, 1.7, .4), (2, 1.6, .4), (2, 1.5, .4), (2, 1.4, .4)], True)])
 def test_due_by_hand(rows, due):
-    assert plateau.due(passes(*rows), loss_rise=0.25, patience=3) is due
+    assert plateau.due(epochs(*rows), loss_rise=0.25, patience=3) is due
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_rate_is_halved_and_the_best_weights_reloaded(trained, one):
     second = next(number for number, entry in enumerate(found) if entry.rate == 2)
     lowest = int(np.argmin([entry.loss for entry in found[:second]])) + 1
     initial = pretrained.read(trained.path("rates", "02", "initial.caffemodel"))
-    # 24 images, 8 a step: 4 steps are a pass of the data and 8 images.
+    # 24 images, 8 a step: 4 steps are an epoch and 8 images.
     position = next(layer for layer in initial.layer if layer.name == "train_data_fer2013").blobs[0].data
     assert list(position) == [32 * lowest // 24, 32 * lowest % 24]
 
@@ -92,7 +92,7 @@ def test_watching_counts_over_all_rates(trained):
 
 
 def test_stopped_after_each_pass_it_ends_in_the_same_bytes(tmp_path, monkeypatch, data, one, trained):
-    """What a pass came to is written at the second try only: each pass is trained, and not known to be."""
+    """What an epoch achieved is written at the second try only: each epoch is trained, and not known to be."""
     import common.files
     folder, written = str(tmp_path / "run"), []
     original = common.files.write_json
@@ -122,7 +122,7 @@ run.train(test_plateau.quick(), sys.argv[1], sys.argv[2], None, Engine(1))
 
 
 @pytest.mark.slow
-def test_killed_within_two_passes_it_ends_in_the_same_bytes(tmp_path, data, trained):
+def test_killed_within_two_epochs_it_ends_in_the_same_bytes(tmp_path, data, trained):
     """At the first rate, and then after a halving."""
     folder = str(tmp_path / "run")
     command = [sys.executable, "-c", KILLED, data, folder]

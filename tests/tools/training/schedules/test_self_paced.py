@@ -20,7 +20,7 @@ from tests.tools import small_pairs
 from tools.evaluation import evaluate, forward, predictions
 from tools.training import chain, run, run_state
 from tools.training.caffe_process import Engine
-from tools.training.schedules import self_paced
+from tools.training.schedules import SelfPaced, self_paced
 
 SMALL = ["pacing.epochs=6", "solver.batch_size=6", "solver.test_interval=50", "solver.snapshot=2", "solver.display=1"]
 SHORT = SMALL + ["pacing.paces=2", "pacing.more=50", "pacing.epochs=2"]
@@ -49,7 +49,7 @@ def test_ties_go_to_the_first():
 
 def test_all_infinite_losses_are_still_a_selection_and_nan_is_refused():
     assert self_paced.select(np.full(5, np.inf), np.zeros(5, int), 50).tolist() == [True] * 3 + [False] * 2
-    with pytest.raises(ValueError, match="sample 1 has a loss that is no number"):
+    with pytest.raises(ValueError, match="sample 1 has a loss that is NaN"):
         self_paced.select(np.array([0, np.nan]), np.zeros(2, int), 50)
 
 
@@ -62,10 +62,10 @@ def test_epochs_are_shared_out_with_the_remainder_in_the_last_pace():
     """250 = 5 x 41 + 45 epochs ([wu2023] 4.2), each of the pace's own samples: 10 and 5 of a class."""
     chosen = experiment.load("wu2023/ckplus-spndl", ["solver.batch_size=1"])
     sizes = [5 + 3, 6 + 3, 7 + 4, 8 + 4, 9 + 5, 10 + 5]
-    lengths = np.diff([0] + self_paced.ends(chosen, (10, 5)))
+    lengths = np.diff([0] + SelfPaced(chosen).ends((10, 5)))
     assert lengths.tolist() == [41 * size for size in sizes[:-1]] + [45 * sizes[-1]]
     raf = experiment.load("wu2023/raf_db-spndl-without-neutral", ["solver.batch_size=1"])
-    assert np.diff([0] + self_paced.ends(raf, (10, 5))).tolist() == [25 * size for size in sizes]
+    assert np.diff([0] + SelfPaced(raf).ends((10, 5))).tolist() == [25 * size for size in sizes]
 
 
 def test_loss_is_the_cross_entropy_without_overflow():
@@ -90,7 +90,7 @@ def trained(tmp_path_factory, data):
 
 def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
     class_counts = parts.prepared(data, files.read_json(os.path.join(data, "prepare.json"))).class_counts
-    ends = self_paced.ends(trained.experiment, class_counts)
+    ends = SelfPaced(trained.experiment).ends(class_counts)
     assert trained.snapshots() == ends and len(ends) == 6 and trained.info["iterations"] == ends[-1]
     assert [span.end for span in chain.spans(trained)] == ends
     previous = 0
