@@ -273,8 +273,8 @@ def test_feature_maps(tmp_path, rivals):
 def test_faces_gained(tmp_path, rivals):
     one, table = drawn("xie2019a-fig9", tmp_path / "out", *rivals)
     assert [row[:5] for row in table[1:]] == [["unit 35", "35", "class2", "class2", "class0"]]
-    assert one.notes[0].startswith("1 test predictions are right with softmax + center + normalisation + GABOR and wrong "
-                                   "with softmax + normalisation, 1 are the other way round.")
+    assert one.notes[0].startswith("1 test predictions are right with softmax + center + normalisation + GABOR and "
+                                   "wrong with softmax + normalisation, 1 are the other way round.")
 
 
 def test_heat_maps(tmp_path, rivals):

@@ -11,8 +11,8 @@ from tools.report import html_page
 from tools.report.entries import Entry
 from tools.report.papers import wu2023, wu2023_paces
 from tools.training import run
-from tools.training.schedules import self_paced
 from tools.training.caffe_process import Engine
+from tools.training.schedules import self_paced
 
 STEPS = ["solver.max_iter=4", "solver.test_interval=2", "solver.display=1", "solver.batch_size=6"]
 

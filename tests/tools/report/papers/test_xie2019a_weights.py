@@ -16,5 +16,6 @@ def test_loss_weights_over_the_rounds():
 
 
 def test_objectives_over_the_rounds():
-    lines = {line.get_label(): list(line.get_ydata()) for line in xie2019a_weights.objectives(ROUNDS, "o").axes[0].lines}
+    axes = xie2019a_weights.objectives(ROUNDS, "o").axes[0]
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert lines == {"GSF": [0.4, 0.5, 0.65], "SIFT": [0.5] * 3}
