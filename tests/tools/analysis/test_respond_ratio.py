@@ -106,7 +106,7 @@ def test_grid_is_where_a_value_sees(tmp_path, name, grid, blob):
     path = tmp_path / "deploy.prototxt"
     path.write_text(build.text(nets.deploy(chosen, build.expected(chosen))))
     found, found_blob = respond_ratio.grid_of(str(path))
-    assert found_blob == blob and found.size == grid.size
+    assert found_blob == blob and (found.size, found.start, found.step) == grid
     # The input's gradient of one value is around its position.
     net = caffe.proto.caffe_pb2.NetParameter()
     text_format.Merge(path.read_text(), net)
