@@ -70,7 +70,7 @@ def test_page_is_whole(chromium, pages, name, width):
 def test_each_papers_figures_are_there(chromium, pages):
     wanted = {"pair": ("[xie2019a] Fig. 8", "[xie2019a] Fig. 9", "[xie2019a] Fig. 10", "[xie2019b] Fig. 8",
                        "[xie2019b] Table 2"),
-              "groups": ("Folds, test part", "Seeds, test part", "[xie2019a] Fig. 11", "[xie2019a] Fig. 12"),
+              "groups": ("Folds, test split", "Seeds, test split", "[xie2019a] Fig. 11", "[xie2019a] Fig. 12"),
               "liu2017": ("[liu2017] Fig. 5", "[liu2017] Fig. 6"),
               "farzaneh2021": ("[farzaneh2021] Fig. 3", "[farzaneh2021] Fig. 4", "[farzaneh2021] Fig. 5"),
               "wu2023": tuple(f"[wu2023] Fig. {number}" for number in range(4, 9))}

@@ -1,6 +1,6 @@
 """What a trained net makes of faces: FC2's input x, its feature maps, and where on the face they respond."""
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import caffe
 import numpy as np
@@ -9,20 +9,25 @@ from google.protobuf import text_format
 from common.errors import UserError
 
 
-class Blobs(NamedTuple):
-    """Names of a deploy net's blobs. first: the first convolution's maps, after what follows it in place;
-    z: FC1's input; x: FC2's input, of each branch."""
+@dataclass(frozen=True)
+class Blobs:
+    """Names of a deploy net's blobs."""
 
+    # Maps of the first convolution, after what follows it in place.
     first: str
+    # FC1's input.
     z: str
+    # FC2's input, of each branch.
     x: tuple[str, ...]
 
 
-class Grid(NamedTuple):
-    """Where a map's cells lie: the centre of the receptive field of cell i is origin + i * step, in the image's
-    pixels, of which the first one's centre is 0."""
+@dataclass(frozen=True)
+class Grid:
+    """Where a map's cells lie: the centre of the receptive field of cell i is origin + i * step."""
 
+    # In pixels of the image; the centre of the first pixel is 0.
     origin: float
+    # In pixels.
     step: float
 
 
@@ -47,13 +52,14 @@ def blobs(deploy: str) -> Blobs:
 
 
 def grid(deploy: str, blob: str) -> Grid:
-    """Of a blob that convolutions and poolings of square kernels, and square crops, lead to from `data`."""
+    """The grid of a blob that is computed from `data` by convolutions and poolings of square kernels and by square
+    crops."""
     grids = {"data": Grid(0, 1)}
     for layer in _layers(deploy):
-        known = [grids[bottom] for bottom in layer.bottom if bottom in grids]
-        if not known:
+        below = next((grids[bottom] for bottom in layer.bottom if bottom in grids), None)
+        if not below:
             continue
-        origin, step = known[0]
+        origin, step = below.origin, below.step
         kernel, stride, pad = 1, 1, 0
         if layer.type == "Convolution":
             settings = layer.convolution_param

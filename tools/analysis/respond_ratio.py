@@ -1,8 +1,11 @@
 """RespondRatio, [xie2019b] Eq. (13): which parts of the face the outputs of FC1 respond to (Table 2, Fig. 7 (b))."""
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import caffe
 import numpy as np
+import scipy.special
+import tabulate
 
 from common import files
 from common.errors import UserError
@@ -30,33 +33,32 @@ def respond_ratio(z: np.ndarray, weights: np.ndarray, bias: np.ndarray, x: np.nd
     denominator, printed as #PART_m / #PART_m, is read as the part's share of z.
     """
     part = np.broadcast_to(part, z.shape)
-    ours = np.where(part, z, 0) @ weights.T + bias
-    all_ = part.mean(axis=1, keepdims=True) * (z @ weights.T) + bias
+    of_part = np.where(part, z, 0) @ weights.T + bias
+    of_all = part.mean(axis=1, keepdims=True) * (z @ weights.T) + bias
     half = max(1, x.shape[1] // 2)
     top = np.argsort(-x, axis=1, kind="stable")[:, :half]
-    return float(np.exp(_log_sum_exp(np.take_along_axis(ours, top, axis=1))
-                        - _log_sum_exp(np.take_along_axis(all_, top, axis=1))))
+    return float(np.exp(scipy.special.logsumexp(np.take_along_axis(of_part, top, axis=1))
+                        - scipy.special.logsumexp(np.take_along_axis(of_all, top, axis=1))))
 
 
-def _log_sum_exp(values: np.ndarray) -> float:
-    largest = values.max()
-    return float(largest + np.log(np.exp(values - largest).sum()))
+@dataclass(frozen=True)
+class Grid:
+    """Where the values of a feature map lie in the net's input: each at the centre of its receptive field."""
 
-
-class Grid(NamedTuple):
-    """Where the values of a feature map lie in the net's input: `count` a side, the first at `start`, each `step`
-    pixels from the next; positions are those of the centre of what a value sees, in pixels from the border."""
-
-    count: int
+    # Values a side.
+    size: int
+    # Of the first value, in pixels from the border.
     start: float
+    # From a value to the next, in pixels.
     step: float
 
     def positions(self) -> np.ndarray:
-        return self.start + self.step * np.arange(self.count)
+        """(size,), along a side, in pixels from the border."""
+        return self.start + self.step * np.arange(self.size)
 
 
 def part_mask(boxes, grid: Grid, window: Window, region: int, target: np.ndarray) -> np.ndarray:
-    """Where a part is in the feature map of a window of the aligned face, bool (count, count). target: the triangle
+    """Where a part is in the feature map of a window of the aligned face, bool (size, size). target: the triangle
     that faces were aligned to, see alignment.target_of."""
     left_eye, right_eye, _ = target * region
     middle, unit = (left_eye + right_eye) / 2, np.linalg.norm(right_eye - left_eye)
@@ -65,18 +67,18 @@ def part_mask(boxes, grid: Grid, window: Window, region: int, target: np.ndarray
         columns = window.side - columns
     x = (window.x + columns - middle[0]) / unit
     y = (window.y + grid.positions() - middle[1]) / unit
-    inside = np.zeros((grid.count, grid.count), bool)
+    inside = np.zeros((grid.size, grid.size), bool)
     for left, top, right, bottom in boxes:
         inside |= np.outer((y >= top) & (y < bottom), (x >= left) & (x < right))
     return inside
 
 
 def grid_of(deploy: str) -> tuple[Grid, str]:
-    """The grid of the map that FC1 takes, and that map's blob. Raises UserError where FC1 takes no map."""
+    """The grid of the map that FC1 takes, and that map's blob. Raises UserError where FC1's input is no map."""
     blob = activations.blobs(deploy).z
     shape = caffe.Net(deploy, caffe.TEST).blobs[blob].shape
     if len(shape) != 4:
-        raise UserError(f"{deploy}: FC1 takes no map of the face")
+        raise UserError(f"{deploy}: FC1's input is no map of the face")
     place = activations.grid(deploy, blob)
     # From the border, where a pixel's centre is half a pixel away.
     return Grid(shape[3], place.origin + 0.5, place.step), blob
@@ -98,21 +100,21 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     net = forward.load(deploy, run.caffemodel())
     fc1 = next(name for name in net.params if net.params[name][0].data.shape[1:] == (net.blobs[blob].count,))
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
-    part = forward.read(data, note, split)
-    found = forward.of_part(run.experiment, part, deploy, run.caffemodel(), [blob, net.top_names[fc1][0]],
-                            all_cores(info["gpu"]))
-    z, x = (values.reshape(len(values), -1).astype(np.float64) for values in found.values())
+    records_of_split = forward.read(data, note, split)
+    outputs = forward.of_part(run.experiment, records_of_split, deploy, run.caffemodel(),
+                              [blob, net.top_names[fc1][0]], all_cores(info["gpu"]))
+    z, x = (values.reshape(len(values), -1).astype(np.float64) for values in outputs.values())
     windows = _windows(data, note, split)
     channels, target = net.blobs[blob].shape[1], alignment.target_of(prepare.template(note)["margins"])
-    labels = np.array(part.labels)
+    labels = np.array(records_of_split.labels)
     result = {}
     for label, name in enumerate(note["classes"]):
-        chosen = np.flatnonzero(labels == label)
-        if len(chosen):
-            result[name] = {region: respond_ratio(
-                z[chosen], weights, bias, x[chosen],
-                np.stack([np.tile(part_mask(boxes, grid, windows[row], crop_set.region, target).ravel(), channels)
-                          for row in chosen])) for region, boxes in PARTS.items()}
+        samples = np.flatnonzero(labels == label)
+        if len(samples):
+            result[name] = {part: respond_ratio(
+                z[samples], weights, bias, x[samples],
+                np.stack([np.tile(part_mask(boxes, grid, windows[sample], crop_set.region, target).ravel(), channels)
+                          for sample in samples])) for part, boxes in PARTS.items()}
     files.write_json(run.path(FILE), {"split": split, "parts": {name: list(boxes) for name, boxes in PARTS.items()},
                                       "respond_ratio": result})
     return result
@@ -125,13 +127,10 @@ def _windows(data: str, note: dict, split: str) -> list[Window]:
             for record in records.read(data, split)]
 
 
-def table(ratios: dict[str, dict[str, float]]) -> str:
-    """As text, a line an expression."""
-    parts = list(next(iter(ratios.values())))
-    lines = ["".ljust(12) + "".join(part.rjust(16) for part in parts)]
-    lines += [name.ljust(12) + "".join(f"{row[part]:.2f}".rjust(16) for part in parts)
-              for name, row in ratios.items()]
-    return "\n".join(lines)
+def table(ratios: Mapping[str, Mapping[str, float]]) -> str:
+    """As text, a line for each expression."""
+    return tabulate.tabulate([[expression, *row.values()] for expression, row in ratios.items()],
+                             ["", *next(iter(ratios.values()))], tablefmt="plain", floatfmt=".2f")
 
 
 def read(run: Run) -> dict[str, dict[str, float]]:

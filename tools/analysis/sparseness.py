@@ -1,9 +1,8 @@
 """How sparse the features of a trained net are."""
-
 import numpy as np
 
 from data_prep import prepare
-from prototxt import nets
+from tools.analysis import activations
 from tools.evaluation import forward
 from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
@@ -20,12 +19,15 @@ def near_zero(x: np.ndarray) -> float:
 
 
 def of_run(run: Run, split: str) -> dict[str, float]:
-    """Of x, FC2's input, on a split of the run's data, of all records: `near_zero`, `l1` ([xie2019a] Eq. (11), |x|_1 /
-    (sqrt(D) |x|_2): 1/sqrt(D) where one component is left, 1 where all are alike) and `norm`, the mean of |x|_2."""
+    """Measures x, FC2's input (M, D), on all records of a split of the run's data.
+
+    `near_zero`: see there. `l1`: the mean of |x|_1 / (sqrt(D) |x|_2), from 1/sqrt(D) where one component is left to 1
+    where all are alike ([xie2019a] Eq. (11)). `norm`: the mean of |x|_2.
+    """
     info = run.info
-    part = forward.read(info["data"], prepare.read_note(info["data"]), split)
-    blob = nets.classified(run.experiment)
-    x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob],
+    records = forward.read(info["data"], prepare.read_note(info["data"]), split)
+    blob, *_ = activations.blobs(run.path(DEPLOY)).x
+    x = forward.of_part(run.experiment, records, run.path(DEPLOY), run.caffemodel(), [blob],
                         all_cores(info["gpu"]))[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}

@@ -1,29 +1,30 @@
-"""LIBSVM on handcrafted features, and on what a trained net makes of the same faces ([xie2019a] Table II).
+"""LIBSVM on handcrafted features, and on what a trained net makes of the same faces.
 
     DATA/svm/gabor.json    of handcrafted features      RUN/svm.json    of a run's deep features
-    DATA/svm/gabor.csv     their decisions on the test part, one row an image      RUN/svm.csv
+    DATA/svm/gabor.csv     their predictions on the test split, a row for each image      RUN/svm.csv
 """
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 import numpy as np
+import tabulate
 from sklearn.svm import SVC
 
-from common import files, progress
+from common import files, papers, progress
 from common.errors import UserError
 from data_prep import lmdb_io, manifest, prepare, records
 from data_prep.features import NAMES
-from published import values as printed_figures
+from published import values
+from published.values import Figure
 from tools.analysis import activations
 from tools.evaluation import departures, forward
 from tools.evaluation.departures import Departure
 from tools.training.caffe_process import all_cores
 from tools.training.run import Run, require_same_data
 
-# Rows of Table II.
-HANDCRAFTED, DEEP_SVM, DEEP_SOFTMAX = "Hand-crafted Feat. (SVM)", "Deep Feat. (SVM)", "Deep Feat. (Softmax)"
 # FC2's input, as a feature.
 DEEP = "x"
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
@@ -32,40 +33,51 @@ COSTS = (1.0, 3.0, 10.0)
 GRAM_BYTES = 2 * 8
 
 
-class Part(NamedTuple):
-    """vectors: float32 (M, D); labels: (M); own: bool (M), False for copies of training images; rows: (M), of the
-    manifest."""
+@dataclass(frozen=True)
+class Split:
+    """The M images of a split."""
 
+    # Float32 (M, D).
     vectors: np.ndarray
+    # (M,), classes.
     labels: np.ndarray
+    # Bool (M,), False for copies of training images.
     own: np.ndarray
+    # (M,), of the manifest.
     rows: np.ndarray
 
 
-class Result(NamedTuple):
-    """setting: "published" (an untuned SVM), "tuned" or "softmax"; kernel: with its parameters; val, test: correct
-    and total; test_own: the same without copies of training images; predicted: classes of the test images;
-    published: test accuracy in %, where the paper has it."""
+@dataclass(frozen=True)
+class Result:
+    """What an SVM, or a net, gets right."""
 
     feature: str
+    # "published" (an untuned SVM), "tuned" or "softmax" (the net itself).
     setting: str
+    # With its parameters.
     kernel: str
+    # Correct and total.
     val: tuple[int, int]
     test: tuple[int, int]
+    # `test` without copies of training images.
     test_own: tuple[int, int]
+    # Classes of the test images.
     predicted: Sequence[int]
+    # Test accuracy in %, where a paper prints it.
     published: Optional[float] = None
 
 
-class Saved(NamedTuple):
-    """What an earlier call found. rows: the test images' rows of the manifest, beside each result's `predicted`."""
+@dataclass(frozen=True)
+class Saved:
+    """Results of an earlier call."""
 
     results: list[Result]
+    # Of the manifest: the test images, beside each result's `predicted`.
     rows: list[int]
 
     @property
     def untuned(self) -> Result:
-        """Of the untuned machines the one that is best on the validation part."""
+        """Of the untuned SVMs, the one that is best on the validation split."""
         return max((result for result in self.results if result.setting == "published"),
                    key=lambda result: result.val[0])
 
@@ -74,60 +86,74 @@ class Saved(NamedTuple):
 
 
 def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iterator[Result]:
-    """Results for each feature of a prepared folder, which keeps them: untuned, and tuned on the validation part.
-    Each test figure is looked at once. limit: of training images, the first ones in training order.
+    """Results for each feature of a prepared folder, which keeps them: untuned, and tuned on the validation split.
+    The test split is used once for each result. limit: of training images, the first ones in training order.
 
-    Raises UserError where a part or a feature is missing, and where memory is too small for the kernel matrix.
+    Raises UserError where a split or a feature is missing, and where memory is too small for the kernel matrix.
     """
     note = prepare.read_note(data)
     for name in names or note["features"]:
         if name not in note["features"]:
             raise UserError("{}: has no {} features; it has {}".format(
                 data, name, ", ".join(note["features"]) or "none"))
-        parts = {split: read(data, split, name, limit if split == "train" else None) for split in manifest.SPLITS}
-        printed = published(HANDCRAFTED, name.upper()) if note["asked"]["dataset"] == "fer2013" else None
-        results = [result._replace(published=printed) for result in _results(name, parts)]
-        _save(data_prefix(data, name), data, results, parts["test"], limit)
+        splits = {split: read(data, split, name, limit if split == "train" else None) for split in manifest.SPLITS}
+        printed = published_handcrafted(name)
+        value = float(printed.value) if printed and _is_of_same_images(note, printed.data) else None
+        results = [replace(result, published=value) for result in _results(name, splits)]
+        _save(data_prefix(data, name), data, results, splits["test"], limit)
         yield from results
 
 
 def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
-    """The same for the deep features of a trained run, whose folder keeps them, and last the net's own softmax
-    decision on the same crops.
+    """The same for the deep features of a trained run, whose folder keeps them, and last the predictions of the net's
+    own softmax on the same crops.
 
     Raises UserError as `svm`, and where training is not complete.
     """
     info = run.info
     data = info["data"]
     require_same_data(run)
-    parts, right = {}, {}
+    splits, right, predicted = {}, {}, np.empty(0, int)
     for split in manifest.SPLITS:
-        parts[split], predicted = _read_deep(run, split, limit if split == "train" else None)
-        right[split] = predicted == parts[split].labels
-    column = next((figure.column for figure in printed_figures.read("xie2019a") if figure.row == DEEP_SOFTMAX
-                   and figure.experiment == info["experiment"]["name"]), None)
-    results = [result._replace(published=published(DEEP_SVM, column)) for result in _results(DEEP, parts)]
-    own = parts["test"].own
+        splits[split], predicted = _read_deep(run, split, limit if split == "train" else None)
+        right[split] = predicted == splits[split].labels
+    with_svm, with_softmax = (figure and float(figure.value) for figure in published_deep(info["experiment"]["name"]))
+    results = [replace(result, published=with_svm) for result in _results(DEEP, splits)]
+    own = splits["test"].own
     results.append(Result(DEEP, "softmax", "softmax", _counts(right["val"]), _counts(right["test"]),
-                          _counts(right["test"][own]), predicted.tolist(), published(DEEP_SOFTMAX, column)))
-    _save(run_prefix(run), data, results, parts["test"], limit)
+                          _counts(right["test"][own]), predicted.tolist(), with_softmax))
+    _save(run_prefix(run), data, results, splits["test"], limit)
     return results
 
 
-def published(row: str, column: Optional[str]) -> Optional[float]:
-    """What Table II prints, in %; None where it has no such column."""
-    return next((float(figure.value) for figure in printed_figures.read("xie2019a")
-                 if (figure.table, figure.row, figure.column) == ("II", row, column)), None)
+def published_handcrafted(name: str) -> Optional[Figure]:
+    """What the papers print of an SVM on a handcrafted feature."""
+    return next((figure for paper in papers.names() for figure in values.read(paper)
+                 if (figure.measure, figure.experiment, figure.column) == ("svm", "", name.upper())), None)
+
+
+def published_deep(experiment: str) -> tuple[Optional[Figure], Optional[Figure]]:
+    """What the experiment's paper prints of an SVM on the net's feature, and of its softmax in the same table."""
+    figures = [figure for figure in values.read(experiment.split("/")[0]) if figure.experiment == experiment]
+    with_svm = next((figure for figure in figures if figure.measure == "svm"), None)
+    return with_svm, with_svm and next((figure for figure in figures if (figure.table, figure.measure) == (
+        with_svm.table, "accuracy")), None)
+
+
+def _is_of_same_images(note: dict, data: str) -> bool:
+    """Whether prepared data are of the data set, whatever their protocol. data: "<data set>-<protocol>"."""
+    return note["asked"]["dataset"] == data.split("-")[0]
 
 
 def departing(data: str, names: Sequence[str]) -> list[Departure]:
-    """What stands against comparing handcrafted features of a prepared folder with Table II."""
-    printed = next(figure for figure in printed_figures.read("xie2019a") if figure.row == HANDCRAFTED)
-    return departures.of_data(prepare.read_note(data), printed.data, names)
+    """Why the results of handcrafted features of a prepared folder are not to be compared with the published ones;
+    empty where no paper prints any."""
+    figures = [figure for figure in map(published_handcrafted, names) if figure]
+    return departures.of_data(prepare.read_note(data), figures[0].data, names) if figures else []
 
 
 def data_prefix(data: str, name: str) -> str:
-    """Of the files that keep what is known of a handcrafted feature."""
+    """Of the files that keep the results of a handcrafted feature."""
     return os.path.join(data, "svm", name)
 
 
@@ -135,96 +161,114 @@ def run_prefix(run: Run) -> str:
     return run.path("svm")
 
 
-def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Part:
+def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Split:
     """The features of the first crop of each image of a split."""
-    chosen = _first_crops(data, split, limit)
+    first_crops = _first_crops(data, split, limit)
     reader = lmdb_io.Reader(os.path.join(data, split, name))
-    size = lmdb_io.decode(reader[chosen[0].key])[0].size
-    vectors = np.empty((len(chosen), size), np.float32)
-    for vector, record in zip(vectors, progress.each(f"{name}: {split}", chosen)):
+    size = lmdb_io.decode(reader[first_crops[0].key])[0].size
+    vectors = np.empty((len(first_crops), size), np.float32)
+    for vector, record in zip(vectors, progress.each(f"{name}: {split}", first_crops)):
         vector[...] = lmdb_io.decode_floats([reader[record.key]], size)[0]
-    return _part(data, chosen, vectors)
+    return _split(data, first_crops, vectors)
 
 
-def _read_deep(run: Run, split: str, limit: Optional[int]) -> tuple[Part, np.ndarray]:
-    """FC2's input for the first crop of each image, with L2 norm 1, and the class that the net decides on."""
+def _read_deep(run: Run, split: str, limit: Optional[int]) -> tuple[Split, np.ndarray]:
+    """FC2's input for the first crop of each image, with L2 norm 1, and the class that the net predicts."""
     data, deploy = run.info["data"], run.path("deploy.prototxt")
-    chosen = _first_crops(data, split, limit)
+    first_crops = _first_crops(data, split, limit)
     images = lmdb_io.Reader(os.path.join(data, split, "images"))
     inputs = activations.blobs(deploy).x
-    found = forward.outputs(deploy, run.caffemodel(), forward.Images(images, [record.key for record in chosen]),
-                            inputs + ("prob",), forward.transform(run.experiment),
-                            engine=all_cores(run.info["gpu"]))
-    vectors = activations.normalised([found[name] for name in inputs])
-    return _part(data, chosen, vectors), found["prob"].argmax(axis=1)
+    outputs = forward.outputs(deploy, run.caffemodel(), forward.Images(images, [record.key for record in first_crops]),
+                              inputs + ("prob",), forward.transform(run.experiment),
+                              engine=all_cores(run.info["gpu"]))
+    vectors = activations.normalised([outputs[name] for name in inputs])
+    return _split(data, first_crops, vectors), outputs["prob"].argmax(axis=1)
 
 
 def _first_crops(data: str, split: str, limit: Optional[int]) -> list[records.Record]:
-    chosen = [record for record in records.read(data, split) if record.crop == 0][:limit]
+    first_crops = [record for record in records.read(data, split) if record.crop == 0][:limit]
     if split == "train":
-        _require_memory(data, len(chosen))
-    return chosen
+        _require_memory(data, len(first_crops))
+    return first_crops
 
 
-def _part(data: str, chosen: Sequence[records.Record], vectors: np.ndarray) -> Part:
+def _split(data: str, crops: Sequence[records.Record], vectors: np.ndarray) -> Split:
     faces = prepare.faces(data)
-    return Part(vectors, np.array([faces[record.row].label for record in chosen]),
-                np.array([not faces[record.row].copy_of for record in chosen]),
-                np.array([record.row for record in chosen]))
+    return Split(vectors, np.array([faces[record.row].label for record in crops]),
+                 np.array([not faces[record.row].copy_of for record in crops]),
+                 np.array([record.row for record in crops]))
 
 
-def _save(prefix: str, data: str, results: Sequence[Result], test: Part, limit: Optional[int]) -> None:
+def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit: Optional[int]) -> None:
     faces = prepare.faces(data)
     with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(["row", "image", "label"] + [result.kernel for result in results])
         for row, label, *predicted in zip(test.rows, test.labels, *(result.predicted for result in results)):
             out.writerow([row, faces[row].source, label] + predicted)
-    kept = [{key: value for key, value in result._asdict().items() if key != "predicted"} for result in results]
+    without_predictions = [{key: value for key, value in vars(result).items() if key != "predicted"}
+                           for result in results]
     files.write_json(prefix + ".json", {"manifest": prepare.read_note(data)["manifest"], "limit": limit,
-                                        "results": kept})
+                                        "results": without_predictions})
 
 
 def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:
-    """None where nothing was kept, or of other images."""
+    """None where there are no results, or those of other images."""
     if not os.path.exists(prefix + ".json"):
         return None
-    kept = files.read_json(prefix + ".json")
-    if kept["manifest"] != manifest_hash:
+    note = files.read_json(prefix + ".json")
+    if note["manifest"] != manifest_hash:
         return None
     with open(prefix + ".csv", newline="", encoding="utf-8") as stream:
         _, *lines = csv.reader(stream)
-    columns = [[int(line[column]) for line in lines] for column in range(3, 3 + len(kept["results"]))]
-    results = [Result(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()},
-                      predicted=predicted) for fields, predicted in zip(kept["results"], columns)]
-    return Saved(results, [int(line[0]) for line in lines])
+    columns = [[int(line[column]) for line in lines] for column in range(3, 3 + len(note["results"]))]
+    return Saved([_result(fields, predicted) for fields, predicted in zip(note["results"], columns)],
+                 [int(line[0]) for line in lines])
+
+
+def _result(fields: dict[str, Any], predicted: Sequence[int]) -> Result:
+    """fields: of JSON, which has lists for tuples."""
+    return Result(**{**fields, **{key: tuple(fields[key]) for key in ("val", "test", "test_own")}},
+                  predicted=predicted)
 
 
 def handcrafted(run: Run) -> dict[str, Saved]:
-    """What is known of the handcrafted features of the images that a run was trained with, by their names."""
+    """Results of the handcrafted features of the images that a run was trained with, by their names."""
     info = run.info
-    found = {name: saved(data_prefix(info["data"], name), info["manifest"]) for name in NAMES}
-    return {name: kept for name, kept in found.items() if kept}
+    results = {name: saved(data_prefix(info["data"], name), info["manifest"]) for name in NAMES}
+    return {name: result for name, result in results.items() if result}
+
+
+HEADER = ("feature", "setting", "kernel", "val", "test", "test, no copies", "published")
+
+
+def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """Cells of a table under HEADER."""
+    return [(result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
+             "" if result.published is None else str(result.published)) for result in results]
+
+
+def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit: Optional[int] = None) -> list[str]:
+    """Lines below the table: the geometry, and why results are not to be compared with the published ones.
+
+    run: of deep features; limit: of training images.
+    """
+    lines = ["geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"])]
+    published = {result.feature for result in results if result.published is not None}
+    names = sorted(published - {DEEP})
+    limited = [Departure("training images", f"the first {limit}", "all")] if limit else []
+    for kind, departs in (("handcrafted features", departing(data, names) + limited if names else []),
+                          ("deep features", departures.of_runs([run]) + limited if run and DEEP in published else [])):
+        if departs:
+            lines.append("{} are not compared with the published ones: {}".format(kind, "; ".join(map(str, departs))))
+    return lines
 
 
 def table(results: Sequence[Result], data: str, run: Optional[Run] = None, limit: Optional[int] = None) -> str:
-    """Results as text, with the published figures and what stands against comparing with them. run: of deep ones;
-    limit: of training images."""
-    layout = "{:<8}{:<11}{:<26}{:>17}{:>17}{:>19}{:>11}"
-    lines = [layout.format("feature", "setting", "kernel", "val", "test", "test, no copies", "published")]
-    for result in results:
-        lines.append(layout.format(
-            result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
-            "" if result.published is None else result.published))
-    lines.append("geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"]))
-    printed = {result.feature for result in results if result.published is not None}
-    handcrafted = sorted(printed - {DEEP})
-    part = [Departure("training images", f"the first {limit}", "all")] if limit else []
-    for whose, found in (("handcrafted features", departing(data, handcrafted) + part if handcrafted else []),
-                         ("deep features", departures.of_runs([run]) + part if run and DEEP in printed else [])):
-        if found:
-            lines.append("{} are not compared with the published ones: {}".format(whose, "; ".join(map(str, found))))
-    return "\n".join(lines)
+    """`rows` and `notes` as text."""
+    text = tabulate.tabulate(rows(results), HEADER, tablefmt="plain", disable_numparse=True,
+                             colalign=("left",) * 3 + ("right",) * 4)
+    return "\n".join([text] + notes(results, data, run, limit))
 
 
 def percent(counts: tuple[int, int]) -> str:
@@ -235,10 +279,10 @@ def _counts(right: np.ndarray) -> tuple[int, int]:
     return int(right.sum()), len(right)
 
 
-def _results(name: str, parts: dict[str, Part]) -> Iterator[Result]:
-    train = parts["train"]
-    products = {split: train.vectors @ part.vectors.T for split, part in parts.items()}
-    norms = {split: (part.vectors ** 2).sum(axis=1) for split, part in parts.items()}
+def _results(name: str, splits: dict[str, Split]) -> Iterator[Result]:
+    train = splits["train"]
+    products = {name: train.vectors @ split.vectors.T for name, split in splits.items()}
+    norms = {name: (split.vectors ** 2).sum(axis=1) for name, split in splits.items()}
 
     def kernel(split: str, gamma: Optional[float]) -> np.ndarray:
         """(M, train): linear for gamma None, else RBF."""
@@ -252,24 +296,23 @@ def _results(name: str, parts: dict[str, Part]) -> Iterator[Result]:
         return machine.fit(kernel("train", gamma), train.labels)
 
     def right(machine, gamma, split):
-        return machine.predict(kernel(split, gamma)) == parts[split].labels
+        return machine.predict(kernel(split, gamma)) == splits[split].labels
 
     def result(setting, words, machine, gamma):
         predicted = machine.predict(kernel("test", gamma))
-        test, own = predicted == parts["test"].labels, parts["test"].own
+        test, own = predicted == splits["test"].labels, splits["test"].own
         return Result(name, setting, words, _counts(right(machine, gamma, "val")), _counts(test), _counts(test[own]),
                       predicted.tolist())
 
     dimension = train.vectors.shape[1]
     yield result("published", "linear, C 1", fitted(None, 1.0), None)
     yield result("published", f"RBF, C 1, gamma 1/{dimension}", fitted(1 / dimension, 1.0), 1 / dimension)
-    best, score = None, -1
-    for gamma, cost in progress.each(f"{name}: tuning", [(g, c) for g in GAMMAS for c in COSTS]):
-        machine = fitted(gamma, cost)
-        found = right(machine, gamma, "val").sum()
-        if found > score:
-            best, score = (machine, gamma, cost), found
-    machine, gamma, cost = best
+    machine, gamma, cost, best = None, 0.0, 0.0, -1
+    for try_gamma, try_cost in progress.each(f"{name}: tuning", [(g, c) for g in GAMMAS for c in COSTS]):
+        candidate = fitted(try_gamma, try_cost)
+        count = right(candidate, try_gamma, "val").sum()
+        if count > best:
+            machine, gamma, cost, best = candidate, try_gamma, try_cost, count
     yield result("tuned", f"RBF, C {cost:g}, gamma {gamma:g}", machine, gamma)
 
 
@@ -279,7 +322,4 @@ def _require_memory(data: str, count: int) -> None:
         available = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
     if needed > available:
         raise UserError(f"{data}: the kernel matrix of {count} training images needs {needed / 1e9:.1f} GB of "
-                        f"memory, {available / 1e9:.1f} GB are "
-                        "available; --limit N takes fewer images")
-
-
+                        f"memory, {available / 1e9:.1f} GB are available; --limit N takes fewer images")

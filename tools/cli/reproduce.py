@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         "reproduce xie2019a-table7 --data data --out runs/table7 --dry-run",
         "reproduce xie2019b-table4 xie2019b-fig8 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")
     command.add_argument("targets", metavar="TABLE|FIGURE", nargs="+", help="Tables: {}. Figures: {}.".format(
-        ", ".join(values.tables()), ", ".join(targets.TARGETS)))
+        ", ".join(values.tables()), ", ".join(targets.names())))
     add_several(command, "--data", "A folder of prepared folders, which have the names that the experiments use for "
                 "their data (such as fer2013-xie2019a), or one prepared folder for a name.", type=path, required=True,
                 metavar="DIR|SET=FOLDER")

@@ -2,7 +2,8 @@
 import os
 import shlex
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Union
 
 from common import experiment, files
 from common.errors import UserError
@@ -11,6 +12,7 @@ from data_prep import datasets, prepare
 from data_prep.prepare import NOTE, Settings
 from tools.report.entries import Entry
 from tools.training import groups
+from tools.training.groups import Group
 from tools.training.run import Run
 
 # Of an experiment, but no setting of it.
@@ -18,45 +20,49 @@ NAMES = ("name", "title", "source")
 MODEL = "MODEL.caffemodel"
 
 
-class Again(NamedTuple):
-    """commands: in their order; notes: what they do not say, or cannot."""
+@dataclass(frozen=True)
+class Commands:
+    """How to run an entry again."""
 
+    # In their order.
     commands: list[str]
+    # What the commands do not say, or cannot.
     notes: list[str]
 
 
-def again(entry: Entry) -> Again:
+def again(entry: Entry) -> Commands:
     run = entry.run
     changes, unlike = changed(run)
-    words = ["train", run.info["experiment"]["name"], "--data", _data(entry), "--out", entry.one.folder]
+    info = entry.info
+    words = ["train", info["experiment"]["name"], "--data", _data(entry), "--out", entry.folder]
     notes = []
-    if run.info["weights"]:
+    if info["weights"]:
         words += ["--weights", MODEL]
-        notes.append("{} is the caffemodel whose SHA-256 is {}.".format(MODEL, run.info["weights"]))
+        notes.append(f"{MODEL} is the caffemodel whose SHA-256 is {info['weights']}.")
     if entry.kind == "seeds":
         changes = [change for change in changes if not change.startswith("solver.random_seed=")]
         words += ["--seeds"] + [str(groups.runs(member)[0].experiment.solver["random_seed"])
-                                for member in groups.members(entry.one)]
-    words += ["--threads", str(run.info["threads"])]
-    if run.info["gpu"] is not None:
-        words += ["--gpu", run.info["gpu"]]
+                                for member in _members(entry)]
+    words += ["--threads", str(info["threads"])]
+    if info["gpu"] is not None:
+        words += ["--gpu", info["gpu"]]
     for change in changes:
         words += ["--set", change]
     if unlike:
-        notes.append("Not as the experiment is defined now, and not to be changed by --set: {}.".format(
-            ", ".join(unlike)))
-    tests = [["evaluate", entry.one.folder] + (["--split", "val"] if split == "val" else [])
+        notes.append("These settings differ from those of the experiment as it is defined now, and --set cannot change "
+                     "them: {}.".format(", ".join(unlike)))
+    tests = [["evaluate", entry.folder] + (["--split", "val"] if split == "val" else [])
              for split in ("val", "test") if entry.metrics(split)]
-    return Again([_line(words) for words in [_prepare(run.info["data"]), words] + tests], notes)
+    return Commands([_line(words) for words in [_prepare(info["data"]), words] + tests], notes)
 
 
 def report(entries: Sequence[Entry]) -> str:
     """The command that makes the page."""
-    return _line(["report"] + [entry.one.folder for entry in entries])
+    return _line(["report"] + [entry.folder for entry in entries])
 
 
 def changed(run: Run) -> tuple[list[str], list[str]]:
-    """What `--set` takes to make of the experiment as it is defined now what was run, and the names of the settings
+    """What `--set` takes to make what was run from the experiment as it is defined now, and the names of the settings
     that it cannot change."""
     ran = run.experiment
     try:
@@ -69,31 +75,36 @@ def changed(run: Run) -> tuple[list[str], list[str]]:
     return [f"{key}={after[key]}" for key in settable], [key for key in different if key not in settable]
 
 
-def _settings(one: Experiment) -> dict[str, object]:
+def _settings(defined: Experiment) -> dict[str, Any]:
     """"solver.max_iter" -> its value, and so on."""
-    def flat(prefix, values):
+    def flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for key, inner in values.items() for name, value in (
             flat(prefix + key + ".", inner) if isinstance(inner, dict) else {prefix + key: inner}).items()}
-    return flat("", {key: value for key, value in one._asdict().items() if key not in NAMES})
+    return flat("", {key: value for key, value in defined._asdict().items() if key not in NAMES})
+
+
+def _members(entry: Entry) -> list[Union[Run, Group]]:
+    return [] if isinstance(entry.run_or_group, Run) else groups.members(entry.run_or_group)
 
 
 def _data(entry: Entry) -> str:
     """Of a group over folds the folder that holds them."""
-    data = entry.run.info["data"]
+    data = entry.info["data"]
     folds = entry.kind == "folds" or entry.kind == "seeds" and any(
-        not isinstance(member, Run) for member in groups.members(entry.one))
+        not isinstance(member, Run) for member in _members(entry))
     return os.path.dirname(data) if folds else data
 
 
 def _prepare(data: str) -> list[str]:
-    """The command that makes the folder, or the folder of which it is a fold."""
+    """The command that makes the folder; of a fold, the folder that holds the folds."""
     asked = Settings(**{key: value for key, value in files.read_json(os.path.join(data, NOTE))["asked"].items()
                         if key in Settings._fields})
     protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
     words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
     default = prepare.completed(Settings(asked.dataset, None, asked.protocol))
-    if list(asked.features) != sorted(default.features):
-        words += ["--features", *asked.features]
+    features = list(asked.features or [])
+    if features != sorted(default.features or []):
+        words += ["--features", *features]
     for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "template",
                 "frames", "seed"):
         if getattr(asked, key) not in (getattr(default, key), None):

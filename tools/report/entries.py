@@ -1,51 +1,108 @@
-"""What a page is given: runs and groups of runs, with the titles that they have on it."""
+"""What a page shows: runs and groups of runs, with their titles on it."""
+import functools
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
 
 from common import files
+from common.experiment import Experiment
+from data_prep import prepare
 from tools.evaluation.evaluate import metrics_path
 from tools.training import groups
 from tools.training.groups import Group
 from tools.training.run import Run
 
 
-class Entry(NamedTuple):
-    one: Union[Run, Group]
+@dataclass(frozen=True)
+class Entry:
+    """A run or a group of runs on a page. Its files are read once."""
+
+    run_or_group: Union[Run, Group]
     title: str
+    # Split -> its metrics, as far as they were read.
+    _metrics: dict[str, Optional[dict]] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def runs(self) -> list[Run]:
+        return groups.runs(self.run_or_group)
 
     @property
     def run(self) -> Run:
-        """Itself, or the first run of the group."""
-        return groups.runs(self.one)[0]
+        """The run itself, or the first run of the group."""
+        return self.runs[0]
+
+    @functools.cached_property
+    def info(self) -> dict[str, Any]:
+        """run.json of `run`."""
+        return self.run.info
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        return self.run.experiment
+
+    @functools.cached_property
+    def note(self) -> dict[str, Any]:
+        """prepare.json of the data of `run`."""
+        return prepare.read_note(self.info["data"])
+
+    @property
+    def folder(self) -> str:
+        return self.run_or_group.folder
 
     @property
     def kind(self) -> str:
         """"run", "folds" or "seeds"."""
-        return "run" if isinstance(self.one, Run) else self.one.kind
+        return "run" if isinstance(self.run_or_group, Run) else self.run_or_group.kind
 
     @property
     def first(self) -> str:
-        """The name of a group's first run in it, "" of a run."""
-        return "" if self.kind == "run" else os.path.relpath(self.run.folder, self.one.folder)
+        """Of a group, the name of its first run in it; "" of a run."""
+        return "" if self.kind == "run" else os.path.relpath(self.run.folder, self.folder)
+
+    @property
+    def label(self) -> str:
+        """The title, of a group with its first run: for what is drawn from that one alone."""
+        return f"{self.title}, {self.first}" if self.first else self.title
 
     @property
     def paper(self) -> str:
-        return self.run.experiment.paper
+        return self.experiment.paper
 
     def metrics(self, split: str) -> Optional[dict]:
-        """None where it is not evaluated."""
-        path = metrics_path(self.one, split)
-        return files.read_json(path) if os.path.exists(path) else None
+        """None where the split is not evaluated."""
+        if split not in self._metrics:
+            path = metrics_path(self.run_or_group, split)
+            self._metrics[split] = files.read_json(path) if os.path.exists(path) else None
+        return self._metrics[split]
+
+    @property
+    def test_metrics(self) -> dict:
+        """Of an entry that is evaluated on the test split."""
+        metrics = self.metrics("test")
+        assert metrics is not None, f"{self.folder}: not evaluated on the test split"
+        return metrics
 
     @property
     def shown_split(self) -> Optional[str]:
-        """The part whose decisions are shown: the test part, else the validation part, if either is evaluated."""
-        return next((split for split in ("test", "val") if os.path.exists(metrics_path(self.one, split))), None)
+        """The split whose predictions are shown: test, else val, None where neither is evaluated."""
+        return next((split for split in ("test", "val") if self.metrics(split)), None)
+
+    @property
+    def tested_on(self) -> str:
+        """The data set that it is tested on, and which one of the experiment it stands in for."""
+        dataset, expected = self.test_metrics["dataset"], self.experiment.data
+        return dataset if dataset == expected else f"{dataset} for {expected}"
 
 
-def entries(given: Sequence[Union[Run, Group]]) -> list[Entry]:
+def entries(runs_and_groups: Sequence[Union[Run, Group]]) -> list[Entry]:
     """With the experiments' titles; with the folder's name where several have the same."""
-    titles = [groups.runs(one)[0].info["experiment"]["title"] for one in given]
-    return [Entry(one, f"{title} ({os.path.basename(one.folder)})" if titles.count(title) > 1 else title)
-            for one, title in zip(given, titles)]
+    untitled = [Entry(run_or_group, "") for run_or_group in runs_and_groups]
+    titles = [entry.experiment.title for entry in untitled]
+    return [Entry(entry.run_or_group, f"{title} ({os.path.basename(entry.folder)})" if titles.count(title) > 1
+                  else title) for entry, title in zip(untitled, titles)]
+
+
+def is_trained(run: Run) -> bool:
+    """Whether it has its last snapshot."""
+    return run.snapshots()[-1:] == [run.info["iterations"]]

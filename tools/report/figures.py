@@ -1,11 +1,12 @@
 """Drawing: Matplotlib figures and small pictures of what runs and nets have to show."""
 import itertools
+import textwrap
 from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
 
 import cv2
 import matplotlib.cm
-import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,29 +17,35 @@ from tools.evaluation import roc
 COLORS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b4fa3", "#8c564b", "#666666")
 # Width of a figure that stands beside another one, in inches; a phone shows it at about its own size.
 WIDTH = 5.4
+# Of a line below a picture of `strips`.
+LETTERS = 22
 
 
-class Curve(NamedTuple):
-    """points: (iteration, value); color: number of the run; thin: a noisy one, without markers; dashed: to tell two
-    curves of one run apart."""
+@dataclass(frozen=True)
+class Curve:
+    """A line of `curves`."""
 
     label: str
+    # (iteration, value).
     points: Sequence[tuple[float, float]]
+    # Number of the run, which chooses the colour.
     color: int
+    # A noisy one, drawn without markers.
     thin: bool = False
+    # To tell two curves of a run apart.
     dashed: bool = False
 
 
-def curves(given: Sequence[Curve], ylabel: str, xlabel: str = "iteration") -> Figure:
+def curves(drawn: Sequence[Curve], ylabel: str, xlabel: str = "iteration") -> Figure:
     """Values over the iterations, or over what xlabel says."""
-    figure, axes = _figure(WIDTH, 3.4)
-    for curve in given:
-        style = dict(linewidth=0.9, alpha=0.55) if curve.thin else dict(marker="o", markersize=3)
-        style["linestyle"] = "--" if curve.dashed else "-"
-        axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label, **style)
+    figure, axes = plain(WIDTH, 3.4)
+    for curve in drawn:
+        style: dict[str, Any] = dict(linewidth=0.9, alpha=0.55) if curve.thin else dict(marker="o", markersize=3)
+        axes.plot(*zip(*curve.points), color=COLORS[curve.color % len(COLORS)], label=curve.label,
+                  linestyle="--" if curve.dashed else "-", **style)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16),
-                ncol=2 if len(given) > 4 else 1)
+                ncol=2 if len(drawn) > 4 else 1)
     return figure
 
 
@@ -70,8 +77,8 @@ def confusion_shares(metrics: dict) -> np.ndarray:
 
 
 def repetitions(groups: Sequence[tuple[str, Sequence[float]]]) -> Figure:
-    """[xie2019a] Fig. 11: each run's accuracy (a fraction) as a dot; mean and standard deviation of each group."""
-    figure, axes = _figure(WIDTH, 3.4)
+    """Each run's accuracy (a fraction) as a dot; mean and standard deviation of each group."""
+    figure, axes = plain(WIDTH, 3.4)
     for place, values in enumerate(100 * np.array(accuracies) for _, accuracies in groups):
         color = COLORS[place % len(COLORS)]
         axes.plot(place + np.linspace(-0.2, -0.08, len(values)), values, "o", markersize=3, alpha=0.6, color=color)
@@ -90,49 +97,9 @@ def deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def loss_weights(rounds: Sequence[dict], title: str, alone: dict[str, dict], axes: Optional[Axes] = None) -> Figure:
-    """[xie2019a] Fig. 12: lambda_1 (GSF) and lambda_2 (SIFT) over the rounds of Algorithm 1.
-
-    alone: test units that each feature loss gets right by itself, "correct" and "total"; empty where not known.
-    axes: to draw on, else those of a figure of its own.
-    """
-    axes = axes or _figure(2.6, 2.0)[1]
-    _over_rounds(axes, rounds, "weights", title, {
-        feature: "{}, test {:.2f}%".format(
-            feature.upper(), 100 * count["correct"] / count["total"]) for feature, count in alone.items()})
-    axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":")
-    # Markers at 0 and 2 are whole.
-    axes.set(ylim=(-0.08, 2.08), yticks=(0, 0.5, 1, 1.5, 2))
-    axes.set_ylabel("loss weight", fontsize=8)
-    return axes.figure
-
-
-def objectives(rounds: Sequence[dict], title: str) -> Figure:
-    """The objectives of Eq. (11) that the weights follow."""
-    figure, axes = _figure(2.6, 2.0)
-    _over_rounds(axes, rounds, "objective", title, {})
-    axes.set_ylabel("objective", fontsize=8)
-    return figure
-
-
-def _over_rounds(axes, rounds: Sequence[dict], what: str, title: str, labels: dict[str, str]) -> None:
-    """With the legend between the title and the curves, which are anywhere in so small a plot."""
-    numbers = [entry["round"] for entry in rounds]
-    shown = sorted(rounds[0][what])
-    for feature, color in zip(shown, COLORS):
-        axes.plot(numbers, [entry[what][feature] for entry in rounds], marker="o", markersize=2.5, color=color,
-                  label=labels.get(feature, feature.upper()))
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
-    axes.set_xlabel("round", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(-0.05, 0.98), borderpad=0,
-                labelspacing=0.2, handlelength=1.2)
-    axes.set_title(title, fontsize=9, loc="left", pad=6 + 9 * len(shown))
-
-
 def roc_curves(averages: dict[str, roc.Curve]) -> Figure:
-    """[xie2019b] Fig. 8: title -> average ROC curve; the legend has the areas."""
-    figure, axes = _figure(4.8, 4.4)
+    """averages: title -> average ROC curve; the legend has the areas."""
+    figure, axes = plain(4.8, 4.4)
     # The first one is wide, so that it is seen behind one that coincides with it.
     for (title, curve), color, width in zip(averages.items(), itertools.cycle(COLORS), itertools.chain(
             (2.4,), itertools.repeat(1.2))):
@@ -145,9 +112,9 @@ def roc_curves(averages: dict[str, roc.Curve]) -> Figure:
 
 
 def respond_ratios(ratios: dict[str, dict[str, float]], expression: str) -> Figure:
-    """[xie2019b] Fig. 7 (b): title -> part of the face -> RespondRatio of one expression."""
+    """Of one expression. ratios: title -> part of the face -> RespondRatio."""
     parts = list(next(iter(ratios.values())))
-    figure, axes = _figure(WIDTH, 3.4)
+    figure, axes = plain(WIDTH, 3.4)
     width = 0.8 / len(ratios)
     for number, (title, row) in enumerate(ratios.items()):
         axes.bar(np.arange(len(parts)) + (number - (len(ratios) - 1) / 2) * width, [row[part] for part in parts],
@@ -159,7 +126,8 @@ def respond_ratios(ratios: dict[str, dict[str, float]], expression: str) -> Figu
     return figure
 
 
-def _figure(width: float, height: float):
+def plain(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of a size in inches, with a grid and without a frame."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
     axes.grid(alpha=0.3)
@@ -179,8 +147,8 @@ def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: tupl
     rows = -(-len(draw) // columns)
     figure = Figure(figsize=(columns * size[0], rows * size[1]))
     places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, one in zip(places, draw):
-        one(axes=axes)
+    for axes, draw_on in zip(places, draw):
+        draw_on(axes=axes)
     for axes in places[len(draw):]:
         axes.set_visible(False)
     tighten(figure)
@@ -188,8 +156,10 @@ def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: tupl
 
 
 def strips(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figure:
-    """Rows of pictures, uint8 grey (H, W) or BGR (H, W, 3), each with the text below it; a row's title is above its
-    first one."""
+    """Rows of pictures, uint8 grey (H, W) or BGR (H, W, 3), each with its text below it. A row's title stands above
+    its first picture."""
+    rows = [(title, [(image, "\n".join(textwrap.fill(line, LETTERS) for line in text.split("\n")))
+                     for image, text in pictures]) for title, pictures in rows]
     columns = max(len(pictures) for _, pictures in rows)
     size = 1.3 if columns > 4 else 2.0
     lines = max(text.count("\n") + 1 for _, pictures in rows for _, text in pictures)
@@ -199,8 +169,8 @@ def strips(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> Figu
         for axes in line:
             axes.set_axis_off()
         for axes, (image, text) in zip(line, pictures):
-            shown = image if image.ndim == 2 else image[:, :, ::-1]
-            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(image if image.ndim == 2 else image[:, :, ::-1], cmap="gray", vmin=0, vmax=255,
+                        interpolation="nearest")
             axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
         line[0].set_title(title, fontsize=8, loc="left")
     tighten(figure, h_pad=0.3 + 0.6 * lines, w_pad=0.4)

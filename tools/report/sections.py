@@ -1,116 +1,99 @@
 """What the page says of one run or group."""
 import os
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import numpy as np
 
-from data_prep import prepare
 from tools.evaluation.departures import Departure
 from tools.evaluation.predictions import Decision
-from tools.report import commands, figures, pictures, tables, training
-from tools.report.commands import Again
+from tools.report import commands, faces, figures, paper_report, pictures, tables, training
+from tools.report.commands import Commands
 from tools.report.entries import Entry
-from tools.report.papers import comparison
-from tools.training import chain, groups
-from tools.training.schedules import adaptive_weights
+from tools.training import chain
 
 FACES = 14
-# Ten folds.
-SHOWN_WEIGHTS = 10
 
 
-class Sample(NamedTuple):
-    """A face as shown. picture: PNG as a data URI."""
+@dataclass(frozen=True)
+class Sample:
+    """A face with its prediction, as it is shown."""
 
+    # PNG as a data URI.
     picture: str
+    # Name of what was predicted: an image or a sequence.
     unit: str
+    # Names of the true and of the predicted class.
     label: str
     predicted: str
+    # Of the predicted class.
     probability: float
 
 
-class Section(NamedTuple):
-    """info, definition, solver, right, wrong: of a group's first run; split: the part that confusion, right and wrong
-    are of; weights: how loss weights went, of each run that adapted them; published: what the paper prints;
-    departures: what stands against comparing with it; chosen: what choices among the snapshots come to;
-    again: how to run it again."""
+@dataclass(frozen=True)
+class Section:
+    """What the page says of an entry; of a group, files, faces and settings are those of its first run."""
 
     entry: Entry
-    info: dict
+    # run.json.
+    info: dict[str, Any]
+    # "val" and "test" -> metrics, None where they are not evaluated.
     metrics: dict[str, Optional[dict]]
+    # What the paper prints of the experiment.
     published: list[str]
+    # Why that is not to be compared with.
     departures: list[Departure]
-    chosen: list[tables.Chosen]
+    # The best snapshots.
+    snapshots: list[tables.BestSnapshot]
+    # Split of the confusion matrix and of the samples, None where no split is evaluated.
     split: Optional[str]
+    # SVG as a data URI.
     confusion: Optional[str]
-    weights: list[str]
+    # The surest predictions.
     right: list[Sample]
     wrong: list[Sample]
-    again: Again
+    # Where the paper prints samples like these, "" where it does not.
+    samples_printed_in: str
+    # How to run it again.
+    again: Commands
+    # Text of train_val.prototxt and of solver.prototxt, "" where training has not come so far.
     definition: str
     solver: str
+    # Name in Caffe's log -> its last value; of a run alone.
     final: dict[str, float]
 
 
 def section(entry: Entry) -> Section:
-    run = entry.run
-    last = chain.spans(run)[-1].segment
+    last = chain.spans(entry.run)[-1].segment
     metrics = {split: entry.metrics(split) for split in ("val", "test")}
-    shown = entry.shown_split
-    right, wrong = _samples(entry, shown) if shown else ([], [])
+    split = entry.shown_split
+    shown = metrics[split] if split else None
+    printed_in = paper_report.of(entry.paper).printed_in.get("samples")
     return Section(
-        entry, run.info, metrics, tables.published(entry), tables.departing(entry),
-        tables.chosen_snapshots(entry), shown,
-        pictures.svg(figures.confusion_matrix(metrics[shown])) if shown else None, weights(entry), right, wrong,
-        commands.again(entry), *(_text(last.path(name)) for name in ("train_val.prototxt", "solver.prototxt")),
-        {name: points[-1][1] for name, points in training.curves(run).items()} if entry.kind == "run" else {})
-
-
-def weights(entry: Entry) -> list[str]:
-    """Of a single run its objectives too."""
-    found = []
-    for name, rounds, alone in adapted(entry):
-        found.append(pictures.svg(figures.loss_weights(rounds, name, alone)))
-        if entry.kind == "run":
-            found.append(pictures.svg(figures.objectives(rounds, "objectives, Eq. (11)")))
-    return found[:SHOWN_WEIGHTS]
-
-
-def adapted(entry: Entry) -> Iterator[tuple[str, list[dict], dict[str, dict]]]:
-    """Of each run that adapted loss weights: its name, its rounds, and what each loss gets right by itself."""
-    for run in groups.runs(entry.one):
-        rounds = adaptive_weights.history(run)
-        if rounds:
-            name = "loss weights" if entry.kind == "run" else os.path.relpath(run.folder, entry.one.folder)
-            yield name, rounds, (Entry(run, name).metrics("test") or {}).get("alone", {})
+        entry=entry, info=entry.info, metrics=metrics, published=tables.published(entry),
+        departures=tables.departing(entry), snapshots=tables.best_snapshots(entry), split=split,
+        confusion=pictures.svg(figures.confusion_matrix(shown)) if shown else None,
+        right=_samples(entry, split, True) if split else [], wrong=_samples(entry, split, False) if split else [],
+        samples_printed_in=f" ([{entry.paper}] {printed_in})" if printed_in else "", again=commands.again(entry),
+        definition=_text(last.path("train_val.prototxt")), solver=_text(last.path("solver.prototxt")),
+        final={name: points[-1][1] for name, points in training.curves(entry.run).items()}
+        if entry.kind == "run" else {})
 
 
 def _text(path: str) -> str:
-    """Empty where training has not come so far."""
+    """"" where there is no such file yet."""
     if not os.path.exists(path):
         return ""
     with open(path, encoding="utf-8") as stream:
         return stream.read()
 
 
-def _samples(entry: Entry, split: str) -> list[list[Sample]]:
-    classes = prepare.read_note(entry.run.info["data"])["classes"]
-    return [[_sample(image, decision, classes) for image, decision in found]
-            for found in surest(entry, split, FACES)]
+def _samples(entry: Entry, split: str, right: bool) -> list[Sample]:
+    return [_sample(image, prediction, entry.note["classes"])
+            for image, prediction in faces.surest(entry, split, right, FACES)]
 
 
-def surest(entry: Entry, split: str, count: int) -> list[list[tuple[np.ndarray, Decision]]]:
-    """The surest right decisions and the surest wrong ones, one after the other class, with their faces, uint8
-    (channels, height, width)."""
-    found = []
-    for right in (True, False):
-        chosen = comparison.spread([one for one in comparison.decided(entry.run, split) if one.right == right], count)
-        found.append(list(zip(comparison.faces(entry.run.info["data"], split, [
-            comparison.shown(decision) for decision in chosen]), chosen)))
-    return found
-
-
-def _sample(image: np.ndarray, decision: Decision, classes: Sequence[str]) -> Sample:
-    return Sample(pictures.png(image.transpose(1, 2, 0)), decision.unit, classes[decision.label],
-                  classes[decision.predicted], decision.probabilities[decision.predicted])
+def _sample(image: np.ndarray, prediction: Decision, classes: Sequence[str]) -> Sample:
+    return Sample(pictures.png(image.transpose(1, 2, 0)), prediction.unit, classes[prediction.label],
+                  classes[prediction.predicted], faces.probability(prediction))

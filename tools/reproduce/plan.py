@@ -103,8 +103,8 @@ def plan(request: Request) -> Plan:
     SVM of a part of the training images, and where one result would stand for two figures."""
     known = values.tables()
     for name in request.tables:
-        if name not in known and name not in targets.TARGETS:
-            raise UserError(suggestions.unknown("table or figure", name, [*known, *targets.TARGETS],
+        if name not in known and name not in targets.names():
+            raise UserError(suggestions.unknown("table or figure", name, [*known, *targets.names()],
                                                 "`./fer reproduce --help` lists them all"))
     made = _Planner(request)
     tables = {name: [made.cell(figure) for figure in _figures(*known[name], request.only)]

@@ -44,7 +44,8 @@ def test_cells_lie_where_caffe_says(tmp_path, name):
     backbone.build(net)
     _, (step,), (origin,) = coord_map_from_to(net[backbone.output], net.data)
     alone = backbones.alone(name)
-    assert activations.grid(written(tmp_path, alone), alone.layer[-1].top[0]) == pytest.approx((origin, step))
+    grid = activations.grid(written(tmp_path, alone), alone.layer[-1].top[0])
+    assert (grid.origin, grid.step) == pytest.approx((origin, step))
 
 
 def test_toy_net_by_hand(tmp_path):

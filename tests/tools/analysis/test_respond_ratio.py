@@ -106,7 +106,7 @@ def test_grid_is_where_a_value_sees(tmp_path, name, grid, blob):
     path = tmp_path / "deploy.prototxt"
     path.write_text(build.text(nets.deploy(chosen, build.expected(chosen))))
     found, found_blob = respond_ratio.grid_of(str(path))
-    assert found_blob == blob and found[0] == grid[0]
+    assert found_blob == blob and (found.size, found.start, found.step) == grid
     # The input's gradient of one value is around its position.
     net = caffe.proto.caffe_pb2.NetParameter()
     text_format.Merge(path.read_text(), net)
@@ -132,7 +132,7 @@ def test_net_without_a_map_is_refused(tmp_path):
                 convolution_param { num_output: 1 kernel_size: 1 } }
         layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }
         layer { name: "fc1" type: "InnerProduct" bottom: "flat" top: "fc1" inner_product_param { num_output: 2 } }""")
-    with pytest.raises(UserError, match="FC1 takes no map of the face"):
+    with pytest.raises(UserError, match="FC1's input is no map of the face"):
         respond_ratio.grid_of(str(path))
 
 

@@ -25,13 +25,13 @@ def prepared(tmp_path_factory):
 def test_kernels_are_libsvms_own(prepared):
     """Against scikit-learn's SVC with its built-in kernels, on the same vectors."""
     results = list(svm.svm(prepared, ["sift"], None))
-    parts = {split: svm.read(prepared, split, "sift") for split in ("train", "val", "test")}
-    gamma = 1 / parts["train"].vectors.shape[1]
+    splits = {split: svm.read(prepared, split, "sift") for split in ("train", "val", "test")}
+    gamma = 1 / splits["train"].vectors.shape[1]
     machines = [SVC(C=1, kernel="linear"), SVC(C=1, kernel="rbf", gamma=gamma)]
     for result, machine in zip(results, machines):
-        machine.fit(parts["train"].vectors, parts["train"].labels)
+        machine.fit(splits["train"].vectors, splits["train"].labels)
         for split, counts in (("val", result.val), ("test", result.test)):
-            right = machine.predict(parts[split].vectors) == parts[split].labels
+            right = machine.predict(splits[split].vectors) == splits[split].labels
             assert counts == (right.sum(), 14)
     tuned = results[2]
     assert tuned.setting == "tuned" and tuned.val[0] >= max(result.val[0] for result in results[1:2])
@@ -39,12 +39,12 @@ def test_kernels_are_libsvms_own(prepared):
 
 def test_copies_are_left_out_of_the_last_count():
     random = np.random.RandomState(0)
-    parts = {}
+    splits = {}
     for split, count in (("train", 30), ("val", 10), ("test", 10)):
         labels = np.arange(count) % 2
         vectors = (random.normal(size=(count, 3)) + 4 * labels[:, None]).astype(np.float32)
-        parts[split] = svm.Part(vectors, labels, np.arange(count) >= 4, np.arange(count))
-    for result in svm._results("gsf", parts):
+        splits[split] = svm.Split(vectors, labels, np.arange(count) >= 4, np.arange(count))
+    for result in svm._results("gsf", splits):
         assert result.test[1] == 10 and result.test_own[1] == 6
         assert result.test[0] - result.test_own[0] <= 4
 
@@ -82,10 +82,10 @@ def deep_vectors(run, usage):
 
 
 def test_deep_features_are_pycaffes_blob_in_the_manifests_order(trained):
-    part, _ = svm._read_deep(trained, "test", None)
+    test, _ = svm._read_deep(trained, "test", None)
     expected, labels = deep_vectors(trained, "PrivateTest")
-    assert part.vectors.shape == (12, 384) and np.allclose(part.vectors, expected, atol=1e-5)
-    assert (part.labels == labels).all() and part.rows.tolist() == list(range(36, 48))
+    assert test.vectors.shape == (12, 384) and np.allclose(test.vectors, expected, atol=1e-5)
+    assert (test.labels == labels).all() and test.rows.tolist() == list(range(36, 48))
 
 
 def test_svm_on_deep_features_is_scikit_learns_own(trained):
@@ -120,11 +120,17 @@ def test_what_is_kept_is_what_was_found(trained):
     assert list(map(int, first[3:])) == [result.predicted[0] for result in results]
 
 
-@pytest.mark.parametrize("row, column, value", [
-    (svm.HANDCRAFTED, "GSF", 48.12), (svm.DEEP_SVM, "W.O.", 67.87), (svm.DEEP_SVM, "GABOR", 69.77),
-    (svm.DEEP_SOFTMAX, "SIFT", 71.64), (svm.DEEP_SVM, None, None)])
-def test_table_ii(row, column, value):
-    assert svm.published(row, column) == value
+@pytest.mark.parametrize("name, value", [("gsf", "48.12"), ("gabor", "46.06"), ("sift", "44.36")])
+def test_published_figures_of_handcrafted_features(name, value):
+    assert svm.published_handcrafted(name).value == value
+
+
+@pytest.mark.parametrize("experiment, values", [
+    ("xie2019a/fer2013-softmax", ("67.87", "69.71")), ("xie2019a/fer2013-gabor", ("69.77", "72.08")),
+    ("xie2019a/fer2013-sift", ("69.43", "71.64")), ("xie2019a/fer2013-alaw", (None, None)),
+    ("wu2023/ckplus-spndl", (None, None))])
+def test_published_figures_of_deep_features(experiment, values):
+    assert tuple(figure and figure.value for figure in svm.published_deep(experiment)) == values
 
 
 def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
@@ -141,7 +147,7 @@ def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
     assert "geometry" in svm.table(svm.svm_of_run(trained, None), info["data"], trained).splitlines()[-1]
 
 
-def test_untuned_is_chosen_on_the_validation_part():
+def test_untuned_is_the_best_on_the_validation_split():
     def result(setting, kernel, val, test):
         return svm.Result("gsf", setting, kernel, (val, 9), (test, 9), (test, 9), [])
     kept = svm.Saved([result("published", "a", 3, 8), result("published", "b", 5, 2), result("tuned", "c", 7, 1)],
@@ -156,7 +162,7 @@ def test_command_on_a_run(trained, capsys):
     assert [line.split()[0] for line in out.splitlines()] == ["feature"] + ["x"] * 4 + ["geometry"]
     assert "./fer features --svm --data " + trained.info["data"] in err
     assert main.main(["features", "--svm", "--run", trained.folder, "--features", "gsf"]) == 1
-    assert "--features chooses among handcrafted ones" in capsys.readouterr().err
+    assert "--features selects handcrafted features" in capsys.readouterr().err
 
 
 def test_handcrafted_ones_stand_beside_the_run(trained, capsys):

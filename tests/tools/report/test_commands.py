@@ -88,7 +88,7 @@ def test_seeds_and_folds_are_one_command(tmp_path, trained, data):
     train = options(commands.again(whole).commands[1])
     assert (train.data, train.out, train.seeds) == (str(folds), str(tmp_path / "group"), [5, 7])
     assert not any("random_seed" in change for change in train.set)
-    single = options(commands.again(Entry(groups.runs(whole.one)[0], "t")).commands[1])
+    single = options(commands.again(Entry(whole.run, "t")).commands[1])
     assert (single.data, single.seeds) == (str(folds / "fold01"), []) and "solver.random_seed=5" in single.set
     assert commands.report([whole]) == "./fer report " + str(tmp_path / "group")
 

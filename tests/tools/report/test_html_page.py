@@ -1,10 +1,8 @@
 """The page: complete, self-contained, the same twice."""
-import base64
 import html.parser
 import re
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,9 +13,9 @@ from tools.analysis import respond_ratio, svm
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
 from tools.evaluation.groups import evaluate_all
-from tools.report import entries, figures, html_page, pictures, sections, tables, training
+from tools.report import entries, figures, html_page, pictures, sections, tables
 from tools.report.entries import Entry
-from tools.report.papers import xie2019a
+from tools.report.papers import xie2019a, xie2019a_faces
 from tools.training import groups, run
 from tools.training.caffe_process import Engine
 from tools.training.run import Run
@@ -58,11 +56,12 @@ def test_it_needs_nothing_from_outside(page):
 def test_it_shows_what_was_measured(page, trained):
     metrics = evaluate.evaluate(trained, "test")
     assert "({}/{})".format(metrics["correct"], metrics["total"]) in page
-    for text in ("softmax + center + GABOR", "Surest right decisions", "weight 0.001", "OpenBLAS", "max_iter: 12",
+    for text in ("softmax + center + GABOR", "Surest right predictions", "weight 0.001", "OpenBLAS", "max_iter: 12",
                  'alt="confusion matrix"', 'alt="loss over the iterations"', 'alt="accuracy over the iterations"',
                  "val accuracy"):
         assert text in page
-    assert len(re.findall('<figure><img[^>]*><br>', page)) == 12
+    samples = re.findall(r'<div class="faces (?:right|wrong)">.*?</div>', page, re.S)
+    assert sum(block.count("<figure>") for block in samples) == 12
 
 
 def test_what_a_run_departs_in_stands_under_the_published_figure(tmp_path, trained, page):
@@ -80,7 +79,7 @@ def test_what_a_run_departs_in_stands_under_the_published_figure(tmp_path, train
 
 
 def test_the_best_snapshot_has_a_row_of_its_own(tmp_path, trained, page):
-    """On the test part iteration 4 is best, with 9 of 12; on the validation part 8, which has 6 of 12 in the test."""
+    """On the test split iteration 4 is best, with 9 of 12; on the validation split 8, which has 6 of 12 in the test."""
     assert "best snapshot" not in page
     one = copied(trained, tmp_path / "run")
 
@@ -89,20 +88,20 @@ def test_the_best_snapshot_has_a_row_of_its_own(tmp_path, trained, page):
             {"iteration": at, "correct": right, "total": 12} for at, right in zip((4, 8, 12), rights)]})
     keep("", (9, 6, 5))
     shown = html_page.render([one])
-    assert re.search(r"best snapshot on the test part, chosen by it<br>.*?iteration 4<.*?>75.00 \(9/12\)", shown, re.S)
-    assert "best snapshot on the validation part" not in shown
+    assert re.search(r"best snapshot on the test split, chosen by it<br>.*?iteration 4<.*?>75.00 \(9/12\)", shown, re.S)
+    assert "best snapshot on the validation split" not in shown
     keep("-val", (1, 8, 7))
     shown = html_page.render([one])
-    assert re.search(r"best snapshot on the validation part<br>.*?iteration 8<.*?>66.67 \(8/12\)<.*?>50.00 \(6/12\)<",
+    assert re.search(r"best snapshot on the validation split<br>.*?iteration 8<.*?>66.67 \(8/12\)<.*?>50.00 \(6/12\)<",
                      shown, re.S)
-    assert re.search(r"on the test part, chosen by it<br>.*?>8.33 \(1/12\)<.*?>75.00 \(9/12\)<", shown, re.S)
+    assert re.search(r"on the test split, chosen by it<br>.*?>8.33 \(1/12\)<.*?>75.00 \(9/12\)<", shown, re.S)
     # The run's own row is still that of the last snapshot.
     metrics = files.read_json(one.path("metrics.json"))
     assert shown.index("({}/12)".format(metrics["correct"])) < shown.index("best snapshot")
     entry = Entry(one, "a run")
-    assert tables.chosen_snapshots(entry)[1].title == "best snapshot on the test part, chosen by it"
-    dacl = entry._replace(one=FarzanehRun(one.folder))
-    assert tables.chosen_snapshots(dacl)[1].title == "best snapshot on the test part, as the authors' code does"
+    assert tables.best_snapshots(entry)[1].title == "best snapshot on the test split, chosen by it"
+    dacl = Entry(FarzanehRun(one.folder), "a run")
+    assert tables.best_snapshots(dacl)[1].title == "best snapshot on the test split, as the authors' code does"
 
 
 class FarzanehRun(Run):
@@ -154,14 +153,6 @@ def test_data_that_were_prepared_anew_are_refused(tmp_path, trained):
         html_page.render([one])
 
 
-def test_branches_are_drawn_as_their_mean():
-    found = {"train softmax_loss_gsf": [(0, 2.0), (20, 1.0)], "train softmax_loss_sift": [(0, 4.0), (20, 2.0)],
-             "val accuracy": [(20, 0.5)], "val accuracy_gsf": [(20, 0.1)]}
-    assert training.over_branches(found, "train softmax_loss") == [(0, 3.0), (20, 1.5)]
-    assert training.over_branches(found, "val accuracy") == [(20, 0.5)]
-    assert training.over_branches(found, "val softmax_loss") == []
-
-
 def test_same_runs_give_the_same_page(page, trained):
     assert html_page.render([trained]) == page
 
@@ -180,42 +171,41 @@ def test_faces_are_those_that_the_feature_loss_alone_gets_right(tmp_path, traine
         decided = [predictions.Decision(str(row), label, (label + (row in wrong)) % 7, (1 / 7,) * 7, (row,))
                    for row, label in zip(range(36, 48), labels)]
         predictions.write(one.path("decisions-test.csv"), decided)
-    titles = {entry.run: entry.title for entry in entries.entries([baseline, ours])}
+    page = entries.entries([baseline, ours])
+
+    def shown():
+        return [face.text.split("\n") for face in xie2019a.faces_gained(page).rows[0].faces]
     write(baseline, {38, 39, 40})
     write(ours, {36, 37, 39})
-    found = xie2019a.compared(titles)
-    assert [face.label for face in found.faces] == ["fear", "sad"]
-    assert [face.others for face in found.faces] == [["softmax: happy"], ["softmax: surprise"]]
-    assert (len(found.pair.gained), found.pair.lost) == (2, 2)
-    assert [strip.title for strip in found.heat] == ["softmax", "softmax + center + GABOR"]
+    assert shown() == [["fear", "softmax: happy"], ["sad", "softmax: surprise"]]
+    assert [row.title for row in xie2019a.heat_maps(page).rows] == ["softmax", "softmax + center + GABOR"]
 
     predicted = [label if row == 40 else 6 for row, label in zip(range(36, 48), labels)]
-    part = svm.Part(np.zeros((12, 1)), np.array(labels), np.ones(12, bool), np.arange(36, 48))
+    test = svm.Split(np.zeros((12, 1)), np.array(labels), np.ones(12, bool), np.arange(36, 48))
     data = trained.info["data"]
     try:
         svm._save(svm.data_prefix(data, "gabor"), data, [svm.Result(
-            "gabor", "published", "linear", (1, 12), (1, 12), (1, 12), predicted)], part, None)
-        found = xie2019a.compared(titles)
-        page = html_page.render([baseline, ours])
+            "gabor", "published", "linear", (1, 12), (1, 12), (1, 12), predicted)], test, None)
+        not_by_svm = shown()
+        text = html_page.render([baseline, ours])
     finally:
         files.remove(svm.data_prefix(data, ""))
-    assert [(face.label, face.others) for face in found.faces] == [
-        ("fear", ["softmax: happy", "GABOR, SVM: neutral"])]
-    assert "2 test decisions are right by softmax + center + GABOR and wrong\nby softmax; 2 are" in page
-    assert "1 are wrong by the untuned SVM on GABOR as well" in page and "untuned SVM (linear)" in page
-
-
-def picture(uri):
-    return cv2.imdecode(np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
+    assert not_by_svm == [["fear", "softmax: happy", "GABOR, SVM: neutral"]]
+    assert ("2 test predictions are right with softmax + center + GABOR and wrong with softmax, 2 are the other way "
+            "round. The untuned SVM on GABOR gets 1 of the former wrong too.") in text
+    assert "untuned SVM (linear)" in text
 
 
 def test_a_fifth_of_each_heat_map_is_in_colour(trained, page):
-    found = xie2019a.compared({trained: "t"})
-    assert found.pair is None and len(found.faces) == len(found.heat[0].pictures) <= xie2019a.COMPARED_FACES
-    for uri in found.heat[0].pictures:
-        colored = np.ptp(picture(uri).astype(int), axis=2) > 40
+    faces, maps, *_ = xie2019a.sections([Entry(trained, "t")])
+    assert faces.title == "Faces" and len(faces.rows[0].faces) <= xie2019a_faces.FACES
+    row, = maps.rows
+    assert len(row.faces) == len(faces.rows[0].faces)
+    for face in row.faces:
+        colored = np.ptp(face.image.astype(int), axis=2) > 40
         assert colored.mean() == pytest.approx(0.2, abs=0.05)
-    assert page.count('alt="heat map"') == len(found.faces)
+    for face in row.faces:
+        assert pictures.jpeg(face.image) in page
 
 
 def test_group_of_seeds(softmax, page, trained):
@@ -223,7 +213,7 @@ def test_group_of_seeds(softmax, page, trained):
     found = html_page.render([softmax, trained])
     assert f"mean of 2 seeds<br>deviation {100 * np.std(accuracies, ddof=1):.2f}%" in found
     assert 'alt="test accuracy of repeated runs"' in found and 'alt="test accuracy of repeated runs"' not in page
-    assert "softmax, all seeds" in found and found.count("Surest right decisions") == 2
+    assert "softmax, all seeds" in found and found.count("Surest right predictions") == 2
 
 
 def test_group_of_folds(tmp_path, adapted):
@@ -234,15 +224,16 @@ def test_group_of_folds(tmp_path, adapted):
     group = groups.open_(str(tmp_path / "all"))
     evaluate_all(group, "test")
     single = files.read_json(adapted.path("metrics.json"))
-    section = sections.section(Entry(group, "t"))
+    entry = Entry(group, "t")
+    section = sections.section(entry)
     twice = dict(single, confusion=(2 * np.array(single["confusion"])).tolist())
     assert section.confusion == pictures.svg(figures.confusion_matrix(twice))
-    assert len(section.weights) == 2
+    assert len(xie2019a.loss_weights([entry]).draw) == 2
     page = html_page.render([group])
-    table = page.split("Folds, test part")[1].split("</table>")[0]
+    table = page.split("Folds, test split")[1].split("</table>")[0]
     for name in ("fold01", "fold02"):
         assert re.search(r"<td>{}</td>.*\({}/12\)</td></tr>".format(name, single["correct"]), table)
-    assert "Fig. 12" in page and "Surest right decisions of fold01" in page
+    assert "Fig. 12" in page and "Surest right predictions of fold01" in page
     assert "({}/24)".format(2 * single["correct"]) in page
 
 
@@ -255,17 +246,22 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
     shown = html_page.render([less, adapted])
     assert '<td class="number">72.67 (Table VII, VIII, IX)' in shown
     table = shown.split("Table VIII)")[1].split("</table>")[0]
-    assert re.findall(r'<td class="number">([\de.-]+)</td>\s*<td class="number">not evaluated</td>', table) == [
-        "0.001", "1e-05"]
+    assert re.findall(r"<td>([\de.-]+)</td><td>not evaluated</td>", table) == ["0.001", "1e-05"]
     assert table.count("70.35, 72.67") == 1
     assert "Table VIII" not in page and "Table VIII" not in html_page.render([adapted, adapted])
 
 
 def test_single_adaptive_run_shows_its_objectives(adapted):
-    assert len(sections.section(Entry(adapted, "t")).weights) == 2
-    assert sections.weights(Entry(adapted, "t"))[0] == pictures.svg(figures.loss_weights(
-        files.read_json(adapted.path("weighting.json"))["rounds"], "loss weights",
-        files.read_json(adapted.path("metrics.json"))["alone"]))
+    figure = xie2019a.sections([Entry(adapted, "t")])[-1]
+    weights, objectives = (draw().axes[0] for draw in figure.draw)
+    rounds = files.read_json(adapted.path("weighting.json"))["rounds"]
+    alone = files.read_json(adapted.path("metrics.json"))["alone"]
+    for axes, quantity in ((weights, "weights"), (objectives, "objective")):
+        np.testing.assert_allclose([line.get_ydata() for line in axes.lines[:2]],
+                                   [[values[quantity][feature] for values in rounds] for feature in ("gsf", "sift")])
+    assert [line.get_label() for line in weights.lines[:2]] == [
+        "{}, test {:.2f}%".format(feature.upper(), 100 * alone[feature]["correct"] / alone[feature]["total"])
+        for feature in ("gsf", "sift")]
 
 
 def test_runs_of_the_same_title_carry_their_folders_names(trained, softmax):

@@ -11,7 +11,7 @@ from common import files
 from tests.tools import hand_made, small_pairs
 from tools.analysis.activations import Grid
 from tools.evaluation.predictions import Decision, write
-from tools.report.papers import comparison, farzaneh2021, wu2023
+from tools.report.papers import farzaneh2021, wu2023_paces, xie2019a, xie2019a_faces
 from tools.reproduce import figures, plan, targets
 
 # Of three classes: 9 of 12, and 4 of 12.
@@ -52,10 +52,10 @@ def test_repetitions(tmp_path):
 
 
 def test_ten_seeds_are_no_departure(tmp_path):
-    for seed in targets.TEN_SEEDS:
+    for seed in xie2019a.TEN_SEEDS:
         hand_made.run(tmp_path / "seeds" / f"seed{seed:02d}", "xie2019a/fer2013-toy-norm")
     group = hand_made.group(tmp_path / "seeds", "seeds", metrics={"seeds": [
-        {"name": f"seed{seed:02d}", "correct": 1, "total": 2} for seed in targets.TEN_SEEDS]})
+        {"name": f"seed{seed:02d}", "correct": 1, "total": 2} for seed in xie2019a.TEN_SEEDS]})
     one, table = drawn("xie2019a-fig11", tmp_path / "out", group)
     assert not [note for note in one.notes if "Departures" in note] and len(table) == 13
 
@@ -170,7 +170,7 @@ def test_samples(tmp_path, pairs):
     assert [row[1:] for row in table[1:4]] == [["unit 36", "class0", "class0", "0.75"],
                                                ["unit 34", "class1", "class1", "0.625"],
                                                ["unit 33", "class0", "class0", "0.5"]]
-    assert len(table) == 1 + 3 + figures.SAMPLES
+    assert len(table) == 1 + 3 + farzaneh2021.SAMPLES
     assert all(predicted != true for _, _, predicted, true, _ in table[4:])
     assert "data: synthetic-wu2023 (paper: raf_db-farzaneh2021)" in "\n".join(one.notes)
     with open(one.paths[3], encoding="utf-8") as stream:
@@ -231,7 +231,7 @@ def test_loss_with_paces(tmp_path, pairs):
 def test_distribution(tmp_path, pairs):
     """What was placed before is kept in the run's folder."""
     run = paced(tmp_path / "spndl", "wu2023/oulu_casia-spndl", pairs, ((4, 3), (2, 1)))
-    np.savez(run + "/" + wu2023.PLACES.format(2), key=np.array([0, 0, 1]),
+    np.savez(run + "/" + wu2023_paces.PLACES.format(2), key=np.array([0, 0, 1]),
              places=np.array([[1.5, 2.5], [3.5, 4.5], [0, 1]]), labels=np.array([0, 1, 1]),
              selected=np.array([True, False, True]))
     _, table = drawn("wu2023-fig7", tmp_path / "out", run)
@@ -254,8 +254,8 @@ def rivals(tmp_path, pairs, monkeypatch):
         folders.append(hand_made.run(tmp_path / name, "xie2019a/" + name, pairs, metrics={}))
         decide(folders[-1], {row: 0.5 for row in right})
     small = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
-    monkeypatch.setattr(comparison, "gabor_responses", lambda image, data: small[0] + 0.5)
-    monkeypatch.setattr(comparison, "face_maps", lambda run, images: comparison.FaceMaps(
+    monkeypatch.setattr(xie2019a_faces, "gabor_responses", lambda image, data: small[0] + 0.5)
+    monkeypatch.setattr(xie2019a_faces, "face_maps", lambda run, images: xie2019a_faces.FaceMaps(
         np.repeat(small, len(images), 0), np.repeat(10 * small, len(images), 0), Grid(14, 28)))
     return folders
 
@@ -273,8 +273,8 @@ def test_feature_maps(tmp_path, rivals):
 def test_faces_gained(tmp_path, rivals):
     one, table = drawn("xie2019a-fig9", tmp_path / "out", *rivals)
     assert [row[:5] for row in table[1:]] == [["unit 35", "35", "class2", "class2", "class0"]]
-    assert one.notes[0].startswith("1 test decisions are right by softmax + center + normalisation + GABOR and wrong "
-                                   "by softmax + normalisation, 1 the other way round.")
+    assert one.notes[0].startswith("1 test predictions are right with softmax + center + normalisation + GABOR and "
+                                   "wrong with softmax + normalisation, 1 are the other way round.")
 
 
 def test_heat_maps(tmp_path, rivals):

@@ -7,21 +7,19 @@ from common import experiment, files
 from common.errors import UserError
 from tests.tools.reproduce.test_plan import planned, prepared, titles
 from tools.cli import main
-from tools.reproduce import figures, plan, targets
+from tools.reproduce import plan, targets
 from tools.reproduce.estimate import Estimate, Estimator
 
-# The list: every figure of the papers with results.
+# Every figure of the papers with results.
 FIGURES = {"xie2019a": range(8, 14), "xie2019b": range(7, 10), "liu2017": (5, 6), "farzaneh2021": range(3, 6),
            "wu2023": range(4, 9)}
 
 
 def test_every_figure_with_results_is_a_target():
-    assert set(targets.TARGETS) == {
-        f"{paper}-fig{number}" for paper, numbers in FIGURES.items() for number in numbers}
-    for name, target in targets.TARGETS.items():
-        assert callable(getattr(figures, target.draw)), name
-        for use in target.uses:
-            assert not use.experiment or experiment.load(use.experiment).paper == name.partition("-")[0]
+    assert targets.names() == [f"{paper}-fig{number}" for paper, numbers in FIGURES.items() for number in numbers]
+    for name in targets.names():
+        for use in targets.get(name).uses:
+            assert not use.experiment or experiment.load(use.experiment).paper == targets.paper_of(name)
 
 
 def test_an_unknown_name_has_close_matches(tmp_path):
@@ -69,7 +67,7 @@ def test_only_and_missing_data(tmp_path):
         planned(tmp_path, "xie2019a-fig11", only=["ckplus-xie2019a"])
 
 
-@pytest.mark.parametrize("name", targets.TARGETS)
+@pytest.mark.parametrize("name", targets.names())
 def test_each_is_planned_without_data(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(Estimator, "expected_training", lambda *_: Estimate(3600, 0, 10 ** 9))
     out = tmp_path / "out"
@@ -77,7 +75,7 @@ def test_each_is_planned_without_data(tmp_path, monkeypatch, capsys, name):
     def said(option):
         assert main.main(["reproduce", name, "--data", str(tmp_path), "--out", str(out), option]) == 0
         return capsys.readouterr()
-    experiments = {use.experiment for use in targets.TARGETS[name].uses if use.experiment}
+    experiments = {use.experiment for use in targets.get(name).uses if use.experiment}
     dry = said("--dry-run")
     lines = dry.out.splitlines()
     assert experiments <= {line.split()[3].rstrip(":") for line in lines[:-1] if line.startswith("no data  train ")}

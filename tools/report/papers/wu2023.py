@@ -1,161 +1,165 @@
-"""Figures of [wu2023]: accuracy and loss over the paces, the features at two paces, and the samples left out."""
-import itertools
-import os
+"""[wu2023]: accuracy and loss over the paces of self-paced learning, the features at two paces, and the samples that
+the paces leave out (Fig. 5 to 8)."""
+from __future__ import annotations
+
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, Optional
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
+from tools.report.paper_report import (
+    Face,
+    PaperFigure,
+    Report,
+    Row,
+    Table,
+    Target,
+    confusion_matrices,
+    uses,
+)
 
-from common import files
-from data_prep import lmdb_io, prepare
-from prototxt import nets
-from tools.evaluation import evaluate, forward
-from tools.training import caffe_log, chain
-from tools.training.run import Run, require_same_data
-from tools.training.schedules import self_paced
+if TYPE_CHECKING:
+    from tools.report.entries import Entry
 
-SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
-         "contempt": "Co"}
-# What is kept in a run's folder.
-PLACES = "t-sne-pace{:02d}.npz"
-
-
-def paces(run: Run) -> int:
-    return run.experiment.pacing["paces"]
+# As many as Fig. 8 has of each pace.
+EXCLUDED = 8
+# Fig. 7: classes and paces; of data without these classes the first two.
+CLASSES = ("fear", "disgust")
+PACES = (2, 5)
+SPLITS = {"val": "validation split", "test": "test split"}
 
 
-def accuracies(run: Run, split: str) -> list[float]:
-    """Of a self-paced run after each pace; kept in its folder, since each is a pass over the part."""
-    return [one["correct"] / one["total"] for one in evaluate.every_snapshot(run, split)]
+def sections(entries: Sequence[Entry]) -> list[PaperFigure]:
+    """Of runs with paces that are trained; Fig. 5 is of the validation split where there is one."""
+    from tools.report.entries import is_trained
+    paced = [entry for entry in _paced(entries) if is_trained(entry.run)]
+    if not paced:
+        return []
+    split = "val" if "val" in paced[0].note["records"] else "test"
+    why = (", since nobody should choose by the test split. The paper has it on the test split" if split == "val"
+           else ", since there is no validation split")
+    # Fig. 7 and 8 are of disentangled features.
+    first = min(paced, key=lambda entry: entry.experiment.head["subtracted"] == "none")
+    shown = [_accuracy_per_pace(paced, entries, split, why), _loss_with_paces(paced, entries), _distribution(first),
+             _excluded(first)]
+    return [figure for figure in shown if figure]
 
 
-def accuracy_per_pace(paced: dict[str, Sequence[float]], level: dict[str, float]) -> Figure:
-    """Fig. 5. paced: name -> accuracy after each pace; level: name -> that of a run without paces."""
-    figure = Figure(figsize=(5.4, 3.6))
-    axes = figure.subplots()
-    for name, values in paced.items():
-        axes.plot(range(1, len(values) + 1), 100 * np.array(values), marker="o", label=name)
-    for (name, value), style in zip(level.items(), itertools.cycle(("--", ":", "-."))):
-        axes.axhline(100 * value, linestyle=style, color="grey", label=name)
-    axes.set(xlabel="pace", ylabel="accuracy, %")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, frameon=False)
-    return figure
+def _paced(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.experiment.pacing]
 
 
-def losses(run: Run) -> list[tuple[float, float]]:
-    """(iteration, training loss) over all paces."""
-    return [(span.start + iteration, value) for span in chain.spans(run)
-            for iteration, value in caffe_log.curves(span.segment.path("caffe.log")).get("train softmax_loss", [])]
+def accuracy_per_pace(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    """On the test split, as the paper has it."""
+    return _accuracy_per_pace(_paced(entries), entries, "test")
 
 
-def pace_epochs(run: Run) -> list[int]:
-    """Epochs that are done at the end of each pace."""
-    return np.cumsum(self_paced.epochs(run.experiment)).tolist()
+def loss_with_paces(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    return _loss_with_paces(_paced(entries), entries)
 
 
-def by_epoch(run: Run, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points over iterations, over epochs: an epoch of a pace has the pace's own samples, so it has fewer iterations
-    than one with all."""
-    experiment = run.experiment
-    if experiment.pacing:
-        at, epochs = [0, *run.snapshots()], [0, *pace_epochs(run)]
-    else:
-        images = prepare.read_note(run.info["data"])["records"]["train"]
-        at = [0, run.info["iterations"]]
-        epochs = [0, run.info["iterations"] * experiment.solver["batch_size"] / images]
-    return [(float(np.interp(iteration, at, epochs)), value) for iteration, value in points]
+def distribution(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    return _distribution(entries[0])
 
 
-def loss_curves(with_paces: Sequence[tuple[float, float]], without: Sequence[tuple[float, float]],
-                ends: Sequence[float], labels: Sequence[str]) -> Figure:
-    """Fig. 6: training loss over the epochs, with and without self-paced learning. ends: epochs at which the paces
-    end."""
-    figure = Figure(figsize=(5.4, 3.6))
-    axes = figure.subplots()
-    for points, label in zip((with_paces, without), labels):
-        axes.plot(*zip(*points), linewidth=0.8, label=label)
-    for end in ends[:-1]:
-        axes.axvline(end, linewidth=0.5, color="grey")
-    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    axes.legend(fontsize=8, frameon=False)
-    return figure
+def excluded(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    return _excluded(entries[0])
 
 
-class Features(NamedTuple):
-    """Of the training samples before a pace. places: (N, 2) by t-SNE; labels; selected: (N,)."""
-
-    places: np.ndarray
-    labels: np.ndarray
-    selected: np.ndarray
-
-
-def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Features:
-    """t-SNE of the features that are classified, of some classes' training samples, under the weights with which a
-    pace (from 2) begins and chooses; kept in the run's folder, since it takes seconds."""
-    path = run.path(PLACES.format(pace))
-    key = np.array([seed, *classes])
-    if os.path.exists(path):
-        with np.load(path, allow_pickle=False) as kept:
-            if np.array_equal(kept["key"], key):
-                return Features(*(kept[name] for name in Features._fields))
-    found = _features(run, pace, classes, seed)
-    with files.replacing(path) as partial, open(partial, "wb") as stream:
-        np.savez(stream, key=key, **found._asdict())
-    return found
-
-
-def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
-    part = forward.read(run.info["data"], require_same_data(run), "train")
-    blob = nets.classified(run.experiment)
-    values = forward.of_part(run.experiment, part, run.path("deploy.prototxt"),
-                             run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
-    labels = np.array(part.labels)
-    of_classes = np.isin(labels, classes)
-    values = values.reshape(len(values), -1)[of_classes]
-    # One thread: several get in each other's way, and sum in another order each time.
-    with threadpool_limits(1):
-        places = TSNE(perplexity=min(30, (len(values) - 1) / 3), init="pca", random_state=seed).fit_transform(values)
-    return Features(places, labels[of_classes], self_paced.selection(run, pace)["selected"][of_classes])
+def _accuracy_per_pace(paced: Sequence[Entry], entries: Sequence[Entry], split: str, why: str = ""
+                       ) -> Optional[PaperFigure]:
+    from tools.report import faces
+    from tools.report.papers import wu2023_paces
+    if not paced:
+        return None
+    levels = {}
+    for entry in entries:
+        predictions = [] if entry in paced else faces.predicted(entry.run, split)
+        if predictions:
+            levels[entry.label] = sum(prediction.right for prediction in predictions) / len(predictions)
+    accuracies = {entry.label: wu2023_paces.accuracies(entry.run, split) for entry in paced
+                  if split in entry.note["records"]}
+    table: Table = [("run", "pace", "accuracy, %")]
+    table += [(name, pace, 100 * accuracy) for name, values in accuracies.items()
+              for pace, accuracy in enumerate(values, start=1)]
+    table += [(name, "", 100 * accuracy) for name, accuracy in levels.items()]
+    return PaperFigure(
+        "Accuracy after each pace ([wu2023] Fig. 5)",
+        f"On the {SPLITS[split]}{why}. Runs without paces that are evaluated on it are levels.", table,
+        [functools.partial(wu2023_paces.accuracy_per_pace, accuracies, levels)], "accuracy after each pace")
 
 
-def distribution(shown: Features, title: str, classes: Sequence[str], axes: Optional[Axes] = None) -> Figure:
-    """Fig. 7: the features at a pace; a circle is around what the pace leaves out. classes: all names; axes: to draw
-    on, else those of a figure of its own."""
-    axes = axes or Figure(figsize=(4.6, 4.2)).subplots()
-    for label in np.unique(shown.labels):
-        axes.scatter(*shown.places[shown.labels == label].T, s=9, label=classes[label])
-    axes.scatter(*shown.places[~shown.selected].T, s=45, facecolors="none", edgecolors="black", linewidths=0.6,
-                 label="left out")
-    axes.set(title=title, xticks=[], yticks=[], xlabel="t-SNE, first dimension", ylabel="t-SNE, second dimension")
-    axes.legend(fontsize=8, frameon=False)
-    return axes.figure
+def _loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    from tools.report.papers import wu2023_paces
+    from tools.training import chain
+    table: Table = [("run", "epoch", "training loss")]
+    draw = []
+    for entry in paced:
+        without = next((other for other in entries if not other.experiment.pacing
+                        and other.experiment.head == entry.experiment.head
+                        and other.info["data"] == entry.info["data"] and chain.spans(other.run)), None)
+        if not without:
+            continue
+        curves = [(each.label, wu2023_paces.by_epoch(each.run, wu2023_paces.losses(each.run)))
+                  for each in (entry, without)]
+        draw.append(functools.partial(wu2023_paces.loss_curves, curves, wu2023_paces.pace_epochs(entry.run)))
+        table += [(name, *point) for name, curve in curves for point in curve]
+    return PaperFigure(
+        "Training loss with and without self-paced learning ([wu2023] Fig. 6)",
+        "Of runs with the same net and data, from Caffe's logs. A line is the end of a pace, after which more samples "
+        "are trained with. An epoch of a pace has the pace's own samples.", table, draw,
+        "training loss with and without self-paced learning") if draw else None
 
 
-class Excluded(NamedTuple):
-    """A training image that a pace leaves out. image: uint8 (channels, height, width); loss: before the pace."""
+def _distribution(entry: Entry) -> Optional[PaperFigure]:
+    from tools.report.papers import wu2023_paces
+    names = entry.note["classes"]
+    last = wu2023_paces.paces(entry.run)
+    paces = sorted({min(pace, last) for pace in PACES if last > 1})
+    if not paces:
+        return None
+    labels = [names.index(name) for name in (CLASSES if set(CLASSES) <= set(names) else names[:2])]
+    features = {pace: wu2023_paces.features(entry.run, pace, labels) for pace in paces}
+    table: Table = [("pace", "class", "x", "y", "left out")]
+    table += [(pace, names[label], *place, int(not selected)) for pace, samples in features.items()
+              for place, label, selected in zip(samples.places, samples.labels, samples.selected)]
+    return PaperFigure(
+        "Features of two classes at two paces ([wu2023] Fig. 7)",
+        f"Of {entry.label}: t-SNE of the features that are classified, of the training samples, by the weights with "
+        "which the pace begins. The paper does not print its settings: here perplexity 30, scikit-learn's others, "
+        "starting from the first two principal components.", table,
+        [functools.partial(wu2023_paces.distribution, samples, f"pace {pace}", names)
+         for pace, samples in features.items()], "t-SNE of the features", columns=2, size=(4.6, 4.3))
 
-    image: np.ndarray
-    record: int
-    label: str
-    loss: float
 
-    @property
-    def text(self) -> str:
-        return f"{SHORT.get(self.label, self.label)} {self.loss:.3f}"
+def _excluded(entry: Entry) -> Optional[PaperFigure]:
+    from tools.report import faces
+    from tools.report.papers import wu2023_paces
+    table: Table = [("pace", "training record", "class", "loss")]
+    rows = []
+    for pace in range(1, wu2023_paces.paces(entry.run) + 1):
+        samples = wu2023_paces.excluded(entry.run, pace, EXCLUDED)
+        if samples:
+            rows.append(Row(f"pace {pace}", [Face(faces.as_picture(sample.image), sample.text) for sample in samples]))
+        table += [(pace, sample.record, sample.label, sample.loss) for sample in samples]
+    return PaperFigure(
+        "Training samples that the paces leave out ([wu2023] Fig. 8)",
+        f"Of {entry.label}, drawn at random. Below each is its label and its loss before the pace.", table,
+        rows=rows) if rows else None
 
 
-def excluded(run: Run, pace: int, count: int, seed: int = 0) -> list[Excluded]:
-    """Fig. 8: of what a pace leaves out, drawn at random."""
-    note = require_same_data(run)
-    images = forward.read(run.info["data"], note, "train").images
-    selection = self_paced.selection(run, pace)
-    left_out = np.flatnonzero(~selection["selected"])
-    drawn = np.random.RandomState((seed, pace)).permutation(left_out)[:count]
-    return [Excluded(lmdb_io.decode(images[record])[0], int(record), note["classes"][selection["labels"][record]],
-                     float(selection["losses"][record])) for record in drawn]
+REPORT = Report(
+    targets={
+        "wu2023-fig4": Target("Confusion matrices of SPNDL on CK+, Oulu-CASIA and RAF-DB",
+                              uses("wu2023", "ckplus-spndl oulu_casia-spndl raf_db-spndl-without-neutral"),
+                              confusion_matrices),
+        "wu2023-fig5": Target("Accuracy after each pace, with and without the neutral face, on Oulu-CASIA",
+                              uses("wu2023", "oulu_casia-spl oulu_casia-spndl oulu_casia-baseline oulu_casia-ndf"),
+                              accuracy_per_pace),
+        "wu2023-fig6": Target("Training loss with and without self-paced learning on RAF-DB",
+                              uses("wu2023", "raf_db-spndl-without-neutral raf_db-without-neutral"), loss_with_paces),
+        "wu2023-fig7": Target("Features of fear and disgust at two paces on Oulu-CASIA",
+                              uses("wu2023", "oulu_casia-spndl"), distribution),
+        "wu2023-fig8": Target("Training samples that the paces leave out on RAF-DB",
+                              uses("wu2023", "raf_db-spndl-without-neutral"), excluded)},
+    sections=sections,
+    printed_in={"confusion": "Fig. 4"})

@@ -1,128 +1,224 @@
-"""The faces that tell the runs of [xie2019a] apart, beside what their nets make of them (Fig. 8 to 10)."""
+"""[xie2019a]: its figures of `./fer reproduce`, and its sections of the page: the faces that tell runs apart (Fig. 8 to
+10), adaptive loss weights (Fig. 12) and the choice of kappa (Table VIII)."""
+from __future__ import annotations
+
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, Optional
 
-import numpy as np
+from tools.report.paper_report import (
+    Face,
+    PaperFigure,
+    Report,
+    Row,
+    Table,
+    Target,
+    Use,
+    confusion_matrices,
+    uses,
+)
 
-from data_prep import prepare
-from tools.analysis import activations
-from tools.evaluation.predictions import Decision
-from tools.report import figures, pictures
-from tools.report.papers import comparison
-from tools.report.papers.comparison import Pair
-from tools.training.run import Run
+if TYPE_CHECKING:
+    import numpy as np
 
-# As many as [xie2019a] Fig. 9 and 10 have.
-COMPARED_FACES = 5
-# Runs whose maps are shown, so that the page stays small.
-COMPARED_RUNS = 4
-TILE_PIXELS = 56
+    from tools.report.entries import Entry
+    from tools.report.papers.xie2019a_faces import Comparison
 
-
-class Strip(NamedTuple):
-    title: str
-    pictures: list[str]
-
-
-class Maps(NamedTuple):
-    """Of one face, in a mosaic each. first: of the first convolution; z: FC1's input."""
-
-    title: str
-    first: str
-    z: str
+# Plots of loss weights of an entry on the page: ten folds.
+SHOWN_WEIGHTS = 10
+# III-B: the runs of Fig. 8 to 11.
+TOY = "fer2013-toy-norm fer2013-toy-center-norm-gabor"
+GABOR_SVM = Use("", "svm", data="fer2013", column="GABOR")
+TEN_SEEDS = tuple(range(1, 11))
 
 
-class ComparedFace(NamedTuple):
-    """others: who decided on which other class."""
-
-    picture: str
-    label: str
-    others: list[str]
-
-
-class FaceComparison(NamedTuple):
-    """heat: a strip for each run, of the same faces; face: the first one; gabor, maps: of it."""
-
-    pair: Optional[Pair]
-    faces: list[ComparedFace]
-    heat: list[Strip]
-    face: str
-    gabor: str
-    maps: list[Maps]
+def sections(entries: Sequence[Entry]) -> list[PaperFigure]:
+    from tools.report.papers import xie2019a_faces
+    compared = xie2019a_faces.compare(entries)
+    shown = [kappas(entries)]
+    if compared:
+        shown += [_faces(compared), _heat_maps(compared), _feature_maps(compared)]
+    shown += [_weights_of(entry) for entry in entries]
+    return [figure for figure in shown if figure]
 
 
-class Found(NamedTuple):
-    """What the figures show. images: of the decisions' shown faces, uint8 (channels, height, width); maps: title of a
-    run -> what its net makes of them; gabor: of the first face."""
-
-    pair: Optional[Pair]
-    classes: Sequence[str]
-    decisions: list[Decision]
-    images: list[np.ndarray]
-    gabor: np.ndarray
-    maps: dict[str, comparison.FaceMaps]
-
-
-def find(titles: dict[Run, str]) -> Optional[Found]:
-    """Of the runs of [xie2019a] that have decided on the test part of the same images."""
-    ready = [run for run in titles if run.experiment.paper == "xie2019a" and comparison.decided(run, "test")]
-    found = comparison.pair(ready, "test")
-    if found:
-        ready = [found.ours, found.baseline] + [run for run in ready if run not in (found.ours, found.baseline)]
-    candidates = found and (found.gained_from_both or found.gained) or [
-        one for run in ready[:1] for one in comparison.decided(run, "test") if one.right]
-    chosen = comparison.spread(candidates, COMPARED_FACES)
-    if not chosen:
+def kappas(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    """Table VIII of entries that differ in kappa, the largest first; None where there are not several."""
+    from published import values
+    from tools.report import tables
+    by_kappa = [(entry.experiment.weighting["kappa"], entry) for entry in entries
+                if entry.experiment.weighting]
+    by_kappa.sort(key=lambda pair: -pair[0])
+    if len({kappa for kappa, _ in by_kappa}) < 2:
         return None
-    data, images_of = ready[0].info["data"], ready[0].info["manifest"]
-    ready = [run for run in ready if run.info["manifest"] == images_of][:COMPARED_RUNS]
-    ready.sort(key=list(titles).index)
-    images = comparison.faces(data, "test", [comparison.shown(decision) for decision in chosen])
-    return Found(found, prepare.read_note(data)["classes"], chosen, images,
-                 comparison.gabor_responses(images[0], data),
-                 {titles[run]: comparison.face_maps(run, images) for run in ready})
+    table: Table = [("kappa", "validation", "test", "published", "run")]
+    for kappa, entry in by_kappa:
+        printed = {figure.split: figure.value for figure in values.read("xie2019a")
+                   if (figure.table, figure.experiment) == ("VIII", entry.experiment.name)}
+        departing = tables.departing(entry) if printed else []
+        published = "{val}, {test}".format(**printed) if printed else ""
+        if departing:
+            published += "; not compared: " + "; ".join(map(str, departing))
+        table.append((f"{kappa:g}", *(tables.accuracy(entry.metrics(split)) for split in ("val", "test")), published,
+                      entry.title))
+    return PaperFigure("Kappa of Eq. (11) ([xie2019a] Table VIII)", "", table, is_table=True)
 
 
-def compared(titles: dict[Run, str]) -> Optional[FaceComparison]:
-    """As the page shows it."""
-    found = find(titles)
-    if not found:
+def _compare(entries: Sequence[Entry]) -> Optional[Comparison]:
+    """None where there are no two runs to compare."""
+    from tools.report.papers import xie2019a_faces
+    compared = xie2019a_faces.compare(entries) if len(entries) > 1 else None
+    return compared if compared and compared.pair else None
+
+
+def feature_maps(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    compared = _compare(entries)
+    return _feature_maps(compared) if compared else None
+
+
+def faces_gained(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    compared = _compare(entries)
+    return _faces(compared) if compared else None
+
+
+def heat_maps(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    compared = _compare(entries)
+    return _heat_maps(compared) if compared else None
+
+
+def _feature_maps(compared: Comparison) -> PaperFigure:
+    from tools.report import faces
+    from tools.report.papers import xie2019a_faces
+    maps_of = {"Gabor filters": compared.gabor}
+    rows = [Row("", [Face(faces.grey(compared.images[0]), "the face"),
+                     Face(xie2019a_faces.mosaic(compared.gabor), "Gabor filters", full=True)])]
+    for title, maps in compared.maps.items():
+        layers = {"first convolution": xie2019a_faces.most_varied(maps.first),
+                  "FC1's input": xie2019a_faces.most_varied(maps.z)}
+        maps_of.update({f"{title}, {layer}": blob for layer, blob in layers.items()})
+        rows.append(Row(title, [Face(xie2019a_faces.mosaic(blob), layer, full=True)
+                                for layer, blob in layers.items()]))
+    table: Table = [("part", "map", "row", "values")]
+    for title, blob in maps_of.items():
+        for number, single in enumerate(blob):
+            table += [(title, number, row, _text(values)) for row, values in enumerate(xie2019a_faces.tile(single))]
+    return PaperFigure(
+        "Feature maps beside Gabor responses ([xie2019a] Fig. 8)",
+        "Of the first face of Fig. 9. Gabor filters: the rows are wavelengths of 5.7, 8 and 11.3 pixels, the columns "
+        "orientations of 0, 45, 67.5, 112.5 and 135 degrees. Nets: the paper does not say which layer it shows; here "
+        "are the first convolution and FC1's input, of each the 15 maps that vary most, the most varied first. Each "
+        "map goes from its least value (black) to its largest (white).", table, rows=rows)
+
+
+def _faces(compared: Comparison) -> PaperFigure:
+    from tools.report import faces
+    from tools.report.papers import xie2019a_faces
+    pair, classes = compared.pair, compared.classes
+    rows = [Row("", [Face(faces.grey(image), "\n".join([classes[prediction.label]] + xie2019a_faces.other_classes(
+        prediction, compared))) for image, prediction in zip(compared.images, compared.predictions)])]
+    if not pair:
+        return PaperFigure("Faces", "The surest right predictions of the first run.", [], rows=rows)
+    ours, baseline = compared.titles[pair.ours], compared.titles[pair.baseline]
+    table: Table = [("unit", "manifest row", "true class", ours, baseline, "GABOR, SVM")]
+    for prediction in compared.predictions:
+        row = faces.row_of(prediction)
+        table.append((prediction.unit, row, classes[prediction.label], classes[prediction.predicted],
+                      classes[pair.before[prediction.unit]], classes[pair.svm[row]] if pair.svm else ""))
+    by_svm = ("The untuned SVM on GABOR was not measured." if pair.svm is None else
+              f"The untuned SVM on GABOR gets {len(pair.gained_from_both)} of the former wrong too.")
+    shown = ("those that the SVM gets wrong too" if pair.gained_from_both else "the former" if pair.gained else
+             "faces that both runs get right, since there is no other")
+    return PaperFigure(
+        "Right with the feature loss alone ([xie2019a] Fig. 9)",
+        f"{len(pair.gained)} test predictions are right with {ours} and wrong with {baseline}, {pair.lost} are the "
+        f"other way round. {by_svm} Shown are the surest of {shown}, one class after the other.", table, rows=rows)
+
+
+def _heat_maps(compared: Comparison) -> PaperFigure:
+    from tools.report.papers import xie2019a_faces
+    table: Table = [("run", "unit", "row", "values")]
+    rows = []
+    for title, maps in compared.maps.items():
+        pictures = xie2019a_faces.heat_maps(compared, maps)
+        rows.append(Row(title, [Face(picture, compared.classes[prediction.label])
+                                for (picture, _), prediction in zip(pictures, compared.predictions)]))
+        for (_, response), prediction in zip(pictures, compared.predictions):
+            table += [(title, prediction.unit, row, _text(values)) for row, values in enumerate(response)]
+    return PaperFigure(
+        "Where the nets respond ([xie2019a] Fig. 10)",
+        "The mean over FC1's input maps, linear between the centres of their receptive fields. The 20% of the pixels "
+        "with the largest values are in colour, the largest in red. The faces are those of Fig. 9.", table, rows=rows)
+
+
+def _text(values: np.ndarray) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
+
+
+def repetitions(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    import numpy as np
+
+    from tools.report import figures
+    table: Table = [("run", "seed", "correct", "total", "accuracy, %")]
+    accuracies = []
+    for entry in entries:
+        seeds = entry.test_metrics["seeds"]
+        percents = [100 * seed["correct"] / seed["total"] for seed in seeds]
+        accuracies.append((entry.title, [percent / 100 for percent in percents]))
+        table += [(entry.title, seed["name"], seed["correct"], seed["total"], percent)
+                  for seed, percent in zip(seeds, percents)]
+        table += [(entry.title, "mean", "", "", float(np.mean(percents))),
+                  (entry.title, "variance", "", "", figures.deviation(percents) ** 2)]
+    return PaperFigure(
+        "Repetitions with other seeds ([xie2019a] Fig. 11)",
+        "A dot is one run. Beside the dots are their mean and standard deviation. The variance is that of a sample, in "
+        "squared percentage points.", table, [functools.partial(figures.repetitions, accuracies)],
+        "test accuracy of repeated runs")
+
+
+def loss_weights(entries: Sequence[Entry]) -> Optional[PaperFigure]:
+    from tools.report.papers import xie2019a_weights
+    table: Table = [("fold", "round", "feature", "loss weight", "objective", "alone correct", "alone total")]
+    draw = []
+    for entry in entries:
+        for run in xie2019a_weights.adapted(entry):
+            draw.append(functools.partial(xie2019a_weights.loss_weights, run.rounds, run.name, run.alone))
+            table += [(run.name, values["round"], feature, weight, values["objective"][feature],
+                       *(run.alone.get(feature, {}).get(key, "") for key in ("correct", "total")))
+                      for values in run.rounds for feature, weight in sorted(values["weights"].items())]
+    return PaperFigure(
+        "Adaptive loss weights ([xie2019a] Fig. 12)",
+        "The two weights sum to 2 (Eq. (9)). Beside a feature's name is the test accuracy of its loss alone, in the "
+        "last trial.", table, draw, "loss weights", columns=5, size=(1.75, 2.1)) if draw else None
+
+
+def _weights_of(entry: Entry) -> Optional[PaperFigure]:
+    """As the page has it: of a single run with its objectives."""
+    from tools.report.papers import xie2019a_weights
+    figure = loss_weights([entry])
+    if not figure:
         return None
-    return FaceComparison(
-        found.pair, [ComparedFace(pictures.png(comparison.grey(image)), found.classes[decision.label],
-                                  others(decision, found, titles))
-                     for image, decision in zip(found.images, found.decisions)],
-        [Strip(title, [pictures.jpeg(picture) for picture, _ in heat(found, maps)])
-         for title, maps in found.maps.items()],
-        pictures.png(comparison.grey(found.images[0])), pictures.encoded(mosaic(found.gabor)),
-        [Maps(title, *(pictures.encoded(mosaic(varied(blob))) for blob in (maps.first, maps.z)))
-         for title, maps in found.maps.items()])
+    draw = list(figure.draw)
+    if entry.kind == "run":
+        draw += [functools.partial(xie2019a_weights.objectives, run.rounds, "objectives, Eq. (11)")
+                 for run in xie2019a_weights.adapted(entry)]
+    return PaperFigure(f"Adaptive loss weights of {entry.title} ([xie2019a] Fig. 12)", figure.note, figure.table,
+                       draw[:SHOWN_WEIGHTS], "loss weights over the rounds")
 
 
-def others(decision: Decision, found: Found, titles: dict[Run, str]) -> list[str]:
-    """Who decided on which other class."""
-    pair, said = found.pair, []
-    if pair:
-        said.append(f"{titles[pair.baseline]}: {found.classes[pair.before[decision.unit]]}")
-        if pair.svm:
-            said.append(f"GABOR, SVM: {found.classes[pair.svm[comparison.shown(decision)]]}")
-    return said
-
-
-def heat(found: Found, maps: comparison.FaceMaps) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each face the picture and the responses that it shows."""
-    strip = []
-    for image, z in zip(found.images, maps.z):
-        response = activations.average_over_face(z, maps.place, image.shape[1:])
-        strip.append((figures.heat_map(comparison.grey(image), response, activations.largest(
-            response, comparison.SHARE)), response))
-    return strip
-
-
-def varied(blob: np.ndarray) -> np.ndarray:
-    """The maps of the first face that are shown."""
-    return activations.most_varied(blob[0], comparison.MAPS)
-
-
-def mosaic(maps: np.ndarray) -> np.ndarray:
-    return figures.mosaic(maps, comparison.MAPS // 3, TILE_PIXELS)
+REPORT = Report(
+    targets={
+        "xie2019a-fig8": Target("Gabor filtered images, and feature maps learned with the softmax and the feature loss",
+                                uses("xie2019a", TOY) + [GABOR_SVM], feature_maps),
+        "xie2019a-fig9": Target("Faces that are right with the feature loss, and wrong with GABOR and with softmax",
+                                uses("xie2019a", TOY) + [GABOR_SVM], faces_gained),
+        "xie2019a-fig10": Target("Heat maps of the average feature maps with and without the feature loss",
+                                 uses("xie2019a", TOY) + [GABOR_SVM], heat_maps),
+        "xie2019a-fig11": Target("Means and variances of ten runs with the softmax and the feature loss",
+                                 uses("xie2019a", TOY, seeds=TEN_SEEDS), repetitions),
+        "xie2019a-fig12": Target("Loss weights of the alternative loss, fold by fold, on Oulu-CASIA",
+                                 uses("xie2019a", "oulu_casia-alaw"), loss_weights),
+        "xie2019a-fig13": Target("Confusion matrices of the alternative loss on the four databases",
+                                 uses("xie2019a", "fer2013-alaw oulu_casia-alaw ckplus-alaw mmi-alaw"),
+                                 confusion_matrices)},
+    sections=sections,
+    printed_in={"confusion": "Fig. 13", "repetitions": "Fig. 11", "svm": "Table II"})

@@ -1,113 +1,94 @@
-"""Figures of the two ResNet papers: what they are drawn from, and that they are drawn."""
+"""What the page takes from the runs of [wu2023]."""
+import re
+
 import numpy as np
 import pytest
 
 from common import experiment, files
-from data_prep import lmdb_io, prepare
 from tests.tools import small_pairs
-from tools.evaluation import evaluate, forward, predictions
-from tools.report.papers import farzaneh2021, wu2023
+from tools.evaluation import evaluate
+from tools.report import html_page
+from tools.report.entries import Entry
+from tools.report.papers import wu2023, wu2023_paces
 from tools.training import run
 from tools.training.caffe_process import Engine
 from tools.training.schedules import self_paced
 
-SMALL = ["solver.batch_size=6", "solver.test_interval=50", "solver.display=1"]
+STEPS = ["solver.max_iter=4", "solver.test_interval=2", "solver.display=1", "solver.batch_size=6"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small_pairs.prepared(tmp_path_factory.mktemp("pairs"))
+def train(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    pairs = small_pairs.prepared(folder)
 
-
-@pytest.fixture(scope="module")
-def paced(tmp_path_factory, data):
-    chosen = experiment.load("wu2023/synthetic-spndl", SMALL + ["pacing.paces=3", "pacing.more=25", "pacing.epochs=3"])
-    return run.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "paced"), None, Engine(1))
-
-
-@pytest.fixture(scope="module")
-def dacl(tmp_path_factory, data):
-    chosen = experiment.load("farzaneh2021/synthetic-dacl", SMALL + ["solver.max_iter=3"])
-    trained = run.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "dacl"), None, Engine(1))
-    evaluate.evaluate(trained, "test")
+    def trained(name, *changes):
+        settings = experiment.load("wu2023/" + name, STEPS + list(changes))
+        return Entry(run.train(settings, pairs, str(folder / name), None, Engine(1)), settings.title)
     return trained
 
 
-def test_accuracy_per_pace_ends_with_the_runs_own(paced):
-    found = wu2023.accuracies(paced, "test")
-    assert len(found) == 3 and found[-1] == evaluate.evaluate(paced, "test")["accuracy"]
-    kept = files.read_json(paced.path("metrics-every-snapshot.json"))["snapshots"]
-    assert [one["iteration"] for one in kept] == paced.snapshots()
-    assert [one["correct"] / one["total"] for one in kept] == found
-    axes = wu2023.accuracy_per_pace({"NDF + SPL": found}, {"baseline": 0.5}).axes[0]
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 * np.array(found))
+@pytest.fixture(scope="module")
+def paced(train):
+    return train("synthetic-spndl", "pacing.paces=3", "pacing.more=25", "pacing.epochs=3")
 
 
-def test_losses_run_over_all_paces(paced):
-    points = wu2023.losses(paced)
-    ends = paced.snapshots()
-    assert [iteration for iteration, _ in points] == list(range(ends[-1]))
-    figure = wu2023.loss_curves(points, points, ends, ("with", "without"))
-    assert len(figure.axes[0].lines) == 2 + len(ends) - 1
+@pytest.fixture(scope="module")
+def ndf(train):
+    return train("synthetic-ndf")
 
 
-def test_epochs_of_paces_by_hand(paced):
-    """Three paces of an epoch each; an iteration in the middle of the second pace is 1.5 epochs. Without paces six
-    iterations of 6 of 17 images are 36 / 17 epochs."""
-    ends = paced.snapshots()
-    assert wu2023.pace_epochs(paced) == [1, 2, 3]
-    middle = (ends[0] + ends[1]) / 2
-    found = wu2023.by_epoch(paced, [(0, 9.0), (middle, 8.0), (ends[2], 7.0)])
-    assert found == [(0, 9.0), (pytest.approx(1.5), 8.0), (3, 7.0)]
-
-    class Unpaced(run.Run):
-        experiment = paced.experiment._replace(pacing={})
-        info = dict(paced.info, iterations=12)
-    assert wu2023.by_epoch(Unpaced(paced.folder), [(6, 1.0)]) == [(pytest.approx(36 / 17), 1.0)]
+def numbers(entries):
+    return [re.search(r"\[wu2023\] Fig. (\d)", figure.title)[1] for figure in wu2023.sections(entries)]
 
 
-def test_features_mark_what_the_pace_leaves_out(paced):
-    shown = wu2023.features(paced, 2, [0, 2])
-    selection = self_paced.selection(paced, 2)
-    members = np.isin(selection["labels"], [0, 2])
-    np.testing.assert_array_equal(shown.selected, selection["selected"][members])
-    assert shown.places.shape == (members.sum(), 2) and set(shown.labels) == {0, 2}
-    with np.load(paced.path("t-sne-pace02.npz"), allow_pickle=False) as kept:
-        np.testing.assert_array_equal(kept["places"], shown.places)
-    again = wu2023.features(paced, 2, [0, 2])
-    assert all(np.array_equal(one, other) for one, other in zip(again, shown))
-    assert set(wu2023.features(paced, 2, [0, 1]).labels) == {0, 1}
-    figure = wu2023.distribution(shown, "pace 2", ["a", "b", "c"])
-    assert len(figure.axes[0].collections[-1].get_offsets()) == (~shown.selected).sum()
+def lines(figure):
+    return {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
 
 
-def test_excluded_samples_are_pictures_with_their_losses(paced, data):
-    found = wu2023.excluded(paced, 1, 4)
-    selection = self_paced.selection(paced, 1)
-    images = lmdb_io.Reader(data + "/train/images")
-    texts = {"class{} {:.3f}".format(selection["labels"][record], selection["losses"][record]): record
-             for record in np.flatnonzero(~selection["selected"])}
-    assert len(found) == 4
-    for one in found:
-        assert texts[one.text] == one.record
-        np.testing.assert_array_equal(one.image, lmdb_io.decode(images[one.record])[0])
-    assert wu2023.excluded(paced, 3, 4) == []
+def test_figures_of_self_paced_learning_need_a_run_of_it(paced, ndf):
+    assert numbers([ndf]) == []
+    assert numbers([paced]) == ["5", "7", "8"]
+    assert numbers([ndf, paced]) == ["5", "6", "7", "8"]
 
 
-def test_attention_weights_are_drawn_per_sample(dacl):
-    weights = farzaneh2021.attention_weights(dacl, "test", [0, 3, 5])
-    assert weights.shape == (3, 64) and (weights > 0).all() and (weights <= 1).all()
-    assert np.abs(weights[0] - weights[1]).max() > 0
-    figure = farzaneh2021.attention(weights, ["happy 1", "happy 2", "sad 1"])
-    heights = [patch.get_height() for patch in figure.axes[1].patches]
-    np.testing.assert_allclose(heights, weights[1])
+def test_accuracy_per_pace_is_of_the_validation_split(paced, ndf):
+    evaluate.evaluate(ndf.run, "test")
+    without, *_ = wu2023.sections([paced, ndf])
+    assert without.note.startswith("On the validation split, since nobody should choose by the test split")
+    accuracies = wu2023_paces.accuracies(paced.run, "val")
+    assert without.table[1:] == [("SPNDL", pace, 100 * accuracy) for pace, accuracy in enumerate(accuracies, start=1)]
+    drawn = lines(without.draw[0]())
+    np.testing.assert_allclose(drawn["SPNDL"][:, 1], 100 * np.array(accuracies))
+    assert list(drawn) == ["SPNDL"]
+    level = evaluate.evaluate(ndf.run, "val")["accuracy"]
+    drawn = lines(wu2023.sections([paced, ndf])[0].draw[0]())
+    np.testing.assert_allclose(drawn[ndf.title][:, 1], 100 * level)
 
 
-def test_average_accuracy_is_the_mean_of_the_diagonal():
-    confusion = np.array([[8, 2, 0], [0, 1, 1], [0, 0, 0]])
-    np.testing.assert_allclose(predictions.recalls(confusion), [0.8, 0.5])
+def test_loss_is_compared_with_the_run_of_the_same_net(train, paced, ndf):
+    baseline = train("synthetic-baseline")
+    assert wu2023.loss_with_paces([paced, baseline]) is None
+    figure = wu2023.loss_with_paces([baseline, paced, ndf])
+    drawn = lines(figure.draw[0]())
+    for entry in (paced, ndf):
+        np.testing.assert_allclose(drawn[entry.title], wu2023_paces.by_epoch(entry.run, wu2023_paces.losses(entry.run)))
+    assert baseline.title not in drawn
 
 
-def test_records_are_found_by_their_numbers(dacl, data):
-    part = forward.read(data, prepare.read_note(data), "test")
-    assert len(part.images) == len(part.references) == 12
+def test_rows_of_excluded_samples_are_those_of_paces_that_leave_some_out(paced):
+    rows = wu2023.excluded([paced]).rows
+    assert [row.title for row in rows] == ["pace 1", "pace 2"]
+    for number, row in enumerate(rows, start=1):
+        left_out = (~self_paced.selection(paced.run, number)["selected"]).sum()
+        assert len(row.faces) == min(left_out, wu2023.EXCLUDED)
+    page = html_page.render([paced.run])
+    assert "pace 1\n" in page and page.count("data:image/jpeg") == sum(len(row.faces) for row in rows)
+
+
+def test_a_run_that_is_not_finished_is_left_out(tmp_path, paced):
+    files.write_json(str(tmp_path / "run.json"), dict(paced.run.info, iterations=10 ** 6))
+    begun = run.Run(str(tmp_path))
+    assert numbers([Entry(begun, "t")]) == []
+    page = html_page.render([begun])
+    assert page.count("not evaluated") == 2 and "<details>" not in page

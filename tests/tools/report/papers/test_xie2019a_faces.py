@@ -9,7 +9,8 @@ from tests import small_data
 from tools.analysis import activations
 from tools.evaluation import predictions
 from tools.evaluation.predictions import Decision
-from tools.report.papers import comparison
+from tools.report import faces
+from tools.report.papers import xie2019a_faces
 from tools.training.run import Run
 
 TEST_FACES = [np.array(pixels.split(), np.uint8).reshape(1, 48, 48)
@@ -28,20 +29,20 @@ AFTER = [decision("e", 2, 2, (5, 6)), decision("d", 2, 0), decision("c", 1, 1), 
 
 
 def test_gained_are_right_now_and_were_wrong():
-    assert [one.unit for one in comparison.gained(BEFORE, AFTER)] == ["e", "a"]
-    assert [one.unit for one in comparison.gained(AFTER, BEFORE)] == ["d"]
+    assert [one.unit for one in xie2019a_faces.gained(BEFORE, AFTER)] == ["e", "a"]
+    assert [one.unit for one in xie2019a_faces.gained(AFTER, BEFORE)] == ["d"]
 
 
 def test_svm_is_asked_about_the_frame_that_is_shown():
-    won = comparison.gained(BEFORE, AFTER)
-    assert [one.unit for one in comparison.wrong_by({1: 2, 5: 0, 6: 2}, won)] == ["a"]
-    assert [one.unit for one in comparison.wrong_by({1: 0, 5: 2, 6: 1}, won)] == ["e"]
+    won = xie2019a_faces.gained(BEFORE, AFTER)
+    assert [one.unit for one in xie2019a_faces.wrong_by({1: 2, 5: 0, 6: 2}, won)] == ["a"]
+    assert [one.unit for one in xie2019a_faces.wrong_by({1: 0, 5: 2, 6: 1}, won)] == ["e"]
 
 
 def test_faces_take_turns_among_classes():
     given = [decision(str(p), 0, 0, probability=p) for p in np.linspace(0.9, 1, 20)] + [
         decision("x", 1, 0, probability=0.5), decision("y", 2, 0, probability=0.4)]
-    chosen = comparison.spread(given, 14)
+    chosen = faces.spread(given, 14)
     assert len(chosen) == 14
     assert [one.label for one in chosen[:4]] == [0, 1, 2, 0]
     assert chosen[0].probabilities[0] == 1
@@ -55,7 +56,7 @@ def test_pair_is_the_first_with_and_the_first_without_a_feature_loss(tmp_path, l
     for number, names in enumerate(losses):
         runs.append(Run(str(tmp_path / str(number))))
         write_run(runs[-1], names, "m")
-    found = comparison.pair(runs, "test")
+    found = xie2019a_faces.pair(runs, "test")
     assert (found and (runs.index(found.baseline), runs.index(found.ours))) == expected
 
 
@@ -63,7 +64,7 @@ def test_pair_needs_the_same_images(tmp_path):
     runs = [Run(str(tmp_path / name)) for name in "ab"]
     write_run(runs[0], [], "m")
     write_run(runs[1], ["gabor"], "n")
-    assert comparison.pair(runs, "test") is None
+    assert xie2019a_faces.pair(runs, "test") is None
 
 
 def write_run(run, losses, manifest):
@@ -74,14 +75,14 @@ def write_run(run, losses, manifest):
 
 def test_faces_are_the_pixels_of_the_source(data):
     rows = [FIRST_TEST_ROW + 7, FIRST_TEST_ROW]
-    found = comparison.faces(data, "test", rows)
+    found = faces.images(data, "test", rows)
     assert (found[0] == TEST_FACES[7]).all() and (found[1] == TEST_FACES[0]).all()
 
 
 def test_gabor_responses_stand_where_the_caption_says(data):
     """Upright bars, 4.76 pixels apart: of the orientations the one along the gradient responds most."""
     bars = np.repeat((np.sin(np.arange(48) * 2 * np.pi / 4.76) * 100 + 128).astype(np.uint8)[None, None, :], 48, axis=1)
-    found = comparison.gabor_responses(bars, data).mean(axis=(1, 2)).reshape(3, 5)
+    found = xie2019a_faces.gabor_responses(bars, data).mean(axis=(1, 2)).reshape(3, 5)
     assert (found.argmax(axis=1) == 0).all()
     # 4.76 pixels of 48 are 11.3 of 114.
     assert found[:, 0].argmax() == 2
@@ -90,11 +91,11 @@ def test_gabor_responses_stand_where_the_caption_says(data):
 
 def test_face_maps_are_the_blobs_of_pycaffe(trained):
     images = TEST_FACES[:3]
-    found = comparison.face_maps(trained, images)
+    found = xie2019a_faces.face_maps(trained, images)
     net = caffe.Net(trained.path("deploy.prototxt"), trained.caffemodel(), caffe.TEST)
     for number, image in enumerate(images):
         net.blobs["data"].data[...] = (image.astype(np.float32) - 127.5) / 128
         net.forward()
         assert np.allclose(found.first[number], net.blobs["conv1"].data[0], atol=1e-5)
         assert np.allclose(found.z[number], net.blobs["conv2"].data[0], atol=1e-5)
-    assert found.z.shape == (3, 512, 5, 5) and found.place == activations.Grid(-0.5, 12)
+    assert found.z.shape == (3, 512, 5, 5) and found.grid == activations.Grid(-0.5, 12)
