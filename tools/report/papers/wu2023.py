@@ -45,7 +45,8 @@ def sections(entries: Sequence[Entry]) -> list[PaperFigure]:
 
 
 def _paced(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.experiment.pacing]
+    from tools.training import schedules
+    return [entry for entry in entries if isinstance(schedules.of(entry.experiment), schedules.SelfPaced)]
 
 
 def accuracy_per_pace(entries: Sequence[Entry]) -> Optional[PaperFigure]:
@@ -92,9 +93,9 @@ def _loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Option
     from tools.report.papers import wu2023_paces
     from tools.training import chain
     table: Table = [("run", "epoch", "training loss")]
-    draw = []
+    draw, all_paced = [], _paced(entries)
     for entry in paced:
-        without = next((other for other in entries if not other.experiment.pacing
+        without = next((other for other in entries if other not in all_paced
                         and other.experiment.head == entry.experiment.head
                         and other.info["data"] == entry.info["data"] and chain.spans(other.run)), None)
         if not without:

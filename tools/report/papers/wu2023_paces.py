@@ -18,9 +18,9 @@ from data_prep import lmdb_io, prepare
 from prototxt.builders import wu2023
 from tools.evaluation import evaluate, forward
 from tools.report.training import Points
-from tools.training import caffe_log, chain
+from tools.training import caffe_log, chain, schedules
 from tools.training.run import Run, require_same_data
-from tools.training.schedules import self_paced
+from tools.training.schedules import SelfPaced, self_paced
 
 SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
          "contempt": "Co"}
@@ -29,7 +29,7 @@ PLACES = "t-sne-pace{:02d}.npz"
 
 
 def paces(run: Run) -> int:
-    return run.experiment.pacing["paces"]
+    return SelfPaced(run.experiment).paces
 
 
 def accuracies(run: Run, split: str) -> list[float]:
@@ -59,14 +59,14 @@ def losses(run: Run) -> Points:
 
 def pace_epochs(run: Run) -> list[int]:
     """Epochs that are done at the end of each pace."""
-    return np.cumsum(self_paced.epochs(run.experiment)).tolist()
+    return np.cumsum(SelfPaced(run.experiment).epochs).tolist()
 
 
 def by_epoch(run: Run, points: Points) -> Points:
     """Points over iterations, over epochs: an epoch of a pace has the pace's own samples, so it has fewer iterations
     than one with all."""
     experiment = run.experiment
-    if experiment.pacing:
+    if isinstance(schedules.of(experiment), SelfPaced):
         at, epochs = [0, *run.snapshots()], [0, *pace_epochs(run)]
     else:
         images = prepare.read_note(run.info["data"])["records"]["train"]

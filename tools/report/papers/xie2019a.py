@@ -46,8 +46,10 @@ def kappas(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     """Table VIII of entries that differ in kappa, the largest first; None where there are not several."""
     from published import values
     from tools.report import tables
-    by_kappa = [(entry.experiment.weighting["kappa"], entry) for entry in entries
-                if entry.experiment.weighting]
+    from tools.training import schedules
+    of_entries = [(schedules.of(entry.experiment), entry) for entry in entries]
+    by_kappa = [(schedule.settings["kappa"], entry) for schedule, entry in of_entries
+                if isinstance(schedule, schedules.AdaptiveWeights)]
     by_kappa.sort(key=lambda pair: -pair[0])
     if len({kappa for kappa, _ in by_kappa}) < 2:
         return None
