@@ -27,14 +27,6 @@ def test_defaults_and_changes():
     assert experiment.load(NAME).solver["max_iter"] == 30000
 
 
-def test_length_of_the_toy_nets():
-    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Drawn faces less."""
-    for name in experiment.names():
-        data, net, _ = (name.split("/")[1] + "--").split("-", 2)
-        if name.startswith("xie2019a/") and net == "toy":
-            assert experiment.load(name).iterations == {"fer2013": 30000, "synthetic": 1000}[data], name
-
-
 def test_fig_11_is_of_normalised_nets():
     found = {name: one for name, one in ((name, experiment.load(name)) for name in experiment.names())
              if "11" in one.source and one.data == "fer2013"}

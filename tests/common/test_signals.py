@@ -18,6 +18,11 @@ from tools.training import caffe_log, groups
 SOLVER = ["solver.batch_size=8", "solver.snapshot=20", "solver.test_interval=20", "solver.display=1"]
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small_data.prepared(tmp_path_factory.mktemp("data"))
+
+
 def words(changes):
     return [word for change in changes for word in ("--set", change)]
 
@@ -145,8 +150,7 @@ def test_a_signal_that_is_passed_on_counts_once_and_a_second_one_again(monkeypat
 def test_children_that_do_not_end_are_killed_by_the_second_signal():
     program = """
 import os, signal, sys, time
-from data_prep import children
-from common import signals
+from common import children, signals
 def work(job):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.write(1, b"ready\\n")  # in one piece, where both children write

@@ -54,12 +54,14 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
         message = str(error)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except (signals.Interrupted, ImportError):
+    except signals.Interrupted as error:
+        # A training has a handler of its own, which this module's list of signals does not see.
+        return _stopped(error.number)
+    except ImportError:
+        # A library that is interrupted while it is loaded raises ImportError.
         if not interrupts:
             raise
-        # A library that is interrupted while it is loaded raises ImportError.
-        print("fer: stopped; the same command, given again, continues", file=sys.stderr)
-        return 128 + interrupts[-1]
+        return _stopped(interrupts[-1])
     except Exception as error:
         # lmdb's errors have one base class; the module is not loaded only to name it.
         if type(error).__module__ != "lmdb":
@@ -67,3 +69,9 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
         message = f"LMDB: {error}"
     print("fer: " + message, file=sys.stderr)
     return 1
+
+
+def _stopped(number: int) -> int:
+    """number: of the signal."""
+    print("fer: stopped; the same command, given again, continues", file=sys.stderr)
+    return 128 + number

@@ -1,7 +1,7 @@
 """Evaluation of a trained run, and its metrics.json."""
 import os
 from collections.abc import Iterator, Sequence
-from typing import Optional
+from typing import Optional, Union
 
 from common import files
 from common.experiment import Experiment
@@ -11,7 +11,8 @@ from tools.evaluation import departures, forward, predictions, roc
 from tools.evaluation.forward import Part
 from tools.evaluation.predictions import Decision
 from tools.training import schedules
-from tools.training.caffe_process import Engine, all_cores
+from tools.training.caffe_process import Engine, Segment, all_cores
+from tools.training.groups import Group
 from tools.training.run import Run, require_same_data
 
 
@@ -101,12 +102,12 @@ def _without_copies(decided: Sequence[Decision], faces: Sequence[manifest.Face])
     return _right([one for one in decided if not any(faces[row].copy_of for row in one.rows)])
 
 
-def metrics_path(run: Run, split: str) -> str:
+def metrics_path(run: Union[Segment, Group], split: str) -> str:
     """The test part's figures are the run's; others carry their part in the name."""
     return run.path("metrics.json" if split == "test" else f"metrics-{split}.json")
 
 
-def snapshots_path(run: Run, split: str) -> str:
+def snapshots_path(run: Segment, split: str) -> str:
     """Of `every_snapshot`; never what a table reads."""
     return run.path("metrics-every-snapshot{}.json".format("" if split == "test" else "-" + split))
 

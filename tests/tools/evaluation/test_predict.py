@@ -238,7 +238,7 @@ def test_a_group_predicts_by_the_mean(faces_run, source, tmp_path, capsys):
     assert abs(one.probabilities[0] - .5) > 1e-4
     assert main.main(["predict", str(group), image, "--whole", "--json"]) == 0
     said = capsys.readouterr()
-    assert said.err == "fer: the mean of 2 nets\n"
+    assert said.err == "fer: probabilities are the mean of 2 nets\n"
     found = json.loads(said.out)
     assert len(found["nets"]) == 2
     assert list(found["images"][0]["faces"][0]["probabilities"].values()) == pytest.approx([.5, .5], abs=1e-6)

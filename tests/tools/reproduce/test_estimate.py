@@ -18,7 +18,7 @@ from tools.reproduce.estimate import Cost, Costs, Estimate, Estimator
 # Trains in a process of its own, and says the most memory that `caffe train` took, in KiB.
 TRAIN = """
 import json, resource, sys
-from prototxt import experiment
+from common import experiment
 from tools.training import run
 from tools.training.caffe_process import Engine
 name, changes, data, out = json.loads(sys.argv[1])

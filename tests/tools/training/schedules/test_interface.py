@@ -45,6 +45,14 @@ def test_each_experiment_has_the_schedule_that_its_file_asks_for():
     assert set(kinds.values()) == {Single, *SECTIONS.values()}
 
 
+def test_length_of_the_toy_nets():
+    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Drawn faces less."""
+    for name in experiment.names():
+        data, net, _ = (name.split("/")[1] + "--").split("-", 2)
+        if name.startswith("xie2019a/") and net == "toy":
+            assert of(name).iterations(DATA) == {"fer2013": 30000, "synthetic": 1000}[data], name
+
+
 @pytest.mark.parametrize("name, changes, iterations, cost, validated_for", (
     ("xie2019a/fer2013-toy-softmax", ["solver.max_iter=90", "solver.snapshot=40", "solver.test_interval=30"], 90,
      Cost(90, 3, 0, 3, True), ""),
