@@ -31,8 +31,7 @@ def deploy(experiment: Experiment, data: Data, only: Optional[str] = None) -> Ne
 def deploy_name(experiment: Experiment, data: Data) -> str:
     """What the net that predicts is, the same for all experiments that share it: backbone, what the paper adds, number
     of classes, such as "face_resnet-fc1_384-norm_16-7"."""
-    builder = BUILDERS[experiment.paper]
-    words = builder.deploy_words(experiment, data) if hasattr(builder, "deploy_words") else []
+    words = _ask(experiment, "deploy_words", lambda *_: [], data)
     return "-".join([experiment.net, *words, str(data.classes)])
 
 
