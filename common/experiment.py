@@ -91,7 +91,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     """
     path = _path(name)
     schema = schema_of(name)
-    defaults, own = _read(_path(f"{name.split('/')[0]}/{DEFAULTS}")), _read(path)
+    defaults, own = _defaults(name), _read(path)
     _check_files(path, defaults, own, schema)
     for change in changes:
         if change.startswith(NET + "="):
@@ -131,7 +131,7 @@ def applicable(name: str, changes: Sequence[str]) -> list[str]:
     """Those changes whose setting the experiment has."""
     nets = [change for change in changes if change.startswith(NET + "=")]
     experiment = load(name, nets)
-    levels = _levels(_read(_path(f"{experiment.paper}/{DEFAULTS}")), dict(_read(_path(name)), net=experiment.net))
+    levels = _levels(_defaults(name), dict(_read(_path(name)), net=experiment.net))
     keys = _settable({section: getattr(experiment, section) for section in SECTIONS}) + [
         key for key in ALONE if any(key in level for level in levels)]
     return nets + [change for change in changes if change.partition("=")[0] in keys]
@@ -153,12 +153,17 @@ def stages(last: Experiment, changes: Sequence[str] = ()) -> list[Experiment]:
 
 # ---------------------------------------------------------------- files
 
+def _defaults(name: str) -> dict[str, Any]:
+    """Of an experiment's paper."""
+    return _read(os.path.join(papers.get(name.split("/")[0]).experiments, DEFAULTS + ".yml"))
+
+
 def _path(name: str) -> str:
-    """Of an experiment's file, or of a paper's defaults. Raises UserError where there is none."""
+    """Of an experiment's file. Raises UserError where there is none."""
     paper, _, experiment = name.partition("/")
     if paper in papers.names():
         path = os.path.join(papers.get(paper).experiments, experiment + ".yml")
-        if experiment and "/" not in experiment and os.path.exists(path):
+        if experiment not in ("", DEFAULTS) and "/" not in experiment and os.path.exists(path):
             return path
     raise UserError(suggestions.unknown("experiment", name, names(), "`./fer experiments` lists them all"))
 
