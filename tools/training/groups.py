@@ -10,12 +10,11 @@ from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
-from common import children, files
+from common import children, files, machine
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepare
 from prototxt.builders import backbones
-from tools.reproduce import estimate
 from tools.training import run
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
@@ -97,7 +96,7 @@ def _require_memory(experiment: Experiment) -> None:
     """Raises UserError where there is no such net, and where the images of a step alone do not fit. What is above
     them in the net is many times that, and differs from net to net: Caffe says where it does not suffice."""
     images = experiment.solver["batch_size"] * sum(experiment.tuplets.values() or [1])
-    needed, there = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), estimate.machine_memory()[0]
+    needed, there = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), machine.memory()[0]
     if needed > there:
         raise UserError("{}: solver.batch_size {} takes {} for the images of a step alone; this machine has {}".format(
             experiment.name, experiment.solver["batch_size"], files.amount(needed), files.amount(there)))
