@@ -1,11 +1,18 @@
 """`./fer reproduce`: a published table or figure, measured."""
 import argparse
+import datetime
+import os
 import sys
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from published import values
 from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, path
 from tools.reproduce import targets
+
+if TYPE_CHECKING:
+    from tools.reproduce.estimate import Estimate
+    from tools.reproduce.plan import Plan, Request
 
 
 def add(commands: Commands) -> None:
@@ -42,28 +49,81 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from common import files
-    from tools.reproduce import figures, jobs, plan
-    request = jobs.request(options.targets, options.data, options.out, options.set, options.only, options.weights,
-                           options.threads)
+    from tools.reproduce import jobs, plan, requests
+    request = requests.request(options.targets, options.data, options.out, options.set, options.only, options.weights,
+                               options.threads)
     files.require_claimable(request.out, plan.KIND)
-    made = plan.plan(request)
-    for note in jobs.notes(made):
+    planned = plan.plan(request)
+    for note in plan.notes(planned):
         print("note: " + note, file=sys.stderr)
     if options.dry_run:
-        for line in jobs.preview(made, request, options.cores):
-            print(line)
+        _print_preview(planned, request, options.cores)
         return 0
     if options.plan:
-        print(plan.write(made, request.out, jobs.memory(made, request.threads)))
+        print(plan.write(planned, request.out, jobs.memory(planned, request.threads)))
         return 0
-    if not options.show and not any(cell.folder for kind in (made.tables, made.drawn) for cells in kind.values()
-                                    for cell in cells):
-        raise UserError("none of the data sets of {} is there".format(", ".join(options.targets)))
-    failed = [] if options.show else jobs.run(made, request, options.cores)
-    if made.tables:
-        print(jobs.write_tables(made, request, keep=not options.show))
-    for drawn in figures.write(made, request.out, keep=not options.show):
-        print("\n".join([drawn.name] + ["  " + line for line in drawn.paths + drawn.notes]))
+    if options.show:
+        _print_results(planned, request, keep=False)
+        return 0
+    if not planned.has_data:
+        raise UserError("no data set of {} is there".format(", ".join(options.targets)))
+    failed = jobs.run(planned, request, options.cores)
+    _print_results(planned, request, keep=True)
     for job in failed:
-        print("fer: " + jobs.failure(job), file=sys.stderr)
+        last = jobs.last_line(job)
+        print(f"fer: failed: {job.title}, see {job.log}{': ' + last if last else ''}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _print_results(planned: "Plan", request: "Request", keep: bool) -> None:
+    """Prints the tables, and the files and notes of the figures. keep: whether they are written into the folder too."""
+    from common import files
+    from tools.reproduce import figures, plan, results, tables
+    for name, cells in planned.tables.items():
+        entries = [results.entry(cell, request) for cell in cells]
+        if keep:
+            prefix = os.path.join(request.out, name)
+            files.write_text(prefix + ".md", tables.as_markdown(name, entries, plan.notes(planned)))
+            files.write_text(prefix + ".csv", tables.as_csv(entries))
+        print(tables.as_text(name, entries))
+        if name != list(planned.tables)[-1]:
+            print()
+    for drawn in figures.write(planned, request.out, keep=keep):
+        print("\n".join([drawn.name] + ["  " + line for line in drawn.paths + drawn.notes]))
+
+
+def _print_preview(planned: "Plan", request: "Request", cores: int) -> None:
+    from common import files, machine
+    from tools.reproduce import jobs
+    there = machine.memory()[0]
+    steps = []
+    for step in jobs.preview(planned, request):
+        steps.append(step)
+        folds = f", for each of {step.count} folds" if step.count > 1 else ""
+        rest = step.problem or (_amounts(step.estimate, there) + folds if step.estimate else "")
+        print(f"{step.state:<7}  {step.title}{': ' + rest if rest else ''}", flush=True)
+    total = jobs.total(planned, request, steps, cores)
+    print("{} of {} jobs are missing{}: about {} of training on {} core{}, {} of snapshots, {} of memory a job".format(
+        len(list(planned.unfinished)), len(planned.jobs),
+        f", and the data of {len(planned.awaited)} experiments" if planned.awaited else "", _duration(total.seconds),
+        cores, "s" if cores > 1 else "", files.amount(total.bytes), files.amount(total.memory)))
+
+
+def _amounts(estimate: "Estimate", there: int) -> str:
+    """there: bytes of memory of this machine."""
+    from common import files
+    parts = []
+    if estimate.seconds:
+        parts.append("about " + _duration(estimate.seconds))
+    if estimate.bytes:
+        parts.append(files.amount(estimate.bytes) + " of snapshots")
+    parts.append(files.amount(estimate.memory) + " of memory")
+    if estimate.memory > there:
+        parts.append(f"more than the {files.amount(there)} of this machine")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return str(datetime.timedelta(minutes=round(seconds / 60)))[:-3] + " h"

@@ -1,4 +1,4 @@
-"""What jobs take, estimated from a few steps of their nets: time, disk and memory."""
+"""Estimates of the time, disk space and memory that jobs take, from a few steps of their nets."""
 import ctypes
 import functools
 import json
@@ -6,7 +6,8 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Callable, Optional
 
 import caffe
 import numpy as np
@@ -22,29 +23,35 @@ from tools.training import schedules
 from tools.training.caffe_process import Engine
 from tools.training.run import require_fitting
 
-# In the first measurement; the second one takes what these seconds are enough for, up to the whole batch.
+# Units of the first measurement, and seconds that the second one may take, with at most a whole batch.
 FEW, SECONDS = 2, 1.0
+# How often the second measurement is made.
 REPEATS = 2
-# Values that a solver keeps beside each weight.
+# Values that a solver keeps for each weight.
 HISTORY = {"SGD": 1, "Adam": 2}
-# Of a Python process that has loaded Caffe and done nothing, and of `caffe train` with our layers.
+# Bytes of memory of a Python process that has loaded Caffe, and of `caffe train` with the project's layers.
 PYTHON, CAFFE = 180e6, 160e6
 # While Caffe writes or reads a snapshot, it holds each weight a second time, in a list that has grown by doubling.
 SNAPSHOT = 1.5
-# For each pair of training images, LIBSVM's matrix, scikit-learn's copy of it, and the products it is made of.
+# Bytes for each pair of training images: LIBSVM's matrix, scikit-learn's copy of it, and the products for it.
 PAIR = 2 * 8 + 4
-# Values of the longest one, GABOR.
+# Values of the longest handcrafted feature, GABOR.
 VECTOR = 12800
+# mallopt's name for the size from which memory is given back to the system.
 M_MMAP_THRESHOLD = -3
 
 
-class Cost(NamedTuple):
-    """Of a pass of `count` units, the most that was measured: seconds and bytes; each_second, each_byte: of each unit
-    more. A unit is what the batch size counts: an image, with its reference, or a tuplet."""
+@dataclass(frozen=True)
+class Cost:
+    """What a pass through a net takes. A unit is what the batch size counts: an image, with its reference, or a
+    tuplet."""
 
+    # Units of the largest pass that was measured.
     count: int
+    # Its time and memory.
     seconds: float
     bytes: float
+    # The time and memory of each further unit.
     each_second: float
     each_byte: float
 
@@ -55,45 +62,50 @@ class Cost(NamedTuple):
         return self.bytes + (count - self.count) * self.each_byte
 
 
-class Costs(NamedTuple):
-    """step: of the solver's net; test: of the net that predicts, whose bytes include its weights; weights: bytes."""
-
+@dataclass(frozen=True)
+class Costs:
+    # An iteration of the solver.
     step: Cost
+    # A forward pass of the net that predicts. Its bytes include the weights.
     test: Cost
+    # Bytes of the weights.
     weights: int
 
 
-class Estimate(NamedTuple):
-    """seconds; bytes: of snapshots; memory: bytes, at most at a time."""
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes."""
 
     seconds: float
+    # Bytes of snapshots on the disk.
     bytes: int
+    # The largest number of bytes in memory at a time.
     memory: int = 0
 
 
 class Estimator:
-    """Measures each net once, with the given number of BLAS threads.
+    """Measures each net once, with a number of BLAS threads.
 
-    What is measured is Caffe's solver on the net that trains, losses and updates included, and a forward pass of the
-    net that it tests, both on drawn inputs: the time that data layers take is not in it. A batch that takes long is
-    not measured: what two smaller ones took is drawn out in a straight line.
+    It measures an iteration of Caffe's solver on the training net, with losses and updates, and a forward pass of the
+    net that predicts, both on random inputs: the time of data layers is not included. A batch that takes long is not
+    measured but extrapolated linearly from two smaller ones.
     """
 
     def __init__(self, threads: int, seconds: float = SECONDS) -> None:
-        """seconds: that a measured batch may take; 0 where the memory is wanted alone."""
+        """seconds: the time that the measured batch may take; 0 if only the memory is needed."""
         self._threads = threads
         self._seconds = seconds
         self._costs: dict[str, Costs] = {}
 
     def training(self, experiment: Experiment, folder: str) -> Estimate:
-        """Of training an experiment on a prepared folder. Raises UserError where the data do not fit."""
+        """Of training an experiment on a prepared folder. Raises UserError if the data do not fit."""
         note = prepare.read_note(folder)
         data = parts.prepared(folder, note)
         require_fitting(experiment, data, note)
         return self._training(experiment, data)
 
     def expected_training(self, experiment: Experiment) -> Estimate:
-        """The same where the data are not there, on what is published of them; of one fold."""
+        """The same without data, from their published counts; of one fold."""
         data = build.expected(experiment)
         if not data.class_counts:
             data = data._replace(class_counts=[max(1, data.counts["train"] // data.classes)] * data.classes)
@@ -104,7 +116,7 @@ class Estimator:
         cost, validation = schedules.of(experiment).cost(data), data.counts.get("val", 0)
         seconds = (cost.steps * costs.step.seconds_of(solver["batch_size"])
                    + (cost.tests * validation + cost.judged) * costs.test.each_second)
-        states = HISTORY.get(solver.get("type"), 1) if cost.keeps_states else 0
+        states = HISTORY.get(solver.get("type", "SGD"), 1) if cost.keeps_states else 0
         memory = (PYTHON + CAFFE + costs.step.bytes_of(solver["batch_size"]) + SNAPSHOT * costs.weights)
         if cost.tests:
             memory += costs.test.bytes_of(parts.test_batch(validation)) - costs.weights
@@ -113,22 +125,28 @@ class Estimator:
         return Estimate(seconds, costs.weights * cost.snapshots * (1 + states), round(memory))
 
     def predicting(self, experiment: Experiment, folder: str, split: Optional[str] = None, kept: int = 0) -> Estimate:
-        """Of what a trained net makes of a part of a prepared folder, None for all of it. kept: bytes that are kept of
-        each record."""
+        """Of running a trained net on a split of a prepared folder; None for all of it. kept: bytes that stay in memory
+        for each record."""
         note = prepare.any_note(folder)
-        count = note["records"].get(split, sum(note["records"].values()))
+        count = note["records"][split] if split else sum(note["records"].values())
         data = parts.Data(folder, len(note["classes"]), note["records"], BACKBONES[experiment.net].shape,
                           note["class_counts"].get("train", ()))
         costs = self._of(experiment, data)
         return Estimate(count * costs.test.each_second, 0, round(self._predicting(costs, count) + count * kept))
 
+    def every_snapshot(self, experiment: Experiment, folder: str, split: str) -> Estimate:
+        """Of running the nets of all snapshots on a split."""
+        estimate = self.predicting(experiment, folder, split)
+        snapshots = -(-experiment.iterations // experiment.solver["snapshot"])
+        return replace(estimate, seconds=estimate.seconds * snapshots)
+
     def responding(self, experiment: Experiment, folder: str) -> Estimate:
-        """Of the respond ratio, which holds FC1's input of all records, once in 4 and twice in 8 bytes."""
+        """Of the respond ratio, which holds FC1's input of all records, once in 4 and twice in 8 bytes a value."""
         return self.predicting(experiment, folder, "test", (4 + 8 + 8) * BACKBONES[experiment.net].width)
 
     def svm(self, folder: str, experiment: Optional[Experiment] = None) -> Estimate:
-        """Of support vector machines on handcrafted features, or on a trained net's, of the images of a prepared
-        folder. Their time is not known before."""
+        """Of support vector machines on the handcrafted features of a prepared folder, or on those of a trained net.
+        Their time cannot be estimated."""
         counts = prepare.any_note(folder)["counts"]
         memory = PYTHON + PAIR * counts.get("train", 0) ** 2 + 4 * VECTOR * sum(counts.values())
         if experiment:
@@ -136,15 +154,15 @@ class Estimator:
         return Estimate(0, 0, round(memory))
 
     def _predicting(self, costs: Costs, count: float) -> float:
-        """A process for each thread; they share the weights."""
+        """Bytes of a process for each thread; the processes share the weights."""
         each = costs.test.bytes_of(min(forward.BATCH, count)) - costs.weights
         return PYTHON + costs.weights * (1 + SNAPSHOT) + self._threads * each
 
     def _of(self, experiment: Experiment, data: parts.Data) -> Costs:
-        # Experiments that differ in loss weights alone take the same.
+        # Experiments that differ only in loss weights cost the same.
         losses = {name: dict(settings, weight=1.0) for name, settings in experiment.losses.items()}
         plain = experiment.one_training()._replace(name=experiment.paper + "/", losses=losses)
-        # So do parts of other sizes.
+        # So do splits of other sizes.
         counts = dict.fromkeys({**data.counts, "val": 1}, 1)
         net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),
                                      nets.inputs(experiment, data)))
@@ -157,7 +175,7 @@ class Estimator:
 
 
 def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> parts.NetParameter:
-    """The net that trains, with inputs in place of its data layers; the first batch is of one unit."""
+    """A training net with inputs in place of its data layers, for a batch of one unit."""
     changed = parts.NetParameter(name=net.name)
     for layer in net.layer:
         if any(rule.phase == caffe.TEST for rule in layer.include):
@@ -165,8 +183,8 @@ def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> pa
         if layer.bottom or not set(layer.top) <= set(shapes):
             changed.layer.add().CopyFrom(layer)
             continue
-        given = json.loads(layer.python_param.param_str)
-        images = given.get("positives", 1) + given.get("negatives", 0)
+        parameters = json.loads(layer.python_param.param_str)
+        images = parameters.get("positives", 1) + parameters.get("negatives", 0)
         for top in layer.top:
             added = changed.layer.add(name=top, type="Input", top=[top])
             added.input_param.shape.add(dim=[images, *shapes[top]])
@@ -174,8 +192,8 @@ def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> pa
 
 
 def _measured(net: str, deploy: str, solver: dict, threads: int, limit: float, _) -> Costs:
-    """In a process of its own, whose memory is measured. Memory that is freed goes back to the system at once, so that
-    what is there is what is used. net: that trains, see `with_inputs`."""
+    """The costs of a net, measured in a process of its own. Freed memory goes back to the system at once, so that the
+    memory of the process is what is in use. net: the training net, see `with_inputs`."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
     forward.use(Engine(threads))
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +213,7 @@ def _measured(net: str, deploy: str, solver: dict, threads: int, limit: float, _
 
 
 def _solver(folder: str, solver: dict) -> str:
-    """Of learning rate 0, which takes as long as any other and cannot explode."""
+    """A solver with learning rate 0, which takes as long as any other rate and cannot diverge."""
     settings = {key: solver[key] for key in ("type", "momentum", "momentum2", "weight_decay") if key in solver}
     return build.text(caffe.proto.caffe_pb2.SolverParameter(
         net=os.path.join(folder, "train.prototxt"), base_lr=0, lr_policy="fixed", max_iter=1 << 30,
@@ -204,8 +222,8 @@ def _solver(folder: str, solver: dict) -> str:
 
 def _cost(net: caffe.Net, work: Callable[[], None], inputs: list[str], batch: int, threads: int,
           limit: float, began: float) -> Cost:
-    """began: memory before the net was made. One thread's time is the processor's, so that nothing else on the machine
-    counts."""
+    """began: bytes of memory before the net was made. For one thread the time of the processor is measured, so that
+    other work on the machine does not matter."""
     clock = time.process_time if threads == 1 else time.perf_counter
     images = {name: net.blobs[name].shape[0] for name in inputs}
     random = np.random.RandomState(0)
@@ -229,11 +247,11 @@ def _cost(net: caffe.Net, work: Callable[[], None], inputs: list[str], batch: in
         return Cost(few, seconds, memory, seconds / few, memory / few)
     more_seconds, more_memory = measured(more, REPEATS)
     each = [(most - least) / (more - few) for least, most in ((seconds, more_seconds), (memory, more_memory))]
-    # Of little work the difference is noise.
+    # For short work the difference is noise.
     return Cost(more, more_seconds, more_memory, each[0] if more < batch else more_seconds / more, max(0, each[1]))
 
 
 def _memory() -> int:
-    """Bytes of this process that are in memory."""
+    """Bytes of memory that this process uses."""
     with open("/proc/self/statm") as stream:
         return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

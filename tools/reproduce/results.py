@@ -1,7 +1,9 @@
-"""What runs have reached, beside what the papers print: k of N where that is a count."""
+"""Measured values, beside those that the papers print: k of N where a value is a count."""
 import functools
 import os
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -9,53 +11,108 @@ from common import files
 from data_prep import prepare
 from published.values import Figure
 from tools.analysis import respond_ratio, svm
-from tools.evaluation import cross_dataset, evaluate
+from tools.evaluation import cross_dataset, departures, evaluate
+from tools.evaluation.departures import Departure
+from tools.reproduce.plan import Cell, Request
 from tools.training import groups, pretrained
-from tools.training.caffe_process import Segment
+from tools.training.run import Run
 
-# The papers shorten classes in several ways, but for their first two letters.
+# The papers shorten the names of classes in several ways, but all keep the first two letters.
 LETTERS = 2
+NO_DATA, NOT_MEASURED, NOT_FINITE = "no data", "not measured", "NaN weights"
 
 
-class Measured(NamedTuple):
-    """value: in the printed figure's unit, mostly %; correct, total: of a count."""
+@dataclass(frozen=True)
+class Measured:
+    """A measured value."""
 
+    # In the unit of the printed value, mostly %.
     value: float
+    # Of a count, else None.
     correct: Optional[int] = None
     total: Optional[int] = None
 
 
-def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measured]:
-    """What a folder's results have for a printed figure; None where it is not measured yet.
+@dataclass(frozen=True)
+class Entry:
+    """A printed value beside the measured one."""
 
-    folder: of a run or group, or prepared folder for handcrafted features; tested: prepared folder, of tests on
+    figure: Figure
+    measured: Optional[Measured] = None
+    # The reason if nothing is measured.
+    why: str = ""
+    # How the measurement departs from the paper.
+    departures: Sequence[Departure] = ()
+    # SHA-256 of the caffemodel that the training began with; "" for random weights.
+    weights: str = ""
+
+    @property
+    def comparable(self) -> bool:
+        return self.measured is not None and not self.departures
+
+    @property
+    def difference(self) -> str:
+        """Of the measured value from the printed one, as text; "" if something departs from the paper."""
+        figure, measured = self.figure, self.measured
+        if measured is None or self.departures:
+            return ""
+        if measured.correct is not None and figure.correct is not None and measured.total == figure.total:
+            return "equal" if measured.correct == figure.correct else f"{measured.correct - figure.correct:+d}"
+        return f"{measured.value - float(figure.value):+.2f}" + (" points" if figure.kind != "ratio" else "")
+
+
+def entry(cell: Cell, request: Request) -> Entry:
+    """What is measured of a cell, and how it departs from the paper."""
+    figure, folder = cell
+    if figure.system == "other":
+        return Entry(figure)
+    if not folder:
+        return Entry(figure, why=NO_DATA)
+    tested = request.data[figure.data] if figure.trained_on else ""
+    fault = figure.experiment and problem(folder)
+    measured = None if fault else of_figure(figure, folder, tested)
+    if not measured:
+        return Entry(figure, why=fault or NOT_MEASURED)
+    if not figure.experiment:
+        return Entry(figure, measured, departures=departures.of_data(
+            prepare.any_note(folder), figure.data, [figure.column]) + departures.of_count(figure, measured.total))
+    trained = groups.runs(groups.open_(folder))
+    return Entry(figure, measured, "", departures.of_figure(
+        figure, trained, measured.total, prepare.any_note(tested) if tested else None),
+        trained[0].info["weights"] or "")
+
+
+def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measured]:
+    """What the results in a folder say for a printed value; None if it is not measured yet.
+
+    folder: of a run or group, or a prepared folder for handcrafted features; tested: prepared folder, for a test on
     other data.
     """
     if figure.measure == "svm":
         return _svm(figure, folder)
     if figure.measure == "respond_ratio":
         return _respond_ratio(figure, folder)
-    one = Segment(folder)
-    path = evaluate.metrics_path(one, figure.split)
+    path = evaluate.metrics_path(Run(folder), figure.split)
     if tested:
-        path = cross_dataset.metrics_path(one, prepare.data_set(prepare.any_note(tested)))
+        path = cross_dataset.metrics_path(Run(folder), prepare.data_set(prepare.any_note(tested)))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
 
 
 def problem(folder: str) -> Optional[str]:
-    """Why what a run or group has reached is no result: a part of it is not trained, or its weights are not finite."""
+    """Why the metrics of a run or group are no result: a part of it is not trained, or its weights are not finite."""
     for run in groups.runs(groups.open_(folder)):
         path = run.path("run.json")
         if not os.path.exists(path) or run.info["iterations"] not in run.snapshots():
-            return "not measured"
+            return NOT_MEASURED
         weights = run.caffemodel()
         if not _is_finite(weights, os.stat(weights).st_mtime_ns):
-            return "NaN weights"
+            return NOT_FINITE
     return None
 
 
 @functools.cache
 def _is_finite(path: str, changed: int) -> bool:
+    """changed: the time of the last change, in ns."""
     return pretrained.not_finite(path) is None
 
 
@@ -66,51 +123,50 @@ def _accuracy(figure: Figure, metrics: dict) -> Measured:
 
 
 def _neutral_wrong(figure: Figure, metrics: dict) -> Measured:
-    """Of all units, those of classes that the net does not know too."""
+    """Of all units, with those of classes that the net was not trained on counted as wrong."""
     return _count(metrics["correct"], metrics["total"] + metrics["left_out"])
 
 
-def _mean(name: str) -> Callable[[Figure, dict], Optional[Measured]]:
-    return lambda figure, metrics: Measured(100 * metrics[name]) if name in metrics else None
+def _share(figure: Figure, metrics: dict) -> Optional[Measured]:
+    """Of a metric that is a share, not a count."""
+    return Measured(100 * metrics[figure.measure]) if figure.measure in metrics else None
 
 
 def _confusion(figure: Figure, metrics: dict) -> Optional[Measured]:
-    short = [name[:LETTERS].lower() for name in metrics["classes"]]
+    classes = [name[:LETTERS].lower() for name in metrics["classes"]]
     cell = [label[:LETTERS].lower() for label in (figure.row, figure.column)]
-    if not set(cell) <= set(short):
+    if not set(cell) <= set(classes):
         return None
-    row, column = map(short.index, cell)
+    row, column = map(classes.index, cell)
     counts = metrics["confusion"][row]
     return _count(counts[column], sum(counts)) if sum(counts) else None
 
 
-_READINGS = {"accuracy": _accuracy, "accuracy_without_neutral": _accuracy,
-             "accuracy_neutral_wrong": _neutral_wrong, "confusion": _confusion,
-             **{name: _mean(name) for name in ("average_accuracy", "sensitivity", "specificity")}}
+# Measure -> what reads it from metrics.json.
+_READINGS: dict[str, Callable[[Figure, dict], Optional[Measured]]] = {
+    "accuracy": _accuracy, "accuracy_without_neutral": _accuracy, "accuracy_neutral_wrong": _neutral_wrong,
+    "confusion": _confusion, **dict.fromkeys(("average_accuracy", "sensitivity", "specificity"), _share)}
 
 
 def _svm(figure: Figure, folder: str) -> Optional[Measured]:
-    """The untuned machine that is best on the validation part."""
-    prefix = svm.run_prefix(Segment(folder)) if figure.experiment else svm.data_prefix(
+    """Of the untuned machine that is best on the validation part."""
+    prefix = svm.run_prefix(Run(folder)) if figure.experiment else svm.data_prefix(
         folder, figure.column.lower())
     if not os.path.exists(prefix + ".json"):
         return None
-    results = [one for one in files.read_json(prefix + ".json")["results"] if one["setting"] == "published"]
-    return _count(*max(results, key=lambda one: one["val"][0])["test"])
+    results = [result for result in files.read_json(prefix + ".json")["results"] if result["setting"] == "published"]
+    return _count(*max(results, key=lambda result: result["val"][0])["test"])
 
 
 def _respond_ratio(figure: Figure, folder: str) -> Optional[Measured]:
-    """Of folds the mean."""
-    runs: list = groups.runs(groups.open_(folder))
+    """The mean over folds."""
+    runs = groups.runs(groups.open_(folder))
     if not all(os.path.exists(run.path(respond_ratio.FILE)) for run in runs):
         return None
-    part = figure.column.partition(",")[0].lower()
-    found = []
-    for run in runs:
-        rows = {name[:LETTERS].lower(): row for name, row in respond_ratio.read(run).items()}
-        if figure.row[:LETTERS].lower() in rows:
-            found.append(rows[figure.row[:LETTERS].lower()][part])
-    return Measured(float(np.mean(found))) if found else None
+    label, part = figure.row[:LETTERS].lower(), figure.column.partition(",")[0].lower()
+    ratios = [ratios_of_parts[part] for run in runs for name, ratios_of_parts in respond_ratio.read(run).items()
+              if name[:LETTERS].lower() == label]
+    return Measured(float(np.mean(ratios))) if ratios else None
 
 
 def _count(correct: int, total: int) -> Measured:

@@ -1,83 +1,64 @@
-"""A published table as text, Markdown and CSV: what the paper prints, and under it what was measured.
+"""A published table as text, Markdown and CSV: the printed values, and the measured ones below them.
 
-Text and Markdown have the paper's rows and columns, in its order. The CSV has one figure a line.
+Text and Markdown have the rows and columns of the paper, in its order. The CSV has one value a line.
 """
-import collections
 import csv
 import io
 import re
 import textwrap
-from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Optional, Union
 
 from published.values import BESIDE, Figure
 from tools.evaluation.departures import Departure
-from tools.reproduce.results import Measured
+from tools.reproduce.results import Entry
 
 WIDTH = 120
-# Most characters of a row's heading, of words, and of figures where there is room and where there is little; least of a
-# column's head. Longer ones go on in the next line.
-HEADING, WORDS, FIGURES, HEAD = 32, 16, (24, 17), 8
+# The largest width of a row's heading, of words, and of values (the second one where room is scarce), and the smallest
+# width of a column's head, in characters. Longer texts continue in the next line.
+HEADING, WORDS, VALUES, HEAD = 32, 16, (24, 17), 8
 GAP = 2
 PRINTED, HERE, QUOTED = "printed", "here", "quoted"
 NOT_COMPARED = "not compared"
-LEGEND = ("printed: what the paper prints; here: what was measured, and what it differs by, in units where both are "
-          "counts of as many, else in percentage points; quoted: other people's figures, as the paper quotes them")
+LEGEND = ("printed: the value in the paper; here: the measured value, and its difference from the printed one, as a "
+          "count if both are counts of the same total, otherwise in percentage points; quoted: a value of other "
+          "authors, as the paper quotes it")
 COLUMNS = ("row", "column", "system", "data", "trained_on", "split", "printed", "printed_correct", "printed_total",
            "measured", "correct", "total", "difference", "comparable", "departures", "weights") + BESIDE
 
 
-class Entry(NamedTuple):
-    """A printed figure beside the measured one. found: None where there is none; why: then the reason; departures:
-    of what was measured; weights: digest of those that it begins with."""
-
-    figure: Figure
-    found: Optional[Measured] = None
-    why: str = ""
-    departures: Sequence[Departure] = ()
-    weights: str = ""
-
-    @property
-    def comparable(self) -> bool:
-        return self.found is not None and not self.departures
-
-    @property
-    def difference(self) -> str:
-        """Only where nothing departs."""
-        if not self.comparable:
-            return ""
-        figure, found = self.figure, self.found
-        if figure.kind == "count" and found.total == figure.total:
-            return "equal" if found.correct == figure.correct else f"{found.correct - figure.correct:+d}"
-        difference = found.value - float(figure.value)
-        return f"{difference:+.2f}" + (" points" if figure.kind != "ratio" else "")
-
-
-class Row(NamedTuple):
-    """kind: PRINTED or QUOTED; printed, here: for each column what stands in its cell; here: [] of quoted rows."""
-
+@dataclass(frozen=True)
+class Row:
     heading: str
+    # PRINTED or QUOTED.
     kind: str
+    # For each column the texts in its cell.
     printed: list[list[str]]
+    # The measured texts in the same way; empty for quoted rows.
     here: list[list[str]]
 
 
-class Grid(NamedTuple):
-    """What a table shows. head: of the columns; words: how many of them, the first ones, have no figures; notes: what
-    the marks in the cells stand for."""
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a table as texts."""
 
-    head: list[str]
+    # Of the columns.
+    heads: list[str]
+    # How many of the columns, the first ones, hold words beside the values.
     words: int
     rows: list[Row]
+    # What the marks in the cells mean.
     notes: list[str]
 
 
 def grid(entries: Sequence[Entry]) -> Grid:
-    placed: dict[str, dict[str, list[tuple[Entry, str]]]] = collections.OrderedDict()
+    # Row -> column -> entries, with what is added to their values.
+    placed: dict[str, dict[str, list[tuple[Entry, str]]]] = {}
     heads = {entry.figure.column for entry in entries}
     for entry in entries:
         head, extra = _place(entry.figure.column, heads)
-        placed.setdefault(entry.figure.row, collections.OrderedDict()).setdefault(head, []).append((entry, extra))
+        placed.setdefault(entry.figure.row, {}).setdefault(head, []).append((entry, extra))
     columns = _ordered([list(row) for row in placed.values()])
     beside = [name for name in BESIDE if any(getattr(entry.figure, name) for entry in entries)]
     marks = _marks(entries)
@@ -91,12 +72,13 @@ def grid(entries: Sequence[Entry]) -> Grid:
             [] if quoted else [[] for _ in beside] + [
                 [_with(_here(entry, marks), extra) for entry, extra in cell] for cell in cells]))
     return Grid([name.replace("_", " ") for name in beside] + columns, len(beside), rows, [
-        "[{}] {}: {}".format(mark, NOT_COMPARED, "; ".join(map(str, found))) for found, mark in marks.items()])
+        "[{}] {}: {}".format(mark, NOT_COMPARED, "; ".join(map(str, departures)))
+        for departures, mark in marks.items()])
 
 
-def _place(column: str, heads: Sequence[str]) -> tuple[str, str]:
-    """Head, and what is added to the figure: of two figures in one cell of the paper, "Recog. rate (%), in brackets",
-    and of "CK+ (MMI)", whose column is CK+."""
+def _place(column: str, heads: Collection[str]) -> tuple[str, str]:
+    """The head of the column, and what is added to the value: for two values in one cell of the paper, such as "Recog.
+    rate (%), in brackets", and for "CK+ (MMI)", whose column is CK+."""
     for head in heads:
         if column.startswith(head + ", "):
             return head, column[len(head) + 2:]
@@ -105,20 +87,20 @@ def _place(column: str, heads: Sequence[str]) -> tuple[str, str]:
 
 
 def _ordered(rows: Sequence[Sequence[str]]) -> list[str]:
-    """All columns, each after those that stand before it in some row; among others the one that comes first."""
+    """All columns, each after those that come before it in some row, and otherwise as they come first."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    before = {name: {one for row in rows if name in row for one in row[:row.index(name)]} for name in names}
-    found: list[str] = []
-    while len(found) < len(names):
-        left = [name for name in names if name not in found]
-        found.append(next((name for name in left if not before[name] & set(left)), left[0]))
-    return found
+    before = {name: {other for row in rows if name in row for other in row[:row.index(name)]} for name in names}
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        left = [name for name in names if name not in ordered]
+        ordered.append(next((name for name in left if not before[name] & set(left)), left[0]))
+    return ordered
 
 
 def _marks(entries: Sequence[Entry]) -> dict[tuple[Departure, ...], str]:
     """Departures -> a letter, or two."""
-    sets = list(dict.fromkeys(tuple(entry.departures) for entry in entries if entry.departures and entry.found))
-    return {found: _letters(index) for index, found in enumerate(sets)}
+    sets = dict.fromkeys(tuple(entry.departures) for entry in entries if entry.departures and entry.measured)
+    return {departures: _letters(index) for index, departures in enumerate(sets)}
 
 
 def _letters(index: int) -> str:
@@ -134,70 +116,73 @@ def _printed(figure: Figure) -> str:
 
 
 def _here(entry: Entry, marks: dict[tuple[Departure, ...], str]) -> str:
-    if entry.found is None:
+    if entry.measured is None:
         return entry.why
-    share = "" if entry.found.correct is None else f" ({entry.found.correct}/{entry.found.total})"
-    return "{:.2f}{} {}".format(entry.found.value, share, f"[{marks[tuple(entry.departures)]}]"
-                                if entry.departures else entry.difference)
+    count = "" if entry.measured.correct is None else f" ({entry.measured.correct}/{entry.measured.total})"
+    rest = f"[{marks[tuple(entry.departures)]}]" if entry.departures else entry.difference
+    return f"{entry.measured.value:.2f}{count} {rest}"
 
 
 # ---------------------------------------------------------------- text
 
 def as_text(name: str, entries: Sequence[Entry], width: int = WIDTH) -> str:
-    """Of at most `width` characters a line. Long headings and words are wrapped. Of a table that is wider, marks and
-    differences stand under their figures; where that is not enough, it comes in parts: what stands beside the figures
-    first, then the figures, as many columns in each part."""
-    made = grid(entries)
-    headings = _Column([], [_wrapped(row.heading, HEADING) for row in made.rows])
+    """A table of at most `width` characters a line. Long headings and words are wrapped. If the table is too wide,
+    marks and differences are put below their values. If it is still too wide, it is cut into parts: first the words,
+    then the values, with about as many columns in each part."""
+    table = grid(entries)
+    headings = Column([], [_wrapped(row.heading, HEADING) for row in table.rows])
     room = width - headings.width - len(PRINTED) - GAP
-    for most in FIGURES:
-        columns = [_column(made, index, WORDS if index < made.words else most) for index in range(len(made.head))]
+    for most in VALUES:
+        columns = [_column(table, index, WORDS if index < table.words else most) for index in range(len(table.heads))]
         if _fit(columns, room):
             parts = [list(range(len(columns)))]
             break
     else:
-        parts = [list(range(made.words))] * bool(made.words) + _parts(columns, made.words, room)
+        parts = [list(range(table.words))] * bool(table.words) + _parts(columns, table.words, room)
     text = []
     for part in parts:
         title = name if len(parts) == 1 else "{}, column{} {} of {}".format(
             name, "s" if len(part) > 1 else "", " to ".join(dict.fromkeys(
                 str(index + 1) for index in (part[0], part[-1]))), len(columns))
-        text += [title] + _lines(made, headings, [columns[index] for index in part]) + [""]
-    for note in [LEGEND] + made.notes:
+        text += [title] + _lines(table, headings, [columns[index] for index in part]) + [""]
+    for note in [LEGEND] + table.notes:
         text += textwrap.wrap(note, width, subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(text)
 
 
-class _Column(NamedTuple):
-    """Lines: of the head, and of each row, printed and, where the row has it, measured."""
+@dataclass(frozen=True)
+class Column:
+    """A column, wrapped into lines."""
 
     head: list[str]
+    # For each row the lines of the printed texts.
     printed: list[list[str]]
-    here: list[list[str]] = []
+    # For each row those of the measured ones, if it has some.
+    here: list[list[str]] = field(default_factory=list)
 
     @property
     def width(self) -> int:
         return max((len(line) for cell in [self.head, *self.printed, *self.here] for line in cell), default=0)
 
 
-def _column(made: Grid, index: int, most: int) -> _Column:
-    """The head is wrapped so that it makes the column no wider than its cells and its longest word are."""
+def _column(table: Grid, index: int, most: int) -> Column:
+    """A column of at most `most` characters. Its head is wrapped to the width of the cells, or of its longest word."""
     printed, here = ([[line for text in cells[index] for line in _wrapped(text, most)] if cells else []
-                      for cells in side] for side in zip(*((row.printed, row.here) for row in made.rows)))
-    words = max([HEAD, _Column([], printed, here).width, *map(len, made.head[index].split())])
-    return _Column(_wrapped(made.head[index], words), printed, here)
+                      for cells in side] for side in zip(*((row.printed, row.here) for row in table.rows)))
+    words = max([HEAD, Column([], printed, here).width, *map(len, table.heads[index].split())])
+    return Column(_wrapped(table.heads[index], words), printed, here)
 
 
 def _wrapped(text: str, most: int) -> list[str]:
     return textwrap.wrap(text, most, break_on_hyphens=False)
 
 
-def _fit(columns: Sequence[_Column], room: int) -> bool:
+def _fit(columns: Sequence[Column], room: int) -> bool:
     return sum(GAP + column.width for column in columns) <= room
 
 
-def _parts(columns: Sequence[_Column], first: int, room: int) -> list[list[int]]:
-    """The columns from the first one on, in as few parts of about as many columns as fit."""
+def _parts(columns: Sequence[Column], first: int, room: int) -> list[list[int]]:
+    """The numbers of the columns, from `first` on, in as few parts as possible, with about as many columns in each."""
     left = list(range(first, len(columns)))
     for count in range(1, len(left) + 1):
         size = -(-len(left) // count)
@@ -207,16 +192,16 @@ def _parts(columns: Sequence[_Column], first: int, room: int) -> list[list[int]]
     return parts
 
 
-def _lines(made: Grid, headings: _Column, columns: Sequence[_Column]) -> list[str]:
+def _lines(table: Grid, headings: Column, columns: Sequence[Column]) -> list[str]:
     widths = [headings.width, len(PRINTED)] + [column.width for column in columns]
-    found = []
+    lines = []
 
-    def add(heading, kind, cells):
-        found.append((" " * GAP).join(text.ljust(width) for text, width in zip(
+    def add(heading: str, kind: str, cells: Sequence[str]) -> None:
+        lines.append((" " * GAP).join(text.ljust(width) for text, width in zip(
             [heading, kind, *cells], widths)).rstrip())
     for line in range(max((len(column.head) for column in columns), default=0)):
         add("", "", [_at(column.head, line) for column in columns])
-    for index, row in enumerate(made.rows):
+    for index, row in enumerate(table.rows):
         heading = list(headings.printed[index])
         for kind, cells in ((row.kind, [column.printed[index] for column in columns]),
                             (HERE, [column.here[index] for column in columns])):
@@ -225,7 +210,7 @@ def _lines(made: Grid, headings: _Column, columns: Sequence[_Column]) -> list[st
                     add(heading.pop(0) if heading else "", "" if line else kind, [_at(cell, line) for cell in cells])
         for rest in heading:
             add(rest, "", [])
-    return found
+    return lines
 
 
 def _at(lines: Sequence[str], index: int) -> str:
@@ -235,28 +220,32 @@ def _at(lines: Sequence[str], index: int) -> str:
 # ---------------------------------------------------------------- Markdown, CSV
 
 def as_markdown(name: str, entries: Sequence[Entry], notes: Sequence[str]) -> str:
-    made = grid(entries)
-    rows = [["", ""] + made.head, ["---"] * (2 + len(made.head))]
-    for row in made.rows:
+    table = grid(entries)
+    rows = [["", ""] + table.heads, ["---"] * (2 + len(table.heads))]
+    for row in table.rows:
         rows += [[heading, kind] + ["<br>".join(cell) for cell in cells] for heading, kind, cells in (
             (row.heading, row.kind, row.printed), ("", HERE, row.here)) if cells]
     text = ["# " + name, ""] + ["| {} |".format(" | ".join(cell.replace("|", "\\|") for cell in row)) for row in rows]
-    return "\n".join(text + [""] + ["- " + note for note in [LEGEND, *made.notes, *notes]]) + "\n"
+    return "\n".join(text + [""] + ["- " + note for note in [LEGEND, *table.notes, *notes]]) + "\n"
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
-    """difference: only where comparable is yes; comparable: empty where nothing was measured."""
+    """The column comparable is empty if nothing was measured; difference is empty unless comparable is yes."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
-        figure, found = entry.figure, entry.found
-        measured = ("", "", "") if found is None else (
-            f"{found.value:.4f}", *("" if one is None else one for one in (found.correct, found.total)))
+        figure, measured = entry.figure, entry.measured
+        numbers = ("", "", "") if measured is None else (
+            f"{measured.value:.4f}", *_or_empty(measured.correct, measured.total))
         writer.writerow([
             figure.row, figure.column, figure.system, figure.data, figure.trained_on, figure.split, figure.value,
-            *("" if one is None else one for one in (figure.correct, figure.total)), *measured, entry.difference,
-            "" if found is None else "yes" if entry.comparable else "no",
-            "; ".join(map(str, entry.departures)) if found else entry.why, entry.weights,
+            *_or_empty(figure.correct, figure.total), *numbers, entry.difference,
+            "" if measured is None else "yes" if entry.comparable else "no",
+            "; ".join(map(str, entry.departures)) if measured else entry.why, entry.weights,
             *(getattr(figure, name) for name in BESIDE)])
     return stream.getvalue()
+
+
+def _or_empty(*numbers: Optional[int]) -> list[Union[int, str]]:
+    return ["" if number is None else number for number in numbers]

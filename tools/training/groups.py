@@ -11,10 +11,9 @@ from typing import Optional, Union
 
 import numpy as np
 
-from common import children, files
+from common import children, files, machine
 from common.errors import UserError
 from common.experiment import Experiment
-from common.memory import machine_memory
 from data_prep import prepare
 from prototxt.builders import backbones
 from tools.training import run
@@ -110,7 +109,7 @@ def _require_memory(experiment: Experiment) -> None:
     """Raises UserError if there is no such net, or if the images of a step alone do not fit. The layers above them need
     many times that, which differs from net to net: Caffe says if there is not enough."""
     images = experiment.solver["batch_size"] * sum(experiment.tuplets.values() or [1])
-    needed, total = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), machine_memory()[0]
+    needed, total = 4 * images * int(np.prod(backbones.named(experiment.net).shape)), machine.memory()[0]
     if needed > total:
         raise UserError("{}: solver.batch_size {} takes {} for the images of a step alone; this machine has {}".format(
             experiment.name, experiment.solver["batch_size"], files.amount(needed), files.amount(total)))

@@ -97,8 +97,8 @@ def test_a_table_without_any_data_is_an_error(tmp_path, capsys):
     asked = ["reproduce", "xie2019b-table4", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     assert main.main(asked) == 1
     notes, error = capsys.readouterr().err.splitlines()
-    assert notes.startswith("note: fer2013-xie2019a is not there; to make it: ./fer prepare fer2013 ")
-    assert error == "fer: none of the data sets of xie2019b-table4 is there"
+    assert notes.startswith("note: fer2013-xie2019a is missing; to make it: ./fer prepare fer2013 ")
+    assert error == "fer: no data set of xie2019b-table4 is there"
     assert not (tmp_path / "out").exists()
     assert main.main(asked + ["--show"]) == 0
 

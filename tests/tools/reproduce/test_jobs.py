@@ -17,9 +17,10 @@ from common.experiment import ROOT
 from data_prep import prepare
 from data_prep.datasets import synthetic
 from published import values
-from tools.reproduce import jobs, plan, results, tables
+from tools.reproduce import jobs, plan, requests, results, tables
 from tools.reproduce.estimate import Estimate
 from tools.reproduce.plan import Cell
+from tools.reproduce.results import Measured
 from tools.training import pretrained
 from tools.training.run import Run
 from tools.training.run_state import is_working
@@ -73,12 +74,12 @@ def test_what_is_not_there_is_not_measured(run, tmp_path):
 
 
 def test_the_untuned_machine_that_is_best_on_the_validation_part(tmp_path):
-    results = [{"setting": setting, "val": [val, 8], "test": [test, 8]} for setting, val, test in (
+    saved = [{"setting": setting, "val": [val, 8], "test": [test, 8]} for setting, val, test in (
         ("published", 3, 7), ("published", 4, 2), ("tuned", 8, 8))]
     for name in ("svm.json", "svm/gsf.json"):
-        files.write_json(str(tmp_path / name), {"results": results})
-    assert results.of_figure(figure(measure="svm"), str(tmp_path)) == (25, 2, 8)
-    assert results.of_figure(figure(measure="svm", experiment="", column="GSF"), str(tmp_path)) == (25, 2, 8)
+        files.write_json(str(tmp_path / name), {"results": saved})
+    assert results.of_figure(figure(measure="svm"), str(tmp_path)) == Measured(25, 2, 8)
+    assert results.of_figure(figure(measure="svm", experiment="", column="GSF"), str(tmp_path)) == Measured(25, 2, 8)
 
 
 def test_response_ratio_is_the_mean_of_the_folds(tmp_path):
@@ -86,12 +87,11 @@ def test_response_ratio_is_the_mean_of_the_folds(tmp_path):
         files.write_json(str(tmp_path / fold / "respond_ratio.json"), {"respond_ratio": {"angry": {"mouth": ratio}}})
     wanted = figure(measure="respond_ratio", kind="ratio", row="An.", column="Mouth, SP", value="1.14")
     files.write_json(str(tmp_path / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
-    assert results.of_figure(wanted, str(tmp_path)) == (1.25, None, None)
+    assert results.of_figure(wanted, str(tmp_path)) == Measured(1.25)
 
 
 def table_entry(folder, wanted, data=None):
-    entry, = jobs.entries([Cell(wanted, folder)], plan.Request((), data or {}, ""))
-    return entry
+    return results.entry(Cell(wanted, folder), plan.Request((), data or {}, ""))
 
 
 def test_only_a_whole_run_with_finite_weights_is_measured(tmp_path, trained):
@@ -99,15 +99,15 @@ def test_only_a_whole_run_with_finite_weights_is_measured(tmp_path, trained):
     shutil.copytree(trained.folder, copy.folder)
     files.write_json(copy.path("metrics.json"), METRICS)
     wanted = figure(experiment="xie2019a/fer2013-toy-center-gabor")
-    assert table_entry(copy.folder, wanted).found == (62.5, 5, 8)
+    assert table_entry(copy.folder, wanted).measured == Measured(62.5, 5, 8)
     model = pretrained.read(copy.caffemodel())
     model.layer[[layer.name for layer in model.layer].index("fc2")].blobs[0].data[3] = float("nan")
     with open(copy.caffemodel(), "wb") as stream:
         stream.write(model.SerializeToString())
     entry = table_entry(copy.folder, wanted)
-    assert (entry.found, entry.why, entry.comparable, entry.difference) == (None, "NaN weights", False, "")
+    assert (entry.measured, entry.why, entry.comparable, entry.difference) == (None, "NaN weights", False, "")
     files.remove(copy.caffemodel())
-    assert (table_entry(copy.folder, wanted).found, table_entry(copy.folder, wanted).why) == (None, "not measured")
+    assert (table_entry(copy.folder, wanted).measured, table_entry(copy.folder, wanted).why) == (None, "not measured")
     # Of a group no part may be missing.
     files.write_json(str(tmp_path / "group" / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})
     files.write_json(str(tmp_path / "group" / "metrics.json"), METRICS)
@@ -116,7 +116,7 @@ def test_only_a_whole_run_with_finite_weights_is_measured(tmp_path, trained):
 
 
 def test_quoted_figures_and_those_without_data():
-    assert table_entry(None, figure(system="other")) == tables.Entry(figure(system="other"))
+    assert table_entry(None, figure(system="other")) == results.Entry(figure(system="other"))
     assert table_entry(None, figure()).why == "no data"
 
 
@@ -226,7 +226,7 @@ def test_dry_run_estimates_by_the_published_counts_where_there_are_no_data(tmp_p
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 and all(line.startswith("no data  train wu2023/ckplus-") for line in lines[:3])
-    assert all(": about " in line and line.endswith(" of memory, of each of 10 folds") for line in lines[:3])
+    assert all(": about " in line and line.endswith(" of memory, for each of 10 folds") for line in lines[:3])
     assert lines[-1].startswith("0 of 0 jobs are missing, and the data of 3 experiments: about ")
     assert " about 0 s of training" not in lines[-1]
 
@@ -237,36 +237,36 @@ def test_dry_run_says_what_will_fail(tmp_path, data):
     assert done.returncode == 0, done.stderr
     assert (f"missing  train xie2019a/fer2013-softmax: will fail: {data}: the images are 1x48x48, but the net "
             in done.stdout)
-    assert "missing  evaluate xie2019a/fer2013-softmax on test: waits for what will fail" in done.stdout
+    assert "missing  evaluate xie2019a/fer2013-softmax on test: waits for a job that will fail" in done.stdout
     done = fer("xie2019a-table2", "--data", "fer2013-xie2019a=" + data, "--out", str(tmp_path / "out"), "--dry-run",
                "--set", "net=toy")
     assert "missing  train xie2019a/fer2013-gabor: about " in done.stdout
     assert f"missing  train xie2019a/fer2013-gsf: will fail: {data}: has no gsf features, " in done.stdout
 
 
-@pytest.mark.parametrize("cores, time", ((1, "0:50"), (2, "0:30"), (8, "0:30")))
-def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cores, time):
+@pytest.mark.parametrize("cores, minutes", ((1, 50), (2, 30), (8, 30)))
+def test_estimate_of_many_cores_has_the_longest_chain(tmp_path, monkeypatch, cores, minutes):
     class Timed:
         def __init__(self, threads):
             pass
 
-    monkeypatch.setattr(jobs, "machine_memory", lambda: (10, 10))
+    monkeypatch.setattr(jobs.machine, "memory", lambda: (10, 10))
     monkeypatch.setattr(jobs, "Estimator", Timed)
 
-    def job(name, minutes, *needs):
-        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1,
-                        lambda _: Estimate(60 * minutes, 0))
+    def job(name, takes, *needs):
+        return plan.Job(name, [], list(needs), [str(tmp_path / name)], "", 1, lambda _: Estimate(60 * takes, 0))
     first = job("first", 20)
     made = plan.Plan({}, [first, job("second", 10, *first.makes), job("other", 20)], [], {}, {}, [], {})
-    last = list(jobs.preview(made, plan.Request((), {}, ""), cores))[-1]
-    assert last.startswith(f"3 of 3 jobs are missing: about {time} h of training on ")
+    request = plan.Request((), {}, "")
+    total = jobs.total(made, request, list(jobs.preview(made, request)), cores)
+    assert total == jobs.Total(60 * minutes, 0, 0)
 
 
 def test_two_calls_in_one_folder(tmp_path, data):
-    given = jobs.request(["xie2019b-table4"], ["fer2013-xie2019a=" + data], str(tmp_path), QUICK, [], [], 1)
+    request = requests.request(["xie2019b-table4"], ["fer2013-xie2019a=" + data], str(tmp_path), QUICK)
     with jobs._locked(str(tmp_path)):
-        with pytest.raises(UserError, match="another `./fer reproduce` is at work"):
-            jobs.run(plan.plan(given), given, 1)
+        with pytest.raises(UserError, match="another `./fer reproduce` works"):
+            jobs.run(plan.plan(request), request, 1)
 
 
 SMALL = {"solver.max_iter": 4, "solver.snapshot": 4, "solver.test_interval": 4, "solver.display": 1}

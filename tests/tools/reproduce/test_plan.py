@@ -7,7 +7,7 @@ import pytest
 from common import experiment, files
 from common.errors import UserError
 from tests.tools import hand_made
-from tools.reproduce import jobs, plan
+from tools.reproduce import plan, requests
 from tools.training.caffe_process import Engine
 from tools.training.run import Run, described
 
@@ -28,7 +28,7 @@ def prepared(folder, data, classes=7, folds=()):
 
 def request(tmp_path, *tables, changes=TOY, weights=(), only=()):
     (tmp_path / "data").mkdir(exist_ok=True)
-    return jobs.request(tables, [str(tmp_path / "data")], str(tmp_path / "out"), changes, only, weights, 1)
+    return requests.request(tables, [str(tmp_path / "data")], str(tmp_path / "out"), changes, only, weights, 1)
 
 
 def planned(tmp_path, *tables, **settings):
@@ -50,9 +50,9 @@ def test_without_data_all_is_named_and_nothing_done(tmp_path):
     assert made.missing["ckplus-xie2019a"] == (
         "./fer prepare ckplus SOURCE --protocol xie2019a --template ckplus.json --features gsf sift "
         "--out DATA/ckplus-xie2019a")
-    assert [note for note in jobs.notes(made) if "./fer template" in note] == [
-        "the paper's template, ckplus.json, is measured by: ./fer template ckplus SOURCE --out ckplus.json; without "
-        "--template faces are aligned to the shipped one, and nothing is compared"]
+    assert [note for note in plan.notes(made) if "./fer template" in note] == [
+        "the template of the paper, ckplus.json, is measured by: ./fer template ckplus SOURCE --out ckplus.json; "
+        "without --template, faces are aligned to the template of this project, and nothing is compared"]
 
 
 def test_the_features_of_all_figures_of_a_data_set_are_named(tmp_path):
@@ -137,9 +137,10 @@ def test_the_most_specific_weights_win(tmp_path):
                                       {"wu2023/raf_db-baseline": "ImageNet"})
     assert begun()[1] == {"wu2023/raf_db-baseline": "ImageNet", two: "MS-Celeb-1M"}
     made = planned(tmp_path, "wu2023-table3", changes=())
-    assert [note for note in jobs.notes(made) if "--weights" in note] == [
-        "without weights (--weights), where the paper's net was pretrained (ImageNet): wu2023/raf_db-baseline",
-        "without weights (--weights), where the paper's net was pretrained (MS-Celeb-1M): " + two]
+    assert [note for note in plan.notes(made) if "--weights" in note] == [
+        "the paper's net was pretrained (ImageNet), but these begin without weights (see --weights): "
+        "wu2023/raf_db-baseline",
+        "the paper's net was pretrained (MS-Celeb-1M), but these begin without weights (see --weights): " + two]
 
 
 def test_weights_of_an_experiment_stand_before_those_of_its_stage(tmp_path):
@@ -193,7 +194,7 @@ def test_an_svm_of_a_part_of_the_images_is_no_result(tmp_path):
         files.write_json(path, {"limit": None})
         planned(tmp_path, "xie2019a-table2")
         files.write_json(path, {"limit": 3000})
-        with pytest.raises(UserError, match=path + ": is of the first 3000 training images; remove it"):
+        with pytest.raises(UserError, match=path + ": is of the first 3000 training images only; remove it"):
             planned(tmp_path, "xie2019a-table2")
         files.remove(path)
 
@@ -215,7 +216,7 @@ def test_one_data_set_alone(tmp_path):
 
 def test_a_stand_in_is_named(tmp_path):
     other = prepared(tmp_path, "synthetic-plain")
-    made = plan.plan(jobs.request(["xie2019b-table4"], ["fer2013-xie2019a=" + other], str(tmp_path / "out"), TOY,
+    made = plan.plan(requests.request(["xie2019b-table4"], ["fer2013-xie2019a=" + other], str(tmp_path / "out"), TOY,
                                        [], [], 1))
     assert made.stand_ins == {"fer2013-xie2019a": f"synthetic-plain ({other})"}
     assert len(made.jobs) == 4
@@ -225,7 +226,7 @@ def test_one_folder_stands_in_for_several_data_sets(tmp_path):
     other = prepared(tmp_path, "synthetic-plain")
 
     def made(*names):
-        return plan.plan(jobs.request(["xie2019b-table12"], [f"{name}={other}" for name in names],
+        return plan.plan(requests.request(["xie2019b-table12"], [f"{name}={other}" for name in names],
                                            str(tmp_path / "out"), TOY, [], [], 1))
     planned_jobs = made("fer2013-xie2019a", "oulu_casia-xie2019b_whole", "mmi-xie2019b_whole").jobs
     makes = [path for job in planned_jobs for path in job.makes]
@@ -251,7 +252,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     files.write_json(begun.path("run.json"), hand_made.info(chosen, **info))
 
     def made():
-        return plan.plan(jobs.request(
+        return plan.plan(requests.request(
             ["xie2019b-table4"], [str(tmp_path / "data")], str(tmp_path / "out"), changed.get("changes", TOY), [],
             changed.get("weights", []), changed.get("threads", 1)))
     assert len(made().jobs) == 4  # without a snapshot it begins anew
@@ -265,13 +266,16 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
 
 
 @pytest.mark.parametrize("settings, message", (
-    (dict(tables=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
+    (dict(targets=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is no number"),
     (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
-    (dict(only=["fer2013"]), "xie2019b-table4 has no figure on fer2013; it has some on fer2013-xie2019a"),
+    (dict(only=["fer2013"]), "xie2019b-table4 has no values for fer2013; it has some for fer2013-xie2019a"),
+    (dict(only=["fer2013-xie2091a"]), "--only fer2013-xie2091a: there is no data set 'fer2013-xie2091a'; did you "
+     "mean fer2013-xie2019a"),
+    (dict(data=[__file__]), "test_plan.py: is no folder"),
     (dict(data=["nowhere"]), "nowhere: no such file or folder"),
-    (dict(out="{x}"), "iter_20000.caffemodel: a path with braces, which Snakemake reads as wildcards"),
+    (dict(out="{x}"), "iter_20000.caffemodel: Snakemake would read the braces in this path as wildcards"),
     (dict(weights=["nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
     (dict(weights=[__file__, __file__]), "--weights: two files for all nets; expected EXPERIMENT=FILE, NET=FILE, and "),
     (dict(weights=["toy=" + __file__, "toy=" + __file__]), "--weights: two files for toy; expected "),
@@ -279,19 +283,19 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(weights=["xie2019b/fer2013-sofmax=" + __file__]),
      "no net 'xie2019b/fer2013-sofmax'; did you mean xie2019b/fer2013-softmax"),
     (dict(weights=["vgg16=nothing.caffemodel"]), "nothing.caffemodel: no such file or folder"),
-    (dict(weights=["vgg16=" + __file__]), "--weights vgg16=...: nothing of xie2019b-table4 begins with them; it trains "
-     "xie2019b/fer2013-softmax (face_resnet_pad4), xie2019b/fer2013-l2 (face_resnet_pad4)")))
+    (dict(weights=["vgg16=" + __file__]), "--weights vgg16=...: no training of xie2019b-table4 begins with them; it "
+     "trains xie2019b/fer2013-softmax (face_resnet_pad4), xie2019b/fer2013-l2 (face_resnet_pad4)")))
 def test_refuses(tmp_path, settings, message):
     prepared(tmp_path / "data", "fer2013-xie2019a")
-    given = dict(dict(tables=["xie2019b-table4"], data=[str(tmp_path / "data")], out=str(tmp_path / "out"), changes=[],
+    given = dict(dict(targets=["xie2019b-table4"], data=[str(tmp_path / "data")], out=str(tmp_path / "out"), changes=[],
                       only=[], weights=[], threads=1), **settings)
     with pytest.raises(UserError) as error:
-        plan.plan(jobs.request(**given))
+        plan.plan(requests.request(**given))
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_prepared_folder_without_its_name(tmp_path):
     data = prepared(tmp_path / "data", "fer2013-xie2019a")
-    with pytest.raises(UserError, match=f"--data {data}: is a prepared folder itself; give SET={data}, with"):
-        jobs.request(["xie2019b-table4"], [data], str(tmp_path / "out"), [], [], [], 1)
+    with pytest.raises(UserError, match=f"--data {data}: is a prepared folder itself; use SET={data}, with"):
+        requests.request(["xie2019b-table4"], [data], str(tmp_path / "out"), [], [], [], 1)

@@ -1,5 +1,6 @@
 """A published table as text, Markdown and CSV, against what is written by hand."""
 import csv
+import dataclasses
 import io
 import textwrap
 
@@ -8,8 +9,7 @@ import pytest
 from published import values
 from tools.evaluation.departures import Departure
 from tools.reproduce import tables
-from tools.reproduce.results import Measured
-from tools.reproduce.tables import Entry
+from tools.reproduce.results import Entry, Measured
 
 BASE = values.read("xie2019b")[0]._replace(**dict.fromkeys(values.BESIDE, ""), trained_on="", system="own", unit="")
 NET = Departure("net", "toy", "face_resnet")
@@ -31,13 +31,13 @@ def test_difference(printed, found, difference):
     one = entry("a", "b", found=found, **printed)
     assert (one.comparable, one.difference) == (True, difference)
     # Where anything departs there is none, not even of equal figures.
-    one = one._replace(departures=[NET])
+    one = dataclasses.replace(one, departures=[NET])
     assert (one.comparable, one.difference) == (False, "")
 
 
 def test_a_ratio_has_no_points():
     one = entry("a", "b", "1.14", found=(1.25,))
-    assert one._replace(figure=one.figure._replace(kind="ratio")).difference == "+0.11"
+    assert dataclasses.replace(one, figure=one.figure._replace(kind="ratio")).difference == "+0.11"
 
 
 def test_text_by_hand():
@@ -48,7 +48,7 @@ def test_text_by_hand():
              entry("Again", "Baseline", "60.2", found=None, why="not measured", classes="7", network="One network"),
              entry("Again", "Rate (%)", "75", 6, 8, (75, 6, 8), classes="7", network="One network")]
     # The second column's heading stands before the first's, as in the paper: some row has both, in this order.
-    text = tables.as_text("name", table).split("printed: what")
+    text = tables.as_text("name", table).split("printed: the")
     assert text[0] == textwrap.dedent("""\
         name
                              classes  network       Baseline        Rate (%)
@@ -148,7 +148,7 @@ def test_csv_has_one_figure_a_line():
 def test_rows_and_columns_are_the_papers(name, heads, rows):
     paper, table = values.tables()[name]
     made = tables.grid([Entry(one) for one in values.read(paper) if one.table == table])
-    assert made.head == heads and [row.heading for row in made.rows] == rows
+    assert made.heads == heads and [row.heading for row in made.rows] == rows
 
 
 @pytest.mark.parametrize("name", values.tables())

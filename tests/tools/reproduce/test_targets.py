@@ -81,7 +81,7 @@ def test_each_is_planned_without_data(tmp_path, monkeypatch, capsys, name):
     assert experiments <= {line.split()[3].rstrip(":") for line in lines[:-1] if line.startswith("no data  train ")}
     assert all("about 1:00 h, 1.0 GB of memory" in line for line in lines[:-1]) and lines[-1].startswith("0 of 0 jobs")
     for one in experiments:
-        assert f"note: {experiment.load(one).data} is not there; to make it: ./fer prepare " in dry.err
+        assert f"note: {experiment.load(one).data} is missing; to make it: ./fer prepare " in dry.err
     assert said("--show").out.splitlines()[0] == name and not out.exists()
     assert files.read_json(said("--plan").out.strip()) == []
     with pytest.raises(SystemExit):
