@@ -137,7 +137,8 @@ class Estimator:
     def every_snapshot(self, experiment: Experiment, folder: str, split: str) -> Estimate:
         """Of running the nets of all snapshots on a split."""
         estimate = self.predicting(experiment, folder, split)
-        snapshots = -(-experiment.iterations // experiment.solver["snapshot"])
+        data = parts.prepared(folder, prepare.any_note(folder))
+        snapshots = schedules.of(experiment).cost(data).snapshots
         return replace(estimate, seconds=estimate.seconds * snapshots)
 
     def responding(self, experiment: Experiment, folder: str) -> Estimate:
