@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt.builders import xie2019a
 from tools.evaluation import forward
 from tools.training.caffe_process import all_cores
@@ -23,7 +23,7 @@ def of_run(run: Run, split: str) -> dict[str, float]:
     """Of x, FC2's input, on a split of the run's data, of all records: `near_zero`, `l1` ([xie2019a] Eq. (11), |x|_1 /
     (sqrt(D) |x|_2): 1/sqrt(D) where one component is left, 1 where all are alike) and `norm`, the mean of |x|_2."""
     info = run.info
-    part = forward.read(info["data"], prepare.read_note(info["data"]), split)
+    part = forward.read(info["data"], prepared_folder.read_note(info["data"]), split)
     blob = xie2019a.fc2_input(run.experiment)
     x = forward.of_part(run.experiment, part, run.path(DEPLOY), run.caffemodel(), [blob],
                         all_cores(info["gpu"]))[blob]

@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 from common import files, progress
 from common.errors import UserError
-from data_prep import lmdb_io, manifest, prepare, records
+from data_prep import lmdb_io, manifest, prepared_folder, records
 from data_prep.features import NAMES
 from published import values as printed_figures
 from tools.analysis import activations
@@ -79,7 +79,7 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
 
     Raises UserError where a part or a feature is missing, and where memory is too small for the kernel matrix.
     """
-    note = prepare.read_note(data)
+    note = prepared_folder.read_note(data)
     for name in names or note["features"]:
         if name not in note["features"]:
             raise UserError("{}: has no {} features; it has {}".format(
@@ -123,7 +123,7 @@ def published(row: str, column: Optional[str]) -> Optional[float]:
 def departing(data: str, names: Sequence[str]) -> list[Departure]:
     """What stands against comparing handcrafted features of a prepared folder with Table II."""
     printed = next(figure for figure in printed_figures.read("xie2019a") if figure.row == HANDCRAFTED)
-    return departures.of_data(prepare.read_note(data), printed.data, names)
+    return departures.of_data(prepared_folder.read_note(data), printed.data, names)
 
 
 def data_prefix(data: str, name: str) -> str:
@@ -167,21 +167,21 @@ def _first_crops(data: str, split: str, limit: Optional[int]) -> list[records.Re
 
 
 def _part(data: str, chosen: Sequence[records.Record], vectors: np.ndarray) -> Part:
-    faces = prepare.faces(data)
+    faces = prepared_folder.faces(data)
     return Part(vectors, np.array([faces[record.row].label for record in chosen]),
                 np.array([not faces[record.row].copy_of for record in chosen]),
                 np.array([record.row for record in chosen]))
 
 
 def _save(prefix: str, data: str, results: Sequence[Result], test: Part, limit: Optional[int]) -> None:
-    faces = prepare.faces(data)
+    faces = prepared_folder.faces(data)
     with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(["row", "image", "label"] + [result.kernel for result in results])
         for row, label, *predicted in zip(test.rows, test.labels, *(result.predicted for result in results)):
             out.writerow([row, faces[row].source, label] + predicted)
     kept = [{key: value for key, value in result._asdict().items() if key != "predicted"} for result in results]
-    files.write_json(prefix + ".json", {"manifest": prepare.read_note(data)["manifest"], "limit": limit,
+    files.write_json(prefix + ".json", {"manifest": prepared_folder.read_note(data)["manifest"], "limit": limit,
                                         "results": kept})
 
 
@@ -216,7 +216,7 @@ def table(results: Sequence[Result], data: str, run: Optional[Run] = None, limit
         lines.append(layout.format(
             result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
             "" if result.published is None else result.published))
-    lines.append("geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"]))
+    lines.append("geometry of the features: {}".format(prepared_folder.read_note(data)["asked"]["geometry"]))
     printed = {result.feature for result in results if result.published is not None}
     handcrafted = sorted(printed - {DEEP})
     part = [Departure("training images", f"the first {limit}", "all")] if limit else []

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from common import experiment, files
+from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import datasets, prepare
-from data_prep.prepare import NOTE, Settings
+from data_prep import datasets, prepared_folder
+from data_prep.settings import Settings, completed, of_note
 from tools.report.entries import Entry
 from tools.training import groups
 from tools.training.run import Run
@@ -87,11 +87,10 @@ def _data(entry: Entry) -> str:
 
 def _prepare(data: str) -> list[str]:
     """The command that makes the folder, or the folder of which it is a fold."""
-    asked = Settings(**{key: value for key, value in files.read_json(os.path.join(data, NOTE))["asked"].items()
-                        if key in Settings._fields})
+    asked = of_note(prepared_folder.any_note(data))
     protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
     words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
-    default = prepare.completed(Settings(asked.dataset, None, asked.protocol))
+    default = completed(Settings(asked.dataset, None, asked.protocol))
     if list(asked.features) != sorted(default.features):
         words += ["--features", *asked.features]
     for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "template",

@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.evaluation.departures import Departure
 from tools.evaluation.predictions import Decision
 from tools.report import commands, figures, pictures, tables, training
@@ -95,7 +95,7 @@ def _text(path: str) -> str:
 
 
 def _samples(entry: Entry, split: str) -> list[list[Sample]]:
-    classes = prepare.read_note(entry.run.info["data"])["classes"]
+    classes = prepared_folder.read_note(entry.run.info["data"])["classes"]
     return [[_sample(image, decision, classes) for image, decision in found]
             for found in surest(entry, split, FACES)]
 

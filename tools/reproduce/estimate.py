@@ -14,7 +14,7 @@ import numpy as np
 
 from common import children, files
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import parts, xie2019a
 from prototxt.builders.backbones import BACKBONES
@@ -90,7 +90,7 @@ class Estimator:
 
     def training(self, experiment: Experiment, folder: str) -> Estimate:
         """Of training an experiment on a prepared folder. Raises UserError where the data do not fit."""
-        note = prepare.read_note(folder)
+        note = prepared_folder.read_note(folder)
         data = parts.prepared(folder, note)
         require_fitting(experiment, data, note)
         return self._training(experiment, data)
@@ -126,7 +126,7 @@ class Estimator:
     def predicting(self, experiment: Experiment, folder: str, split: Optional[str] = None, kept: int = 0) -> Estimate:
         """Of what a trained net makes of a part of a prepared folder, None for all of it. kept: bytes that are kept of
         each record."""
-        note = prepare.any_note(folder)
+        note = prepared_folder.any_note(folder)
         count = note["records"].get(split, sum(note["records"].values()))
         data = parts.Data(folder, len(note["classes"]), note["records"], BACKBONES[experiment.net].shape,
                           note["class_counts"].get("train", ()))
@@ -140,7 +140,7 @@ class Estimator:
     def svm(self, folder: str, experiment: Optional[Experiment] = None) -> Estimate:
         """Of support vector machines on handcrafted features, or on a trained net's, of the images of a prepared
         folder. Their time is not known before."""
-        counts = prepare.any_note(folder)["counts"]
+        counts = prepared_folder.any_note(folder)["counts"]
         memory = PYTHON + PAIR * counts.get("train", 0) ** 2 + 4 * VECTOR * sum(counts.values())
         if experiment:
             memory = max(memory, self.predicting(experiment, folder).memory)

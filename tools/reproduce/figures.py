@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import respond_ratio
 from tools.evaluation import departures, evaluate
 from tools.evaluation.departures import Departure
@@ -110,7 +110,7 @@ def _departing(given: Sequence[Entry], cells: Sequence[Cell], trainings: dict[st
     found = {entry.title: departures.of_runs(groups.runs(entry.one), trainings.get(entry.run.experiment.name))
              for entry in given}
     found.update({f"the SVM on {figure.column}": departures.of_data(
-        prepare.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
+        prepared_folder.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
         if folder and given and not figure.experiment})
     shared: dict[tuple[str, ...], list[Departure]] = {}
     for one in dict.fromkeys(one for departing in found.values() for one in departing):
@@ -368,7 +368,7 @@ def validation_accuracy(given: Sequence[Entry]) -> Optional[PaperFigure]:
 def samples(given: Sequence[Entry]) -> Optional[PaperFigure]:
     rows, table = [], [("data", "unit", "prediction", "true class", "probability")]
     for entry in given:
-        classes = prepare.read_note(entry.run.info["data"])["classes"]
+        classes = prepared_folder.read_note(entry.run.info["data"])["classes"]
         dataset = _data(entry)
         for title, found in zip(("right", "wrong"), sections.surest(entry, "test", SAMPLES)):
             if found:

@@ -21,7 +21,7 @@ from common import children, files, locks, suggestions
 from common import experiment as experiments
 from common.errors import UserError
 from common.experiment import ROOT
-from data_prep import datasets, prepare
+from data_prep import datasets, prepared_folder
 from prototxt.builders import backbones
 from tools.evaluation import departures
 from tools.reproduce import plan, results, tables
@@ -190,10 +190,11 @@ def _entry(cell: Cell, request: Request) -> Entry:
         return Entry(figure, why=problem or "not measured")
     if not figure.experiment:
         return Entry(figure, found, departures=departures.of_data(
-            prepare.any_note(folder), figure.data, [figure.column]) + departures.of_count(figure, found.total))
+            prepared_folder.any_note(folder), figure.data, [figure.column]) + departures.of_count(figure, found.total))
     trained = groups.runs(groups.open_(folder))
-    return Entry(figure, found, "", departures.of_figure(
-        figure, trained, found.total, prepare.any_note(tested) if tested else None), trained[0].info["weights"] or "")
+    note = prepared_folder.any_note(tested) if tested else None
+    return Entry(figure, found, "", departures.of_figure(figure, trained, found.total, note),
+                 trained[0].info["weights"] or "")
 
 
 def notes(made: Plan) -> list[str]:
@@ -236,7 +237,7 @@ def request(tables: Sequence[str], data: Sequence[str], out: str, changes: Seque
     known = _named(data)
     several = known.pop(None, [])
     for folder in several:
-        if prepare.is_prepared(folder):
+        if prepared_folder.is_prepared(folder):
             raise UserError(f"--data {folder}: is a prepared folder itself; give SET={folder}, with the name that "
                             "experiments have "
                             "for the data set")

@@ -14,7 +14,7 @@ from common import experiment as experiments
 from common import files, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
-from data_prep import datasets, prepare
+from data_prep import datasets, prepared_folder
 from prototxt.builders import backbones, parts, xie2019a
 from published import values
 from published.values import Figure
@@ -203,17 +203,18 @@ class _Planner:
     def _await(self, name: str) -> None:
         """An experiment whose data are missing, and those that it begins with."""
         for stage in experiments.stages(self._chosen(name), self._request.changes):
-            if stage.name not in self.awaited and not prepare.is_prepared(self._request.data.get(stage.data, "")):
+            folder = self._request.data.get(stage.data, "")
+            if stage.name not in self.awaited and not prepared_folder.is_prepared(folder):
                 self.awaited[stage.name] = stage
 
     def _there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
-        if not prepare.is_prepared(folder):
+        if not prepared_folder.is_prepared(folder):
             self._missing.setdefault(name, set()).update(_needs(figure) if name == _data(figure) else ())
             return False
-        note = prepare.any_note(folder)
-        if not prepare.is_of(note, name):
-            self.stand_ins[name] = f"{prepare.data_set(note)} ({folder})"
+        note = prepared_folder.any_note(folder)
+        if not prepared_folder.is_of(note, name):
+            self.stand_ins[name] = f"{prepared_folder.data_set(note)} ({folder})"
         return True
 
     def _add(self, key: str, title: str, command: Sequence[str], needs: Sequence[str], makes: Sequence[str],
@@ -276,7 +277,7 @@ class _Planner:
                needs: Sequence[str]) -> None:
         """Jobs for a run, or for each fold of it. more: changes besides those that were asked for."""
         data = self._request.data[chosen.data]
-        folds = prepare.any_note(data).get("folds") or []
+        folds = prepared_folder.any_note(data).get("folds") or []
         if folds:
             self._begin(Group(folder, "folds", folds))
         for fold in folds or [""]:
@@ -312,15 +313,15 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.handed_on(Run(weights))
-            require_same(run, described(chosen, source, prepare.read_note(source), weights and self._digest(weights),
-                                        Engine(self._request.threads)))
+            require_same(run, described(chosen, source, prepared_folder.read_note(source),
+                                        weights and self._digest(weights), Engine(self._request.threads)))
 
     def _stage_before(self, chosen: Experiment) -> Optional[str]:
         """Folder of the run that an experiment begins with; stages whose data are missing, or have folds, are left
         out."""
         for stage in reversed(experiments.stages(chosen, self._request.changes)[:-1]):
             folder = self._request.data.get(stage.data, "")
-            if prepare.is_prepared(folder) and not prepare.any_note(folder).get("folds"):
+            if prepared_folder.is_prepared(folder) and not prepared_folder.any_note(folder).get("folds"):
                 return self._trained(stage.name)
             if stage.name not in self.unstaged:
                 self.unstaged.append(stage.name)
@@ -345,7 +346,7 @@ class _Planner:
             command += ["--without", "neutral"]
         self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
                   f"evaluate {figure.experiment} on {figure.data}", command, self._weights(folder),
-                  [cross_dataset.metrics_path(Segment(one), prepare.data_set(prepare.any_note(data)))
+                  [cross_dataset.metrics_path(Segment(one), prepared_folder.data_set(prepared_folder.any_note(data)))
                    for one in self._members(folder)],
                   lambda estimator: estimator.predicting(self._chosen(figure.experiment), data))
 
@@ -379,7 +380,7 @@ def _require_all_images(path: str) -> None:
 def _last_weights(chosen: Experiment, data: str, run: str) -> str:
     iterations = chosen.iterations
     if chosen.pacing:
-        prepared = parts.prepared(data, prepare.read_note(data))
+        prepared = parts.prepared(data, prepared_folder.read_note(data))
         iterations = self_paced.ends(chosen, prepared.class_counts)[-1]
     return Segment(run).weights_of(iterations)
 

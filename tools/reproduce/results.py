@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from published.values import Figure
 from tools.analysis import respond_ratio, svm
 from tools.evaluation import cross_dataset, evaluate
@@ -38,7 +38,7 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
     one = Segment(folder)
     path = evaluate.metrics_path(one, figure.split)
     if tested:
-        path = cross_dataset.metrics_path(one, prepare.data_set(prepare.any_note(tested)))
+        path = cross_dataset.metrics_path(one, prepared_folder.data_set(prepared_folder.any_note(tested)))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
 
 

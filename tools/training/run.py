@@ -24,7 +24,7 @@ import numpy as np
 from common import files, locks
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts, xie2019a
 from tools.evaluation import forward
@@ -107,10 +107,10 @@ class Run(Segment):
 def require_same_data(run: Run) -> dict:
     """The note of the run's data. Raises UserError where they are not those that it was trained with."""
     info = run.info
-    note = prepare.read_note(info["data"])
+    note = prepared_folder.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
         raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
-    prepare.require_manifest(info["data"], note)
+    prepared_folder.require_manifest(info["data"], note)
     return note
 
 
@@ -124,8 +124,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     """
     run = Run(os.path.abspath(folder))
     data_folder = os.path.abspath(data_folder)
-    note = prepare.read_note(data_folder)
-    prepare.require_manifest(data_folder, note)
+    note = prepared_folder.read_note(data_folder)
+    prepared_folder.require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
     texts = _definitions(experiment, data, note, run)
     iterations = self_paced.ends(experiment, data.class_counts)[-1] if experiment.pacing else experiment.iterations

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common import experiment, files
-from data_prep import alignment, datasets, prepare, survey
+from data_prep import alignment, datasets, prepare, prepared_folder, survey
 from data_prep.datasets import affectnet
 from prototxt.builders import parts
 from published import values
@@ -176,7 +176,7 @@ def test_a_printed_command_makes_what_its_experiments_take(tmp_path, monkeypatch
         folds = datasets.protocol(data).folds
         assert main.main(given + (["--fold", "1"] if folds else []) + ["--processes", "1"]) == 0
         folder = os.path.join(out, "fold01") if folds else out
-        note = prepare.read_note(folder)
+        note = prepared_folder.read_note(folder)
         tables = [table for table, commands in COMMANDS.items() if commands.get(data) == command]
         taken = {figure.experiment for table in tables for figure in values.read(values.tables()[table][0])
                  if figure.table == values.tables()[table][1] and figure.experiment

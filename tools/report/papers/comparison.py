@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 import cv2
 import numpy as np
 
-from data_prep import lmdb_io, prepare, records
+from data_prep import lmdb_io, prepared_folder, records
 from data_prep.features import GEOMETRIES, gabor
 from prototxt.builders import xie2019a
 from tools.analysis import activations, svm
@@ -113,7 +113,7 @@ def grey(image: np.ndarray) -> np.ndarray:
 def gabor_responses(image: np.ndarray, data: str) -> np.ndarray:
     """Magnitudes of MAPS filters, as the data's features are made from: float32 (15, side, side), the rows of a
     mosaic the wavelengths, its columns the orientations."""
-    geometry = GEOMETRIES[prepare.read_note(data)["asked"]["geometry"]]
+    geometry = GEOMETRIES[prepared_folder.read_note(data)["asked"]["geometry"]]
     scaled = cv2.resize(grey(image), (geometry.face, geometry.face), interpolation=cv2.INTER_LINEAR)
     found = gabor.magnitudes(scaled, geometry).reshape(gabor.ORIENTATIONS, gabor.SCALES, *scaled.shape)
     return np.stack([found[orientation, scale] for scale in SHOWN_SCALES for orientation in SHOWN_ORIENTATIONS])

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build
 from prototxt.builders import farzaneh2021, parts
 from tools.evaluation import forward
@@ -15,7 +15,7 @@ from tools.training.run import Run
 
 def attention_weights(run: Run, split: str, records: Sequence[int]) -> np.ndarray:
     """(len(records), D) weights of a DACL run's attention network on records of a split, by their numbers."""
-    note = prepare.read_note(run.info["data"])
+    note = prepared_folder.read_note(run.info["data"])
     images = forward.read(run.info["data"], note, split).images
     net = run.path("attention.prototxt")
     files.write_text(net, build.text(farzaneh2021.attention(run.experiment, parts.prepared(run.info["data"], note))))

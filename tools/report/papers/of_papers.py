@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.evaluation import forward
 from tools.evaluation.predictions import Decision
 from tools.report import figures, pictures, training
@@ -120,7 +120,7 @@ def attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     if not entry:
         return None
     run, split = entry.run, entry.shown_split
-    note = prepare.read_note(run.info["data"])
+    note = prepared_folder.read_note(run.info["data"])
     right: dict[str, list[Decision]] = {}
     for one in sorted(comparison.decided(run, split), key=lambda one: -one.probabilities[one.predicted]):
         if one.right:
@@ -171,7 +171,7 @@ def accuracy_per_pace(paced: Sequence[Entry], entries: Sequence[Entry], split: O
 
 
 def _parts(entry: Entry) -> dict[str, int]:
-    return prepare.read_note(entry.run.info["data"])["records"]
+    return prepared_folder.read_note(entry.run.info["data"])["records"]
 
 
 def loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optional[PaperFigure]:
@@ -196,7 +196,7 @@ def loss_with_paces(paced: Sequence[Entry], entries: Sequence[Entry]) -> Optiona
 
 def distribution(entry: Entry) -> Optional[PaperFigure]:
     run = entry.run
-    names = prepare.read_note(run.info["data"])["classes"]
+    names = prepared_folder.read_note(run.info["data"])["classes"]
     last = wu2023.paces(run)
     shown = sorted({min(pace, last) for pace in PACES if last > 1})
     chosen = DISTRIBUTION if set(DISTRIBUTION) <= set(names) else names[:2]

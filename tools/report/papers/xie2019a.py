@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import activations
 from tools.evaluation.predictions import Decision
 from tools.report import figures, pictures
@@ -78,7 +78,7 @@ def find(titles: dict[Run, str]) -> Optional[Found]:
     ready = [run for run in ready if run.info["manifest"] == images_of][:COMPARED_RUNS]
     ready.sort(key=list(titles).index)
     images = comparison.faces(data, "test", [comparison.shown(decision) for decision in chosen])
-    return Found(found, prepare.read_note(data)["classes"], chosen, images,
+    return Found(found, prepared_folder.read_note(data)["classes"], chosen, images,
                  comparison.gabor_responses(images[0], data),
                  {titles[run]: comparison.face_maps(run, images) for run in ready})
 
