@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from bench import timing
-from data_prep import crops, records
+from data_prep import crops, features, records
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
@@ -56,7 +56,8 @@ def convert_imageset(folder: str, faces: list[Face], out: str) -> int:
 
 
 def ours(dataset: Dataset, crop_set: crops.CropSet, out: str, processes: int) -> int:
-    plan = records.Plan(crop_set, "none", False, (), "", "crop", "raw", 0, 1)
+    plan = records.Plan(crop_set, "none", references=False, features=(), geometry=features.DEFAULT, features_of="crop",
+                        encoding="raw", seed=0, classes=1)
     count = records.write_split(plan, dataset, dataset.faces, "train", out, {}, {}, processes)
     os.sync()
     return count

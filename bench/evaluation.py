@@ -14,7 +14,7 @@ import numpy as np
 
 from bench import caffe_program, drawn, timing
 from common import experiment, files
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import parts
 from tools.evaluation import forward
@@ -60,7 +60,7 @@ class Pair:
     least."""
 
     def __init__(self, chosen: experiment.Experiment, folder: str, scratch: str, records: int):
-        note = prepare.read_note(folder)
+        note = prepared_folder.read_note(folder)
         data = parts.prepared(os.path.abspath(folder), note)
         self._batch = parts.test_batch(data.counts["val"])
         self._iterations = -(-records // self._batch)

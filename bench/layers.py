@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench import caffe_program, drawn
 from common import experiment, files
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build
 from prototxt.builders import parts
 from tools.training.caffe_process import all_cores
@@ -48,7 +48,7 @@ def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int)
     """A row a type of layer, the longest first, after the sums: data, our losses and all."""
     changes = [f"solver.batch_size={net.batch}"]
     chosen = experiment.load(net.experiment, changes)
-    data = parts.prepared(os.path.abspath(data_folder), prepare.read_note(data_folder))
+    data = parts.prepared(os.path.abspath(data_folder), prepared_folder.read_note(data_folder))
     times = of_experiment(chosen, data, scratch, iterations)
     total = sum(times.values())
     kinds: dict[str, float] = collections.Counter()

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import drawn
 from common import experiment, files
-from data_prep import prepare
+from data_prep import prepare, prepared_folder
 from tools.training import run
 from tools.training.caffe_process import Engine
 
@@ -37,7 +37,7 @@ def measure(options) -> list[dict]:
             began = time.perf_counter()
             step()
             times.setdefault(name, []).append(time.perf_counter() - began)
-        images.append(sum(files.read_json(os.path.join(folder, WHOLE, prepare.NOTE))["counts"].values()))
+        images.append(sum(files.read_json(os.path.join(folder, WHOLE, prepared_folder.NOTE))["counts"].values()))
         files.remove(folder)
     return [dict({"what": name}, **{f"{count} images, s": seconds for count, seconds in zip(images, taken)},
                  exponent=exponent(images, taken)) for name, taken in times.items()]
@@ -53,7 +53,7 @@ def _prepare(faces: str, out: str, crops: str, features: Sequence[str], cores: i
 
 
 def _train(data: str, folder: str) -> None:
-    passes = prepare.read_note(data)["records"]["train"] // BATCH
+    passes = prepared_folder.read_note(data)["records"]["train"] // BATCH
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", [
         f"solver.batch_size={BATCH}", f"solver.max_iter={passes}", "solver.snapshot=0",
         f"solver.test_interval={passes + 1}"])

@@ -15,7 +15,7 @@ import os
 import numpy as np
 
 from common import experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import sparseness
 from tools.evaluation import evaluate
 from tools.training import groups
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="change a setting of those methods that have it")
     options = parser.parse_args()
-    data_set = prepare.read_note(options.data)["asked"]["dataset"]
+    data_set = prepared_folder.read_note(options.data)["asked"]["dataset"]
     print("".join(["".ljust(36)] + [name.rjust(18) for name in FORMATS]), flush=True)
     for method in options.methods:
         name = f"xie2019b/{data_set}-toy-{method}"

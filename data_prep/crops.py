@@ -1,4 +1,5 @@
-"""Which windows of a registered face become records, and what their pixels become: each paper's crops."""
+"""The crops of each paper: which windows of a registered face become records, and what their pixels become."""
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -6,65 +7,74 @@ import numpy as np
 
 
 class Window(NamedTuple):
-    """A square part of a square region. x, y: its upper left corner, side: its size, in the region's pixels;
-    mirrored: whether what it holds is flipped left to right."""
+    """A square part of a square region. A tuple, since the training layer makes one for each image of a batch."""
 
+    # Upper left corner in the region, in pixels.
     x: int
     y: int
+    # In pixels.
     side: int
+    # Whether the pixels are flipped left to right.
     mirrored: bool = False
 
     def cut(self, region: np.ndarray) -> np.ndarray:
-        """region: (height, width[, channels]) -> a contiguous copy, (side, side[, channels])."""
+        """The window of a region (height, width[, channels]): contiguous, (side, side[, channels]) of its dtype."""
         part = region[self.y:self.y + self.side, self.x:self.x + self.side]
         return cv2.flip(part, 1) if self.mirrored else np.ascontiguousarray(part)
 
 
-class CropSet(NamedTuple):
-    """region: side of the registered face in pixels; channels: 1 grey, 3 BGR.
-    train, test: windows of each image in the training part, and in validation and test. A training window that is
-    larger than those of test is a region of which the training layer cuts windows of their size at random.
-    neutral_repeats: how often a neutral image's windows are taken.
-    stretched: whether the region's grey values are stretched to 0 ... 255.
-    illumination: whether the pixels of a window that is a net's input go through `even_illumination`, which makes
-    them float32; the training layer does it to what it cuts."""
+@dataclass(frozen=True)
+class CropSet:
+    """How each registered face becomes records."""
 
+    # Side of the registered face in pixels.
     region: int
+    # Windows of each training image. A window that is larger than those of `test` is cut further, at random, by the
+    # training layer.
     train: tuple[Window, ...]
+    # Windows of each validation and test image, all of the size of the net's input.
     test: tuple[Window, ...]
+    # 1 grey, 3 BGR.
     channels: int = 1
+    # How often the windows of a neutral image are taken.
     neutral_repeats: int = 1
+    # Whether the grey values of the region are stretched to 0 ... 255.
     stretched: bool = False
+    # Whether the net's input goes through `even_illumination`, which makes it float32. The training layer does this to
+    # the windows that it cuts.
     illumination: bool = False
 
     @property
     def side(self) -> int:
+        """Of the net's input, in pixels."""
         return self.test[0].side
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a net's input."""
+        """Of the net's input: channels, height, width."""
         return self.channels, self.side, self.side
 
     @property
     def cut_in_training(self) -> bool:
+        """Whether the training layer cuts the windows."""
         return self.train[0].side > self.side
 
     def evens(self, window: Window) -> bool:
+        """Whether the records of a window go through `even_illumination`."""
         return self.illumination and window.side == self.side
 
     def count(self, split: str, role: str) -> int:
-        """Records of one image."""
+        """The number of records of an image. role: see Face."""
         return len(self.windows(split, role))
 
     def windows(self, split: str, role: str) -> list[Window]:
-        """The windows of one image."""
+        """The windows of an image. role: see Face."""
         windows = self.train if split == "train" else self.test
         return list(windows) * (self.neutral_repeats if role == "neutral" else 1)
 
 
 def grid(region: int, side: int, columns: int, rows: int) -> tuple[Window, ...]:
-    """Windows on a regular grid whose outer ones touch the region's border, row by row."""
+    """Windows on a regular grid, row by row. The outer windows touch the border of the region."""
     def offsets(count):
         return np.rint(np.linspace(0, region - side, count)).astype(int).tolist()
     return tuple(Window(x, y, side) for y in offsets(rows) for x in offsets(columns))
@@ -89,10 +99,10 @@ _XIE2019B_18 = and_mirrored(grid(256, 227, 3, 3))
 _XIE2019B_16 = and_mirrored(grid(256, 227, 4, 2))
 _XIE2019B_25 = grid(256, 227, 5, 5)
 
-# What the papers leave open: "about 15 pixels" are 14 and 15 here, since 227 of 256 leave 29. The regular grids of
-# [xie2019b] are 3x3, 4x2 and 5x5, the first two mirrored also; its 22,410 CK+ images are met when a neutral image
-# counts three times. Where a window is drawn while a net trains ([liu2017], [farzaneh2021]), the whole face is
-# recorded. The small ones are for the small ResNet.
+# The papers leave some points open. "About 15 pixels" are 14 and 15 here, since 227 of 256 leave 29. The regular grids
+# of [xie2019b] are taken as 3x3, 4x2 and 5x5, and the first two are also mirrored; with each neutral image counted
+# three times they give the 22,410 CK+ images of the paper. Where windows are drawn during training ([liu2017],
+# [farzaneh2021]), the whole face is recorded. The small sets are for the small ResNet.
 SETS: dict[str, CropSet] = {
     "whole": CropSet(48, _whole(48), _whole(48)),
     "xie2019a": CropSet(256, _XIE2019A, _XIE2019A, stretched=True),
@@ -108,7 +118,10 @@ SETS: dict[str, CropSet] = {
 
 
 def stretch(region: np.ndarray) -> np.ndarray:
-    """Grey normalisation ([xie2019a] II-A): uint8 grey values, linearly to 0 ... 255; one value stays as it is."""
+    """Grey normalisation ([xie2019a] II-A): stretches uint8 grey values linearly to 0 ... 255.
+
+    A region of a single grey value stays as it is.
+    """
     low, high = (int(value) for value in cv2.minMaxLoc(region)[:2])
     if low == high:
         return region
@@ -116,21 +129,22 @@ def stretch(region: np.ndarray) -> np.ndarray:
 
 
 def even_illumination(images: np.ndarray) -> np.ndarray:
-    """[liu2017] Section 5.1: histogram equalisation, a fitted plane taken away, zero mean and unit variance.
+    """Normalises the illumination ([liu2017] Section 5.1): equalises the histogram, subtracts a fitted plane, and
+    scales to zero mean and unit variance.
 
-    images: uint8 grey (M, height, width), or one (height, width). Returns float32 of their shape, of an image in
-    which nothing varies 0; what else is in the stack makes no difference to its bits.
+    images: uint8 grey (M, height, width), or one (height, width). Returns float32 of the same shape; an image without
+    variation becomes 0. The result of an image does not depend on the others, to the last bit.
     """
     height, width = images.shape[-2:]
     grey = np.array([cv2.equalizeHist(image) for image in images.reshape(-1, height, width)], np.float64)
     grey -= grey.reshape(len(grey), -1).mean(axis=1)[:, None, None]
-    # Centred coordinates are orthogonal to each other and to what is constant: each slope is a fit of its own.
+    # Centred coordinates are orthogonal to each other and to a constant, so each slope is fitted alone.
     x, y = (np.arange(size) - (size - 1) / 2 for size in (width, height))
     across = (grey.sum(axis=1) * x).sum(axis=1) / ((x * x).sum() * height)
     down = (grey.sum(axis=2) * y).sum(axis=1) / ((y * y).sum() * width)
     grey -= across[:, None, None] * x
     grey -= (down[:, None] * y)[:, :, None]
     deviation = np.sqrt((grey * grey).reshape(len(grey), -1).mean(axis=1))
-    # What is left of a plane is rounding.
+    # What remains of an exact plane is rounding.
     factors = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
     return (grey * factors[:, None, None]).astype(np.float32).reshape(images.shape)

@@ -1,5 +1,7 @@
-"""What is counted in images' blocks, kept while a set is prepared: an image is filtered once, though a projection is
-fitted on it before it is written, in each fold anew."""
+"""Features of images before their projection, kept on disk while a data set is prepared.
+
+So each image is filtered only once, though it is needed to fit the projection and to write the records, in each fold.
+"""
 import os
 from collections.abc import Iterable
 
@@ -8,18 +10,18 @@ import numpy as np
 from common import files
 from data_prep import features
 
-# More would cost the disk what it saves the processor. FER2013's ten crops with GSF and SIFT take 13 GB.
+# Reading more would take longer than filtering again. FER2013's ten crops with GSF and SIFT take 13 GB.
 MOST_BYTES = 20 << 30
 
 
 def size(names: Iterable[str], images: int, windows: int) -> int:
-    """Bytes on disk, from above, of so many images. names: of features; windows: none mirrored."""
-    # 8 KiB are above what an archive and the file system add.
+    """Size on disk in bytes, an upper bound. names: of features; images: their number; windows: of each image."""
+    # An archive and the file system add less than 8 KiB.
     return images * (8192 + windows * sum(features.block_bytes(name) for name in names))
 
 
 def load(folder: str, row: int) -> dict[str, np.ndarray]:
-    """`Extractor.blocks` of an image, by its row of the manifest; empty where it was not kept yet."""
+    """`Extractor.blocks` of an image, by its row of the manifest; empty if nothing was saved yet."""
     if not os.path.exists(_path(folder, row)):
         return {}
     with np.load(_path(folder, row), allow_pickle=False) as arrays:
@@ -27,6 +29,7 @@ def load(folder: str, row: int) -> dict[str, np.ndarray]:
 
 
 def save(folder: str, row: int, blocks: dict[str, np.ndarray]) -> None:
+    """Saves `Extractor.blocks` of an image, by its row of the manifest."""
     with files.replacing(_path(folder, row)) as partial, open(partial, "wb") as stream:
         np.savez(stream, **blocks)
 

@@ -1,6 +1,7 @@
-"""Which images are for training, validation and test: person-independent folds, and parts held out."""
+"""Assigns images to training, validation and test: person-independent folds, and held-out images."""
 import collections
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 
@@ -9,10 +10,11 @@ from data_prep.manifest import Face
 
 
 def assign(faces: Sequence[Face], folds: int, where: str) -> list[Face]:
-    """Faces with their fold, from 1: whole subjects, in folds of near-equal numbers of subjects and of images.
+    """Faces with their fold, from 1. All images of a subject are in one fold; the folds have nearly equal numbers of
+    subjects and of images.
 
-    Deterministic: subjects with most images first, each to the fold with fewest subjects, then fewest images.
-    Raises UserError on a face without a subject and where there are fewer subjects than folds.
+    Deterministic: subjects with most images come first, and each goes to the fold with the fewest subjects, then the
+    fewest images. Raises UserError on a face without a subject, and if there are fewer subjects than folds.
     """
     sizes: dict[str, int] = collections.Counter()
     for face in faces:
@@ -32,12 +34,12 @@ def assign(faces: Sequence[Face], folds: int, where: str) -> list[Face]:
 
 
 def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation: str = "fold") -> list[Face]:
-    """Faces with their split when `fold` is the test part.
+    """Faces with their split, where `fold` of 1 ... `folds` is the test split.
 
-    validation: "fold", the next one is for validation and the others for training ([xie2019a] III-A); "none", all
-    others are for training ([xie2019b] 3.1). With `pairs`, neutral frames are references and in no split.
+    validation: "fold", the next fold is for validation and the others are for training ([xie2019a] III-A); "none", all
+    other folds are for training ([xie2019b] 3.1). With `pairs`, neutral frames are references and in no split.
     """
-    names = {fold: "test"}
+    names: dict[Optional[int], str] = {fold: "test"}
     if validation == "fold":
         names[fold % folds + 1] = "val"
     return [face._replace(split="" if pairs and face.role == "neutral" else names.get(face.fold, "train"))
@@ -45,14 +47,15 @@ def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation:
 
 
 def hold_out(faces: Sequence[Face], share: float, seed: int) -> list[Face]:
-    """Faces with about `share` of each class's training images as validation part; a subject goes as a whole."""
+    """Faces with about `share` of the training images of each class moved to the validation split, whole subjects at a
+    time."""
     groups: dict[int, dict[str, list[int]]] = collections.defaultdict(lambda: collections.defaultdict(list))
     label_of: dict[str, int] = {}
     for row, face in enumerate(faces):
         if face.split == "train":
             name = face.subject or face.unit
             groups[label_of.setdefault(name, face.label)][name].append(row)
-    chosen = set()
+    held_out: set[int] = set()
     for label in sorted(groups):
         names = sorted(groups[label])
         np.random.RandomState((seed, label)).shuffle(names)
@@ -62,5 +65,5 @@ def hold_out(faces: Sequence[Face], share: float, seed: int) -> list[Face]:
             if taken + len(groups[label][name]) / 2 > wanted:
                 break
             taken += len(groups[label][name])
-            chosen.update(groups[label][name])
-    return [face._replace(split="val") if row in chosen else face for row, face in enumerate(faces)]
+            held_out.update(groups[label][name])
+    return [face._replace(split="val") if row in held_out else face for row, face in enumerate(faces)]

@@ -1,12 +1,14 @@
-"""One module per data set; each returns the same `manifest.Dataset`.
+"""One module for each data set; each returns the same `manifest.Dataset`.
 
-A module has PROTOCOLS (name -> Protocol, the default first) and read(source, protocol, folder, processes) ->
-Dataset, with the protocol's name; a data set that is drawn, not read, puts its images into `folder`. Where
-its protocols have `frames`, read takes one of them as its last argument.
+A module has PROTOCOLS (name -> Protocol, the default first) and read(source, protocol, folder, processes) -> Dataset,
+where `protocol` is a name. A data set that is drawn, not read, writes its images into `folder`. Where the protocols
+have `frames`, `read` takes one of them as its last argument.
 """
 import importlib
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Optional
 
 from common.errors import UserError
 
@@ -16,52 +18,52 @@ NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfe
 MIDDLE, DEFORMATION = FRAMES = "middle", "deformation"
 
 
-class Protocol(NamedTuple):
-    """How a paper uses a data set.
+@dataclass(frozen=True)
+class Protocol:
+    """How a paper uses a data set."""
 
-    classes: names in label order.
-    counts: what the paper or the data set's authors print, for comparison: images of "train", "val", "test", or
-        of a set without parts of its own: "images" (samples), "units" (decisions of Eq. (12)), "subjects".
-    registration: "none" (the images are registered faces), "template" (similarity transform of the landmarks to
-        the template) or "box" (box around the landmarks).
-    template: of this registration, the data set that the paper measures it on; "" where it does not say.
-    crops: name in crops.SETS.
-    folds: of the person-independent cross-validation; 0 where the set has splits of its own, and where all of it
-        is for training or, of a net that another set trained, for test ([xie2019b] 3.5).
-    pairs: each sample goes with the neutral frame of its sequence.
-    unit: of an evaluation's decisions, "sequence" or "image".
-    features, geometry: what is prepared of handcrafted features where nothing else is asked for, see `features`: of
-        [xie2019a] what its experiments take, as printed.
-    validation: "fold" where one of the folds is the validation part, or "none": all but the test fold train.
-    hold_out: share of the training part that becomes the validation part where nothing else is asked for.
-    subjects: whether the set says who is on an image.
-    frames: ways to choose the peak frames of a sequence, of FRAMES, the default first; none where there is no choice.
-    printed_frames: the one that the paper prints, empty where its words fit each of them.
-    """
-
+    # Names in the order of the labels.
     classes: Sequence[str]
+    # Printed by the paper or the authors of the data set, for comparison: images of "train", "val" and "test", or, of a
+    # data set without splits: "images" (samples), "units" (predictions of [xie2019a] Eq. (12)), "subjects".
     counts: dict[str, int]
+    # "none": the images are registered faces; "template": a similarity transform of the landmarks to the template;
+    # "box": the box around the landmarks.
     registration: str = "none"
+    # Default crops, a name in crops.SETS.
     crops: str = "whole"
+    # Of the person-independent cross-validation. 0: the data set has splits of its own; or all of it is for training;
+    # or all of it is for the test of a net that was trained on another data set ([xie2019b] 3.5).
     folds: int = 0
+    # Whether each sample is paired with the neutral frame of its sequence.
     pairs: bool = False
+    # What one prediction is about, "sequence" or "image".
     unit: str = "sequence"
+    # Default handcrafted features and their default geometry, see `features`; for [xie2019a] what its experiments need,
+    # as printed.
     features: Sequence[str] = ()
     geometry: str = "compact"
+    # "fold": one of the folds is the validation split; "none": all folds except the test fold are for training.
     validation: str = "fold"
+    # Default share of the training images that become the validation split.
     hold_out: float = 0.0
+    # Whether the data set tells who is on an image.
     subjects: bool = True
+    # The data set on which the paper measures the template of the registration; "" where it does not say.
     template: str = ""
+    # Ways to choose the peak frames of a sequence, of FRAMES, the default first; empty where there is no choice.
     frames: Sequence[str] = ()
+    # The way that the paper prints; empty where its words fit all of them.
     printed_frames: str = ""
 
 
-def module(name: str):
+def module(name: str) -> ModuleType:
+    """The module of a data set, a name in NAMES."""
     return importlib.import_module("data_prep.datasets." + name)
 
 
 def protocol_name(name: str, key: Optional[str]) -> str:
-    """The protocol's name, of None the data set's default. Raises UserError where the data set has it not."""
+    """The name of a protocol, where None is the default of the data set. Raises UserError on an unknown protocol."""
     protocols = module(name).PROTOCOLS
     key = key or next(iter(protocols))
     if key not in protocols:
@@ -70,7 +72,7 @@ def protocol_name(name: str, key: Optional[str]) -> str:
 
 
 def protocol(data: str) -> Protocol:
-    """The protocol of a data folder's name: "<data set>" (its default protocol) or "<data set>-<protocol>"."""
+    """The protocol that an experiment's data name: "<data set>" (its default protocol) or "<data set>-<protocol>"."""
     name, _, key = data.partition("-")
     protocols = module(name).PROTOCOLS
     return protocols[key or next(iter(protocols))]

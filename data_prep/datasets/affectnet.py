@@ -1,10 +1,11 @@
-"""AffectNet (Mollahosseini, Hasani & Mahoor, 2019), manually annotated part, in both of its releases.
+"""AffectNet (Mollahosseini, Hasani & Mahoor, 2019), the manually annotated part, in both of its releases.
 
-The first has lists with the face's box and 68 landmarks beside each image; the second has faces cut out already, and
-each label in a NumPy file of its own.
+The first release has lists with the box of the face and 68 landmarks for each image. In the second release the faces
+are cut out already, and each label is in a NumPy file of its own.
 """
 import csv
 import os
+from dataclasses import replace
 from typing import Optional
 
 import numpy as np
@@ -15,11 +16,11 @@ from data_prep.datasets import Protocol, trees
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
-# The authors' table of manual annotations, without contempt; [farzaneh2021] writes 280,000. The validation part
-# is its test part, since the authors keep theirs.
+# From the authors' table of manual annotations, without contempt; [farzaneh2021] writes 280,000. The validation images
+# are our test split, since the authors do not publish their test images.
 PROTOCOLS = {"farzaneh2021": Protocol(SEVEN, {"train": 283901, "test": 3500}, crops="farzaneh2021",
                                       subjects=False)}
-# The set's own numbers, from 0; contempt, none, uncertain and no face (7 to 10) are left out.
+# By the data set's own numbers, from 0; contempt, none, uncertain and no face (7 to 10) are left out.
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
 CODES = range(11)
 COLUMNS = ["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
@@ -33,12 +34,12 @@ Box = tuple[int, int, int, int]
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
-    """source: the folder with training.csv, validation.csv (or their folder Manually_Annotated_file_lists) and
-    Manually_Annotated_Images; or the one with train_set and val_set, each with images/0.jpg and
-    annotations/0_exp.npy.
+    """source: of the first release, the folder with training.csv, validation.csv (or their folder
+    Manually_Annotated_file_lists) and Manually_Annotated_Images; of the second release, the folder with train_set and
+    val_set, each with images/0.jpg and annotations/0_exp.npy.
 
-    An image of the first release is cut to the face's box. Raises UserError with file and line on a wrong row, a
-    label that is unknown or no plain number, and an image that is missing or empty.
+    Images of the first release are cut to the box of the face. Raises UserError with file and line on a malformed row,
+    an unknown label, and an image that is missing or empty.
     """
     if os.path.isdir(os.path.join(source, PARTS[0][0])):
         faces = [face for part, split in PARTS for face in _read_part(source, part, split)]
@@ -48,14 +49,14 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     faces = [face for name, split in LISTS
              for face in _read_list(source, os.path.normpath(os.path.join(lists, name)), images, split, boxes)]
     dataset = trees.dataset("affectnet", SEVEN, source, faces, "rows in training.csv")
-    return dataset._replace(load=lambda face: _load(os.path.join(source, face.path), boxes[face.path]))
+    return replace(dataset, load=lambda face: _load(os.path.join(source, face.path), boxes[face.path]))
 
 
 def _load(path: str, box: Box) -> np.ndarray:
     left, top, right, bottom = box
     part = read_image(path)[top:bottom, left:right]
     if not part.size:
-        raise UserError(f"{path}: the list's face box {box} is outside of the image")
+        raise UserError(f"{path}: the face box {box} of the list is outside of the image")
     return part
 
 
@@ -99,7 +100,7 @@ def _read_row(source: str, row: list[str], images: str, split: str, boxes: dict[
 
 
 def _five(points: np.ndarray) -> tuple[float, ...]:
-    """The manifest's five points from the 68 of the usual scheme, whose 37th to 42nd are the eye on the left."""
+    """The five points of the manifest, from the usual 68 landmarks: points 37 to 42 are the eye on the left."""
     five = np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
     return tuple(round(float(value), 2) for value in five.ravel())
 
@@ -124,7 +125,7 @@ def _read_part(source: str, part: str, split: str) -> list[Face]:
 
 
 def _label(code: str, where: str) -> Optional[int]:
-    """The class of one of the set's numbers, None where it is left out."""
+    """The label of one of the data set's numbers; None where it is left out."""
     if code not in map(str, CODES):
         raise UserError(f"{where}: unknown expression {code!r}, expected 0 to {CODES[-1]}")
     return SEVEN.index(EXPRESSIONS[int(code)]) if int(code) < len(EXPRESSIONS) else None

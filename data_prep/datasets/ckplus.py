@@ -1,9 +1,11 @@
-"""CK+, the extended Cohn-Kanade set (Lucey et al., 2010): sequences from a neutral face to the peak.
+"""CK+, the extended Cohn-Kanade data set (Lucey et al., 2010): sequences from a neutral face to the peak.
 
-Subjects' folders of sequences, and for each labelled one (327 of 593) a text file with the expression's number.
+Each subject has a folder of sequences. Each labelled sequence (327 of 593) has a text file with the number of its
+expression.
 """
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from common.errors import UserError
 from common.expressions import SEVEN, SIX_AND_CONTEMPT
@@ -12,16 +14,16 @@ from data_prep.manifest import Dataset, Face
 
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images", "extended-cohn-kanade-images")
 LABELS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
-# The set's own numbers, from 1.
+# By the data set's own numbers, from 1.
 EXPRESSIONS = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
 XIE = Protocol(SEVEN, {"images": 1033, "units": 415, "subjects": 106}, "template", "xie2019a", folds=10,
                features=("gsf", "sift"), geometry="literal", template="ckplus")
-SPARSE = XIE._replace(crops="xie2019b-ckplus", features=(), validation="none")
+SPARSE = replace(XIE, crops="xie2019b-ckplus", features=(), validation="none")
 # [liu2017] prints 921 images; three of each of its 327 sequences are 981.
 PROTOCOLS = {
     "xie2019a": XIE,
     "xie2019b": SPARSE,
-    "xie2019b_whole": SPARSE._replace(folds=0),
+    "xie2019b_whole": replace(SPARSE, folds=0),
     "liu2017": Protocol(SIX_AND_CONTEMPT, {"images": 981, "units": 327, "subjects": 118}, "template", "liu2017",
                         folds=8),
     "wu2023": Protocol(SIX_AND_CONTEMPT, {"images": 981, "subjects": 118}, "box", "wu2023", folds=10, pairs=True,
@@ -31,14 +33,15 @@ PROTOCOLS = {
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """source: the folder that holds `cohn-kanade-images` and `Emotion`, also in the nestings in circulation.
 
-    The last three frames of each labelled sequence. Where neutral is a class, contempt is left out and the first
-    frame of each subject's first sequence is a unit of its own, `S005_neutral`; in pairs, the first frame of
-    each sequence goes with it as the neutral one.
-    Raises UserError with the file on an unreadable label, missing frames and a folder that is no CK+.
+    The samples are the last three frames of each labelled sequence. Where neutral is a class, contempt is left out, and
+    the first frame of each subject's first sequence is a unit of its own, `S005_neutral`. In pairs, the first frame of
+    each sequence is its neutral reference. Raises UserError with the file on an unreadable label, missing frames, and a
+    folder that is not CK+.
     """
     settings = PROTOCOLS[protocol]
     root = trees.find(source, *IMAGES)
-    faces, subjects = [], set()
+    faces: list[Face] = []
+    subjects: set[str] = set()
     for subject, sequence, name in _labelled(source):
         if name not in settings.classes:
             continue
@@ -46,11 +49,11 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
         like = Face("", None, settings.classes.index(name), name, subject, f"{subject}_{sequence}")
         alone = "neutral" in settings.classes and subject not in subjects
         subjects.add(subject)
-        found = trees.peak_faces(source, path, alone or settings.pairs, like)
+        samples = trees.peak_faces(source, path, alone or settings.pairs, like)
         if alone:
-            found[0] = found[0]._replace(label=settings.classes.index("neutral"), class_name="neutral",
-                                         sequence=subject + "_neutral")
-        faces += found
+            samples[0] = samples[0]._replace(label=settings.classes.index("neutral"), class_name="neutral",
+                                             sequence=subject + "_neutral")
+        faces += samples
     return trees.dataset("ckplus", settings.classes, source, faces, "labels Emotion/S005/001/*_emotion.txt")
 
 

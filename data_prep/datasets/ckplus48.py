@@ -1,6 +1,6 @@
 """CK+48: the peak frames of CK+ as faces of 48x48 pixels, in the folder version in circulation.
 
-Not from CK+'s authors; a face's name holds subject, sequence and frame, `S010_004_00000017.png`.
+It does not come from CK+'s authors. The name of a file holds subject, sequence and frame: `S010_004_00000017.png`.
 """
 import os
 import re
@@ -22,7 +22,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     """
     classes = PROTOCOLS[protocol].classes
     root = trees.find(source, "CK+48", ".")
-    faces = []
+    faces: list[Face] = []
     for name in trees.folders(source, root):
         path = os.path.normpath(os.path.join(root, name))
         label = classes.index(trees.expression(source, path, classes))

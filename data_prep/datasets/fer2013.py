@@ -5,6 +5,8 @@ import os
 import tempfile
 import warnings
 import zlib
+from dataclasses import replace
+from typing import Optional
 
 import numpy as np
 
@@ -18,26 +20,28 @@ from data_prep.manifest import Dataset, Face
 COUNTS = {"train": 28709, "val": 3589, "test": 3589}
 PLAIN = Protocol(SEVEN, COUNTS, features=("gabor",), subjects=False)
 PROTOCOLS = {"plain": PLAIN,
-             "xie2019a": PLAIN._replace(crops="xie2019a", features=("gabor", "gsf", "sift"), geometry="literal"),
-             "liu2017": PLAIN._replace(crops="liu2017", features=())}
+             "xie2019a": replace(PLAIN, crops="xie2019a", features=("gabor", "gsf", "sift"), geometry="literal"),
+             "liu2017": replace(PLAIN, crops="liu2017", features=())}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SIDE = 48
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
-    """source: the CSV `emotion,pixels,Usage` (also .csv.gz), or a folder <part>/<emotion>/<image>.
+    """source: the CSV file `emotion,pixels,Usage` (also .csv.gz), or a folder <split>/<emotion>/<image>.
 
-    Raises UserError with file and line (or path) on what is no FER2013.
+    Raises UserError with file and line, or with the path, on anything else.
     """
     return _read_folder(source) if os.path.isdir(source) else _read_csv(source, folder)
 
 
 def _read_csv(path: str, folder: str) -> Dataset:
     name = os.path.basename(path)
-    faces, place = [], {}
+    faces: list[Face] = []
+    position: dict[Optional[int], int] = {}
+    images = np.empty((0, SIDE, SIDE), np.uint8)
     opener = gzip.open if path.lower().endswith(".gz") else open
     try:
-        # The pixels go into a file without a name: memory stays small, and nothing is left of it, come what may.
+        # The pixels go into a file without a name: this needs little memory, and nothing remains of it in any case.
         with opener(path, "rt", newline="", encoding="utf-8-sig") as stream, \
                 tempfile.TemporaryFile(dir=folder or None) as pixels:
             rows = csv.reader(stream)
@@ -49,15 +53,16 @@ def _read_csv(path: str, folder: str) -> Dataset:
                 line = rows.line_num
                 face = _face(row, name, line, f"{path}:{line}")
                 pixels.write(_pixels(row[1], f"{path}:{line}"))
-                place[line] = len(faces)
+                position[line] = len(faces)
                 faces.append(face)
             pixels.flush()
-            images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE)) if faces else None
+            if faces:
+                images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV: {error}") from None
     if not faces:
         raise UserError(f"{path}: no rows")
-    return Dataset("fer2013", SEVEN, faces, lambda face: np.asarray(images[place[face.row]]))
+    return Dataset("fer2013", SEVEN, faces, lambda face: np.asarray(images[position[face.row]]))
 
 
 def _face(row: list[str], name: str, line: int, where: str) -> Face:
@@ -74,11 +79,11 @@ def _face(row: list[str], name: str, line: int, where: str) -> Face:
 def _pixels(text: str, where: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            # NumPy only warns where the text ends in something that is no number.
+            # NumPy only warns if the text ends in something that is not a number.
             warnings.simplefilter("error", DeprecationWarning)
             pixels = np.fromstring(text, dtype=np.int64, sep=" ")
     except (ValueError, DeprecationWarning):
-        raise UserError(f"{where}: pixels that are no integers") from None
+        raise UserError(f"{where}: the pixels are not integers") from None
     if len(pixels) != SIDE * SIDE:
         raise UserError(f"{where}: {len(pixels)} pixels, expected {SIDE * SIDE} (48x48)")
     if pixels.min() < 0 or pixels.max() > 255:
@@ -87,10 +92,10 @@ def _pixels(text: str, where: str) -> np.ndarray:
 
 
 def _read_folder(root: str) -> Dataset:
-    faces = []
+    faces: list[Face] = []
     for part in trees.folders(root):
         if part.lower() not in trees.SPLITS:
-            raise UserError("{}: unknown part, expected one of {}".format(
+            raise UserError("{}: unknown split, expected one of {}".format(
                 os.path.join(root, part), ", ".join(trees.SPLITS)))
         for emotion in trees.folders(root, part):
             faces += _read_class(root, part, emotion, trees.images(root, os.path.join(part, emotion)))
@@ -104,6 +109,6 @@ def _read_class(root: str, part: str, emotion: str, paths: list[str]) -> list[Fa
     label = expressions.label(emotion)
     if label is None:
         raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(SEVEN)))
-    # The common folder version merges both test parts, and keeps the part in the file's name.
+    # The common folder version merges both test splits; the file name still tells the split.
     return [Face(path, None, label, SEVEN[label],
                  split=USAGE.get(os.path.basename(path).split("_")[0], trees.SPLITS[part.lower()])) for path in paths]

@@ -1,17 +1,18 @@
 """MMI (Pantic et al., 2005; Valstar & Pantic, 2010): sequences neutral - peak - neutral, as videos.
 
-What is known of the layout comes from two public readers of it, not from the data: sessions Sessions/<number>/, with
-session.xml, the video S002-106.avi and its annotation S002-106.xml beside each other. The subject is S002. The
-annotation says <Metatag Name="Emotion" Value="1"/>: 1 anger, 2 disgust, 3 fear, 4 happiness, 5 sadness, 6 surprise;
-other values and sessions without it (action units) are no samples. session.xml says <track view="0"/>: 0 frontal,
-1 profile, 2 both in one frame by a mirror (face detection takes the largest face). Frontal videos lie on their side,
-the head to the left, except those that session.xml gives an annotation *-oao_aucs.xml.
+The layout is known from two public readers, not from the data itself. A session is a folder Sessions/<number>/ with
+session.xml, the video S002-106.avi and its annotation S002-106.xml. The subject is S002. The annotation has <Metatag
+Name="Emotion" Value="1"/>: 1 anger, 2 disgust, 3 fear, 4 happiness, 5 sadness, 6 surprise. Sessions with other values,
+or without this tag (action units), are no samples. session.xml has <track view="0"/>: 0 frontal, 1 profile, 2 both in
+one frame by a mirror (face detection takes the largest face). In frontal videos the frames lie on their side, with the
+head to the left, except where session.xml names an annotation *-oao_aucs.xml.
 """
 import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -23,54 +24,59 @@ from data_prep.datasets import DEFORMATION, FRAMES, MIDDLE, Protocol, trees
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
-# Which 205 of the 208 sequences with a frontal view [xie2019a] and [xie2019b] use is not told.
+# [xie2019a] and [xie2019b] use 205 of the 208 sequences with a frontal view; they do not tell which.
 XIE = Protocol(SIX, {"images": 615, "units": 205}, "template", "xie2019a", folds=10,
                features=("gsf", "sift"), geometry="literal", template="ckplus", frames=FRAMES,
                printed_frames=DEFORMATION)
-# "Three peak frames" may be either.
-SPARSE = XIE._replace(crops="xie2019b-mmi", features=(), validation="none", printed_frames="")
+# "Three peak frames" may mean either way.
+SPARSE = replace(XIE, crops="xie2019b-mmi", features=(), validation="none", printed_frames="")
 PROTOCOLS = {"xie2019a": XIE,
              "xie2019b": SPARSE,
-             "xie2019b_whole": SPARSE._replace(folds=0),
+             "xie2019b_whole": replace(SPARSE, folds=0),
              "liu2017": Protocol(SIX, {"images": 624, "subjects": 31}, "template", "liu2017", folds=10,
                                  unit="image", frames=FRAMES, printed_frames=MIDDLE)}
 EXPRESSIONS = {"1": "angry", "2": "disgust", "3": "fear", "4": "happy", "5": "sad", "6": "surprise"}
 FRONTAL, PROFILE = "0", "1"
 
 
-class _Session(NamedTuple):
-    """path: folder; name: of video and annotation, without suffix; turned: whether its frames lie on their side."""
+@dataclass(frozen=True)
+class _Session:
+    """A session that shows an expression in a frontal view."""
 
+    # Folder, relative to the root of the data set.
     path: str
+    # Name of the video and its annotation, without suffix.
     name: str
     label: int
+    # Whether the frames lie on their side.
     turned: bool
 
 
 def read(source: str, protocol: str, folder: str, processes: int, frames: str = MIDDLE) -> Dataset:
-    """source: the folder `Sessions`, or the one that holds it. A session holds its video, or a folder of the video's
+    """source: the folder `Sessions`, or the folder that holds it. A session holds its video, or a folder of the same
     name with the frames as images (S002-106/S002-106_00001.jpg).
 
-    Three frames of each sequence with a frontal view: frames: MIDDLE, or DEFORMATION for those of the largest
-    (`deformation.largest`), for which the landmarks of all frames are looked for. A frame of a video has its number,
-    from 1, as row. Frames that lie on their side are set upright.
-    Raises UserError with the file on XML or a video that can't be read, on missing files, and on a sequence of fewer
-    frames.
+    The samples are three frames of each sequence with a frontal view. frames: MIDDLE for the frames in the middle, or
+    DEFORMATION for the frames of largest deformation (`deformation.largest`), which needs the landmarks of all frames.
+    The row of a video's frame is its number, from 1. Frames that lie on their side are turned upright. Raises UserError
+    with the file on unreadable XML or videos, missing files, and a sequence of too few frames.
     """
     root = trees.find(source, "Sessions", ".")
     sequences: dict[str, list[Face]] = {}
-    middle, turned, videos = [], set(), _Videos()
+    middle: list[Face] = []
+    turned: set[str] = set()
+    videos = _Videos()
     for session in _sessions(source, root):
-        where, found = _frames(source, session)
-        sequences[where] = found
-        middle += trees.middle(found, where)
-        turned.update(face.path for face in found if session.turned)
+        where, faces = _frames(source, session)
+        sequences[where] = faces
+        middle += trees.middle(faces, where)
+        turned.update(face.path for face in faces if session.turned)
     dataset = trees.dataset("mmi", SIX, source, middle, "Sessions/<number>/ with session.xml, S002-106.avi "
                             "and S002-106.xml")
-    dataset = dataset._replace(load=lambda face: _load(source, videos, face, face.path in turned))
+    dataset = replace(dataset, load=lambda face: _load(source, videos, face, face.path in turned))
     if frames == MIDDLE:
         return dataset
-    return dataset._replace(faces=deformation.largest(dataset, sequences, trees.PEAKS, folder, processes))
+    return replace(dataset, faces=deformation.largest(dataset, sequences, trees.PEAKS, folder, processes))
 
 
 def _sessions(source: str, root: str) -> Iterator[_Session]:
@@ -94,16 +100,16 @@ def _emotion(path: str) -> Optional[str]:
     return None
 
 
-def _view(path: str):
-    """The first track's view, and whether its frames are upright."""
+def _view(path: str) -> tuple[Optional[str], bool]:
+    """The view of the first track, and whether its frames are upright."""
     views = [track.get("view") for track in _elements(path, "track") if track.get("view")]
     if not views:
         raise UserError(f'{path}: no <track view="..."/>')
     return views[0], any("oao_aucs" in element.get("filename", "") for element in _elements(path, "annotation"))
 
 
-def _elements(path: str, tag: str) -> list:
-    """Elements of that name, whatever their namespace."""
+def _elements(path: str, tag: str) -> list[ElementTree.Element]:
+    """The elements with a tag, in any namespace."""
     try:
         tree = ElementTree.parse(path)
     except FileNotFoundError:
@@ -114,7 +120,7 @@ def _elements(path: str, tag: str) -> list:
 
 
 def _frames(source: str, session: _Session) -> tuple[str, list[Face]]:
-    """The file or folder of a sequence, and all its frames."""
+    """The file or folder of a sequence, and all of its frames."""
     subject = re.match(r"S\d+(?=-)", session.name)
     if not subject:
         raise UserError("{}: expected a name like S002-106.xml".format(
@@ -148,22 +154,24 @@ def _load(source: str, videos: "_Videos", face: Face, turned: bool) -> np.ndarra
 
 
 class _Videos:
-    """Frames of videos. The last video stays open, so that its frames in order are one pass over it."""
+    """Reads frames of videos. The last video stays open, so reading its frames in order is one pass over it."""
 
-    def __init__(self):
-        self._open, self._video, self._next = None, None, 1
+    def __init__(self) -> None:
+        self._open: Optional[tuple[int, str]] = None
+        self._video = cv2.VideoCapture()
+        self._next = 1
 
     def frame(self, path: str, number: int) -> np.ndarray:
-        """number: from 1. Raises UserError with the file and the number where there is none."""
-        # A forked process would share the file's position with its parent.
+        """A frame, uint8 (height, width, 3) BGR. number: from 1. Raises UserError if it cannot be read."""
+        # A forked process would share the position in the file with its parent.
         key = os.getpid(), path
         if key != self._open or number < self._next:
             self._open, self._video, self._next = key, cv2.VideoCapture(path), 1
-        # Setting the position is not exact in every codec.
+        # Some codecs do not set the position exactly, so frames are skipped one by one.
         for _ in range(number - self._next):
             self._video.grab()
-        found, image = self._video.read()
+        is_read, image = self._video.read()
         self._next = number + 1
-        if not found:
+        if not is_read:
             raise UserError(f"{path}:{number}: not a readable frame")
         return image

@@ -1,6 +1,6 @@
 """CMU Multi-PIE (Gross et al., 2010): 337 subjects in up to four sessions, 15 cameras, 20 flashes.
 
-Which expression a recording shows depends on the session; both tables are those of Idiap's `bob.db.multipie`.
+The expression of a recording depends on the session. Both tables are from Idiap's `bob.db.multipie`.
 """
 import os
 import re
@@ -11,24 +11,24 @@ from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
 CLASSES = ("disgust", "happy", "surprise", "neutral")
-# Second pre-training stage of [liu2017]: training only, and which images its count is of cannot be told. Its text picks
-# the weights by accuracy, so a tenth is held out.
+# The second pre-training of [liu2017]: training images only; the paper does not tell which images it counts. It selects
+# the weights by accuracy, so a tenth of the images is held out.
 PROTOCOLS = {"liu2017": Protocol(CLASSES, {"train": 204156}, "template", "liu2017", hold_out=0.1)}
-# Session and recording; squint (2, 3) and scream (4, 3) are no classes.
+# (Session, recording) -> class; squint (2, 3) and scream (4, 3) are left out.
 EXPRESSIONS = {(1, 1): "neutral", (1, 2): "happy", (2, 1): "neutral", (2, 2): "surprise", (3, 1): "neutral",
                (3, 2): "happy", (3, 3): "disgust", (4, 1): "neutral", (4, 2): "neutral"}
-# From 45 degrees on one side to 45 on the other, 15 apart, all at the height of the head.
+# From 45 degrees on one side to 45 degrees on the other, in steps of 15 degrees, all at the height of the head.
 CAMERAS = ("08_0", "13_0", "14_0", "05_1", "05_0", "04_1", "19_0")
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
-    """source: the folder of `session01` to `session04`, or the one whose folder `data` holds them:
+    """source: the folder of `session01` to `session04`, or the folder above `data`, which holds them:
     session01/multiview/<subject>/<recording>/<camera>/001_01_01_051_00.png.
 
-    Raises UserError on a name that is none of these and where no session is found.
+    Raises UserError on an image with another name, and where there is no image.
     """
     root = trees.find(source, "data", ".")
-    faces = []
+    faces: list[Face] = []
     for session in trees.folders(source, root):
         if not re.fullmatch(r"session0[1-4]", session):
             continue
@@ -40,8 +40,10 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
 
 def _subject(source: str, path: str, subject: str, session: str) -> Iterator[Face]:
     for recording in trees.folders(source, path):
-        name = EXPRESSIONS.get((int(session), int(recording) if recording.isdigit() else None))
-        cameras = trees.folders(source, os.path.join(path, recording)) if name else ()
+        name = EXPRESSIONS.get((int(session), int(recording))) if recording.isdigit() else None
+        if name is None:
+            continue
+        cameras = trees.folders(source, os.path.join(path, recording))
         for camera in [camera for camera in CAMERAS if camera in cameras]:
             begin = "_".join((subject, session, recording, camera.replace("_", "")))
             for image in trees.images(source, os.path.join(path, recording, camera)):

@@ -1,4 +1,4 @@
-"""RAF-DB (Li, Deng & Du, 2017), basic expressions: a list of names and labels, and the aligned faces."""
+"""RAF-DB (Li, Deng & Du, 2017), the basic expressions: a list of file names and labels, and the aligned faces."""
 import os
 
 from common.errors import UserError
@@ -9,18 +9,18 @@ from data_prep.manifest import Dataset, Face
 COUNTS = {"train": 12271, "test": 3068}
 PROTOCOLS = {"wu2023": Protocol(SEVEN, COUNTS, crops="wu2023", subjects=False),
              "farzaneh2021": Protocol(SEVEN, COUNTS, crops="farzaneh2021", subjects=False)}
-# The set's own numbers, from 1.
+# By the data set's own numbers, from 1.
 EXPRESSIONS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 LIST = "EmoLabel/list_patition_label.txt"
 ALIGNED = "Image/aligned"
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
-    """source: the folder `basic`, or the one that holds it, with EmoLabel/list_patition_label.txt and the faces
+    """source: the folder `basic`, or the folder that holds it, with EmoLabel/list_patition_label.txt and the faces
     Image/aligned/train_00001_aligned.jpg.
 
-    A line of the list is "train_00001.jpg 5". Raises UserError with file and line on what is none, on an unknown
-    label and on a face that is not there.
+    A line of the list is "train_00001.jpg 5". Raises UserError with file and line on a malformed line, an unknown
+    label, and a missing image.
     """
     root = trees.find(source, "basic", ".")
     path = os.path.join(source, root, LIST)
@@ -37,7 +37,7 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     return trees.dataset("raf_db", SEVEN, source, faces, "lines in " + LIST)
 
 
-def _face(source: str, root: str, fields, where: str) -> Face:
+def _face(source: str, root: str, fields: list[str], where: str) -> Face:
     if len(fields) != 2:
         raise UserError(f"{where}: {len(fields)} fields, expected 2 (name and label)")
     name, code = fields

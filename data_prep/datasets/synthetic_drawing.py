@@ -1,6 +1,12 @@
-"""Draws a face of `synthetic`: from a person's traits and action units to pixels. Coordinates as there."""
+"""Draws a face, from the traits of a person (`synthetic_person`) and action units to pixels.
+
+Coordinates are face units: one unit is a pixel of the image at scale 1; x goes to the right of the image, y goes down,
+and the origin lies between the eyes. The coordinates of paired parts are those of the right side of the image. Side 0
+is the left, side 1 the right. Colours are BGR.
+"""
 import functools
-from typing import Callable
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 import cv2
 import numpy as np
@@ -8,20 +14,37 @@ from numpy.random import RandomState
 
 SIDE = 256
 PUPIL, CAVITY, TEETH, TONGUE = (20, 18, 24), (28, 18, 52), (222, 234, 240), (95, 85, 190)
-# Hair: height over the skull, width over the temples, y of its ends, y behind the neck (0: none), and the
-# hairline's y at HAIRLINE_X, in face widths.
+# In face widths.
 HAIRLINE_X = (-1, -.82, -.45, 0, .45, .82, 1)
-STYLES = {
+
+
+@dataclass(frozen=True)
+class Hair:
+    """A hair style, in face units."""
+
+    # Height over the skull.
+    height: float
+    # Width over the temples.
+    width: float
+    # y of the ends beside the face.
+    end: float
+    # y of the ends behind the neck; 0 for no hair there.
+    behind: float
+    # y of the hairline at HAIRLINE_X.
+    hairline: tuple[float, ...]
+
+
+STYLES: dict[str, Optional[Hair]] = {
     "bald": None,
-    "buzz": (4, 2, -8, 0, (-8, -40, -60, -62, -60, -40, -8)),
-    "short": (13, 5, 0, 0, (0, -36, -54, -57, -54, -36, 0)),
-    "side": (18, 6, 4, 0, (4, -34, -62, -58, -46, -34, 4)),
-    "fringe": (14, 8, 12, 0, (12, -26, -39, -41, -39, -26, 12)),
-    "receding": (9, 5, 2, 0, (2, -40, -76, -58, -76, -40, 2)),
-    "bun": (9, 3, -4, 0, (-4, -38, -60, -66, -60, -38, -4)),
-    "curly": (20, 13, 22, 40, (22, -34, -52, -55, -52, -34, 22)),
-    "bob": (14, 13, 66, 84, (66, -14, -40, -43, -40, -14, 66)),
-    "long": (15, 10, 60, 120, (60, -10, -48, -64, -48, -10, 60)),
+    "buzz": Hair(4, 2, -8, 0, (-8, -40, -60, -62, -60, -40, -8)),
+    "short": Hair(13, 5, 0, 0, (0, -36, -54, -57, -54, -36, 0)),
+    "side": Hair(18, 6, 4, 0, (4, -34, -62, -58, -46, -34, 4)),
+    "fringe": Hair(14, 8, 12, 0, (12, -26, -39, -41, -39, -26, 12)),
+    "receding": Hair(9, 5, 2, 0, (2, -40, -76, -58, -76, -40, 2)),
+    "bun": Hair(9, 3, -4, 0, (-4, -38, -60, -66, -60, -38, -4)),
+    "curly": Hair(20, 13, 22, 40, (22, -34, -52, -55, -52, -34, 22)),
+    "bob": Hair(14, 13, 66, 84, (66, -14, -40, -43, -40, -14, 66)),
+    "long": Hair(15, 10, 60, 120, (60, -10, -48, -64, -48, -10, 60)),
 }
 CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 28)), np.sin(np.linspace(0, 2 * np.pi, 28))], -1)
 ACROSS = np.linspace(-1, 1, 25)
@@ -29,7 +52,11 @@ FLIP = np.array([(-1, 1), (1, 1)])  # by side
 
 
 def draw(person, units, sequence, instant) -> tuple[np.ndarray, np.ndarray]:
-    """The image and the landmarks, as of synthetic.draw_face; units: (2, 28)."""
+    """The image and the landmarks, as `synthetic.draw_face` returns them.
+
+    person: of `synthetic_person`; units: intensity of each action unit on each side, (2, 28); sequence, instant: random
+    generators of the sequence and of the frame.
+    """
     light = sequence.uniform(-np.pi, 0), sequence.uniform(.05, .28), sequence.normal(1, .06)
     gaze = sequence.normal(0, .9, 2)
     pen = _Pen(sequence, instant)
@@ -46,7 +73,7 @@ def draw(person, units, sequence, instant) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Pen:
-    """Draws in face units on a canvas of twice the image's size, in the sequence's pose."""
+    """Draws in face units, in the pose of the sequence, on a canvas of twice the size of the image."""
 
     def __init__(self, sequence: RandomState, instant: RandomState):
         angle = np.radians(np.clip(sequence.normal(0, 2.5), -6, 6) + instant.normal(0, .3))
@@ -55,17 +82,17 @@ class _Pen:
         self.shift = np.clip(sequence.normal(0, 2.5, 2), -5, 5) + instant.normal(0, .4, 2) + (127.5, 113)
         self.turn = np.clip(sequence.normal(0, .35, 2), -.8, .8) * (9, 5)  # of the head
         self.image = np.empty((2 * SIDE, 2 * SIDE, 3), np.uint8)
-        # The skin's shading, 128 is none: broad shadows and lights, and folds.
+        # The shading of the skin, where 128 is none: broad shadows and lights, and folds.
         self.soft = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
         self.folds = np.full((SIDE, SIDE), 128, np.uint8)
 
     def pixels(self, points) -> np.ndarray:
-        """Face units -> pixels of the image. The middle of the face moves the most as it turns."""
+        """Points in pixels of the image, of points in face units. The middle of the face moves most with the turn."""
         depth = np.maximum(1 - ((points - (0, 20)) / (92, 120)) ** 2, 0).prod(-1)
         return (points + depth[..., None] * self.turn) @ self.rotation + self.shift
 
     def _fixed(self, points, scale) -> list[np.ndarray]:
-        """One or several polygons as OpenCV wants them, with 4 bits of fraction."""
+        """One or several polygons in the fixed-point numbers of OpenCV, with 4 fractional bits."""
         points = self.pixels(np.asarray(points, float))
         fixed = np.rint(((points + .5) * scale - .5) * 16).astype(np.int32)
         return list(fixed.reshape((-1,) + fixed.shape[-2:]))
@@ -78,7 +105,7 @@ class _Pen:
                       max(1, int(2 * width + .5)), cv2.LINE_AA, 4)
 
     def shade(self, points, amount: float) -> None:
-        """A broad shadow (amount below 0) or light."""
+        """Adds a broad shadow (amount below 0) or light."""
         cv2.fillPoly(self.soft, self._fixed(points, .5), 128 * (1 + amount), cv2.LINE_AA, 4)
 
     def fold(self, points, depth: float, width: int) -> None:
@@ -87,14 +114,14 @@ class _Pen:
                           width, cv2.LINE_AA, 4)
 
     def model(self, outline) -> None:
-        """Puts the shading that is within the outline on the canvas."""
+        """Applies the shading within the outline to the canvas."""
         self.soft[cv2.fillPoly(0 * self.soft, self._fixed(outline, .5), 255, shift=4) == 0] = 128
         soft = cv2.resize(cv2.GaussianBlur(self.soft, (0, 0), 4), (SIDE, SIDE))
         shading = cv2.multiply(soft, cv2.GaussianBlur(self.folds, (0, 0), 1), scale=1 / 128)
         cv2.multiply(self.image, cv2.merge([cv2.resize(shading, None, fx=2, fy=2)] * 3), self.image, 1 / 128)
 
     def inside(self, outline, paint: Callable[[], None]) -> None:
-        """Runs `paint` and keeps of it what is within the outline; it may stray by 30 units."""
+        """Runs `paint`, and undoes what it paints outside of the outline, by up to 30 units."""
         outline, = self._fixed(outline, 2)
         x, y, width, height = cv2.boundingRect(outline // 16)
         x, y, right, bottom = max(x - 60, 0), max(y - 60, 0), x + width + 60, y + height + 60
@@ -112,7 +139,7 @@ def mix(first, second, share) -> np.ndarray:
 
 @functools.cache
 def _spline(count: int, closed: bool) -> np.ndarray:
-    """The matrix that takes `count` points to points on the Catmull-Rom curve through them."""
+    """The matrix that maps `count` points to points on the Catmull-Rom curve through them."""
     points = np.eye(count)
     ends = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
     points = np.concatenate([ends[0], points, ends[1]])
@@ -142,8 +169,9 @@ def _head(pen, person, units, light) -> None:
     skin, w, drop = person.skin, person.face, _jaw_drop(units)
     backdrop = person.backdrop * np.linspace(1.08, .88, 2 * SIDE)[:, None, None]
     pen.image[:] = cv2.resize(np.clip(backdrop, 0, 255).astype(np.uint8), (2 * SIDE, 2 * SIDE))
-    if STYLES[person.style]:
-        _hair_behind(pen, person)
+    hair = STYLES[person.style]
+    if hair:
+        _hair_behind(pen, person, hair)
     pen.fill(_smooth([(-.6 * w, 60), (-.6 * w, 125), (-140, 165), (140, 165), (.6 * w, 125), (.6 * w, 60)]),
              skin * .84)
     pen.fill(_smooth([(-170, 240), (-125, 146), (-.55 * w, 132), (0, 158), (.55 * w, 132), (125, 146),
@@ -181,7 +209,7 @@ def _head(pen, person, units, light) -> None:
 
 
 def _folds(person, au, drop):
-    """Of one side: a list of (points, depth, width)."""
+    """The folds of one side: a list of (points, depth, width)."""
     age, old, lift = person.age, max(person.age - .3, 0), max(au[10], .9 * au[9])
     mouth, y, chin, brow = person.mouth, person.mouth_y, person.chin_y + drop, person.brow_y
     eye, corner, deep = person.eye_x, person.eye_x + person.eye_width, .5 + age
@@ -212,7 +240,7 @@ def _folds(person, au, drop):
 
 
 def _nose(pen, person, units) -> tuple[float, float]:
-    """Returns the tip."""
+    """Draws the nose and returns its tip."""
     skin, y = person.skin, person.nose_y - 3 * units[:, 9].mean()
     for au, flip, tone in zip(units, FLIP, (.93, .86)):
         w, base = person.nose_width * (1 + .12 * au[9] + .05 * au[12]), y - 3 * au[9] - 1.5 * au[10]
@@ -226,7 +254,7 @@ def _nose(pen, person, units) -> tuple[float, float]:
 
 
 def _mouth(pen, person, units) -> list[tuple[float, float]]:
-    """Returns the corners."""
+    """Draws the mouth and returns its corners."""
     au, sides, drop, t = units.mean(0), units.T, _jaw_drop(units), np.abs(ACROSS)
     width = person.mouth * (1 + .2 * sides[12] + .24 * sides[20] - .12 * sides[23]
                             - .12 * sides[26] - .2 * sides[27])
@@ -235,7 +263,7 @@ def _mouth(pen, person, units) -> list[tuple[float, float]]:
     middle = person.mouth_y - .6 * person.mouth_curve + 2 * au[12] - 3.5 * au[17] - 2 * au[15] - 1.5 * au[10]
     x = ACROSS * np.where(ACROSS < 0, *width)
     seam = mix(middle, np.where(ACROSS < 0, *corner), t ** 1.7)
-    # AU10 and AU20 make the opening square, the jaw alone makes it round.
+    # AU10 and AU20 make the opening square; the jaw alone makes it round.
     opening = 1 - t ** (2 + 1.4 * au[10] + 2.2 * au[20] + .7 * au[26] + .8 * au[27])
     gap = 5.5 * au[25] * (1 + .5 * au[12]) + .9 * drop
     rise = .1 * gap + .15 * drop + 4.5 * au[10] * (.35 + au[25]) + 2 * au[12] * au[25]
@@ -317,28 +345,29 @@ def _brow(pen, person, au, side: int) -> None:
     pen.line(np.stack([curve + edge, np.roll(curve - 1.3 * edge, -2, 0)], 1)[:-3:2], colour * .75, .6)
 
 
-def _hair_edge(person) -> np.ndarray:
-    volume, bulge, end = STYLES[person.style][:3]
-    w, top = person.face, person.top_y - volume
+def _hair_edge(person, hair: Hair) -> np.ndarray:
+    bulge, end = hair.width, hair.end
+    w, top = person.face, person.top_y - hair.height
     return _smooth([(-w - bulge, end), (-w - bulge, -30), (-.8 * w, top + 32), (-.42 * w, top + 5), (0, top),
                     (.42 * w, top + 5), (.8 * w, top + 32), (w + bulge, -30), (w + bulge, end)])
 
 
-def _hair_behind(pen, person) -> None:
-    _, bulge, _, length, _ = STYLES[person.style]
+def _hair_behind(pen, person, hair: Hair) -> None:
+    length = hair.behind
     if length:
-        w = person.face + bulge
+        w = person.face + hair.width
         ends = _smooth([(w + 6, length - 20), (w - 14, length), (14 - w, length), (-w - 6, length - 20)])
-        pen.fill(np.concatenate([_hair_edge(person) * (1.03, 1), ends]), person.hair * .7)
+        pen.fill(np.concatenate([_hair_edge(person, hair) * (1.03, 1), ends]), person.hair * .7)
     if person.style == "bun":
         pen.fill(_ellipse(0, person.top_y - 11, 26, 20), person.hair * .92)
 
 
 def _hair(pen, person) -> None:
-    if not STYLES[person.style]:
+    hair = STYLES[person.style]
+    if not hair:
         return
-    hairline = np.stack([np.multiply(HAIRLINE_X, person.face), STYLES[person.style][4]], -1)
-    outer, inner = _hair_edge(person) * (person.parting, 1), _smooth(hairline) * (person.parting, 1)
+    hairline = np.stack([np.multiply(HAIRLINE_X, person.face), hair.hairline], -1)
+    outer, inner = _hair_edge(person, hair) * (person.parting, 1), _smooth(hairline) * (person.parting, 1)
     pen.fill(np.concatenate([outer, inner[::-1]]), person.hair)
     along, sway, bend, tone = person.strands
     roots = inner[(along * len(inner)).astype(int)]
@@ -346,7 +375,7 @@ def _hair(pen, person) -> None:
     if person.style == "curly":
         for point, size, shine in zip(mix(tips, roots, .8 * sway[:, None]), bend, tone):
             size = 6 + 3 * size
-            pen.fill(_ellipse(*point, size, size), person.hair * (.8 + .45 * shine) + 6 * shine)
+            pen.fill(_ellipse(point[0], point[1], size, size), person.hair * (.8 + .45 * shine) + 6 * shine)
         return
     middles = mix(roots, tips, .5) + np.stack([6 * bend - 3, 0 * bend - 2], -1)
     strands = np.stack([mix(roots, tips, .04), middles, mix(roots, tips, .95)], 1)
@@ -366,7 +395,7 @@ def _glasses(pen, person) -> None:
 
 
 def _expose(canvas, light, instant: RandomState) -> np.ndarray:
-    """Shrinks the canvas and adds the light and the sensor's noise. light: direction, strength, level."""
+    """Shrinks the canvas and adds the light and the noise of the sensor. light: direction, strength, level."""
     image = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     angle, strength, level = light
     ramp = np.linspace(-1, 1, SIDE)

@@ -1,35 +1,43 @@
-"""What the readers of folders share: listing in a fixed order, names of expressions, peak frames."""
+"""Shared by the readers of folders: lists in a fixed order, names of expressions, peak frames."""
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Optional, TypeVar
 
 from common import expressions
 from common.errors import UserError
 from data_prep.images import SUFFIXES, read_image
 from data_prep.manifest import Dataset, Face
 
+# Frames of a sequence that are samples.
 PEAKS = 3
-# Names that folders give the parts of a data set -> the project's split.
+# Folder names in circulation, in lower case -> split.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
           "publictest": "val", "test": "test", "privatetest": "test"}
-# Of images that are not read.
+# Suffixes of images that cannot be read.
 OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".eps", ".ico", ".dng",
                   ".cr2", ".nef", ".arw")
-LEFT_OUT = {"images": "images lie where this data set and protocol take none",
-            "kinds": "images are of a kind that is not read",
-            "hidden": "files with an image's name are hidden"}
+# Kinds of files that are left out, and what is said of them.
+LEFT_OUT = {"images": "images lie in places that this data set and protocol do not use",
+            "kinds": "images have a format that cannot be read",
+            "hidden": "files with the name of an image are hidden"}
+
+Item = TypeVar("Item")
 
 
-class Frame(NamedTuple):
-    """number: the last digits of the file's name."""
+@dataclass(frozen=True)
+class Frame:
+    """An image file of a sequence."""
 
+    # Relative to the root of the data set.
     path: str
+    # The last digits of the file's name.
     number: int
 
 
 def entries(root: str, path: str = ".") -> list[str]:
-    """Names in the folder `path` of `root`, sorted, without hidden ones and macOS's folder of them."""
+    """Names in the folder `path` of `root`, sorted, without hidden ones. Raises UserError if it cannot be read."""
     folder = os.path.join(root, path) if path != "." else root
     try:
         return sorted(name for name in os.listdir(folder) if not is_hidden(name))
@@ -40,34 +48,34 @@ def entries(root: str, path: str = ".") -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the data: archives carry macOS's `._` files, some in a folder of theirs."""
+    """Whether a name is hidden, or macOS's folder of `._` files, which archives carry."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def folders(root: str, path: str = ".") -> list[str]:
-    """Names of the folders in the folder `path` of `root`, sorted."""
+    """Names of the folders in the folder `path` of `root`, sorted, without hidden ones."""
     return [name for name in entries(root, path) if os.path.isdir(os.path.join(root, path, name))]
 
 
 def images(root: str, path: str) -> list[str]:
-    """Paths from `root` of the images in its folder `path`, sorted."""
+    """Paths, relative to `root`, of the images in its folder `path`, sorted."""
     return [os.path.join(path, name) for name in entries(root, path)
             if name.lower().endswith(SUFFIXES) and not os.path.isdir(os.path.join(root, path, name))]
 
 
 def frames(root: str, path: str) -> list[Frame]:
-    """The images in a folder by their number. Raises UserError on one without a number."""
-    found = []
+    """The images in a folder, ordered by their number. Raises UserError on an image without a number."""
+    numbered = []
     for image in images(root, path):
         digits = re.search(r"(\d+)\.\w+$", image)
         if not digits:
             raise UserError(f"{os.path.join(root, image)}: no frame number at the end of the name")
-        found.append(Frame(image, int(digits.group(1))))
-    return sorted(found, key=lambda frame: (frame.number, frame.path))
+        numbered.append(Frame(image, int(digits.group(1))))
+    return sorted(numbered, key=lambda frame: (frame.number, frame.path))
 
 
 def find(root: str, *candidates: str) -> str:
-    """The first of the candidates that is a folder in `root`. Raises UserError where none is."""
+    """The first of the candidates that is a folder in `root`. Raises UserError if none is."""
     if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder")
     for candidate in candidates:
@@ -77,9 +85,9 @@ def find(root: str, *candidates: str) -> str:
 
 
 def expression(root: str, path: str, classes: Sequence[str]) -> str:
-    """The class that a folder's name says, in one of the spellings in circulation (`Anger`, `angry`).
+    """The class that a folder's name tells, in any spelling in circulation (`Anger`, `angry`).
 
-    Raises UserError where it is none of `classes`.
+    Raises UserError if it is not in `classes`.
     """
     name = expressions.canonical(os.path.basename(path))
     if name not in classes:
@@ -88,49 +96,51 @@ def expression(root: str, path: str, classes: Sequence[str]) -> str:
     return name
 
 
-def last(found: Sequence[Frame], where: str, neutral: bool) -> Sequence[Frame]:
-    """The peak frames of a sequence that ends at its peak, where `neutral` after another frame."""
-    _require(found, PEAKS + neutral, where)
-    return found[-PEAKS:]
+def last(sequence: Sequence[Item], where: str, neutral: bool) -> Sequence[Item]:
+    """The peak frames of a sequence that ends at its peak. Raises UserError that names `where` if the sequence has too
+    few frames. neutral: whether there must be a frame before them."""
+    _require(sequence, PEAKS + neutral, where)
+    return sequence[-PEAKS:]
 
 
-def middle(found: Sequence, where: str) -> Sequence:
-    """The peak frames of a sequence that begins and ends neutral."""
-    _require(found, PEAKS, where)
-    begin = (len(found) - PEAKS) // 2
-    return found[begin:begin + PEAKS]
+def middle(sequence: Sequence[Item], where: str) -> Sequence[Item]:
+    """The peak frames of a sequence that begins and ends neutral. Raises UserError that names `where` if the sequence
+    has too few frames."""
+    _require(sequence, PEAKS, where)
+    begin = (len(sequence) - PEAKS) // 2
+    return sequence[begin:begin + PEAKS]
 
 
-def _require(found: Sequence, count: int, where: str) -> None:
-    if len(found) < count:
-        raise UserError(f"{where}: {len(found)} frames, expected at least {count}")
+def _require(sequence: Sequence[Any], count: int, where: str) -> None:
+    if len(sequence) < count:
+        raise UserError(f"{where}: {len(sequence)} frames, expected at least {count}")
 
 
 def peak_faces(root: str, path: str, neutral: bool, like: Face) -> list[Face]:
-    """The samples of a sequence: its last three frames; where `neutral`, its first frame before them.
+    """The last three frames of a sequence, and before them, if `neutral`, its first frame.
 
-    path: the folder of the frames. like: a face with label, class name, subject and sequence.
+    path: the folder of the frames. like: a face with the label, class name, subject and sequence.
     """
-    found = frames(root, path)
-    peaks = last(found, os.path.join(root, path), neutral)
-    first = [like._replace(path=found[0].path, frame=found[0].number, role="neutral")] if neutral else []
+    sequence = frames(root, path)
+    peaks = last(sequence, os.path.join(root, path), neutral)
+    first = [like._replace(path=sequence[0].path, frame=sequence[0].number, role="neutral")] if neutral else []
     return first + [like._replace(path=frame.path, frame=frame.number, role="peak") for frame in peaks]
 
 
-def left_out(root: str, faces: Iterable[Face]) -> dict[str, dict]:
-    """What lies below `root` and is none of `faces`: of each kind of LEFT_OUT that is there, how many files and the
-    first one ("count", "example"). Linked folders are not looked into."""
-    taken = {os.path.normpath(face.path) for face in faces}
-    found: dict[str, dict] = {}
+def left_out(root: str, faces: Iterable[Face]) -> dict[str, dict[str, Any]]:
+    """Files below `root` that are not used by `faces`: kind, as in LEFT_OUT -> their "count" and one "example". Linked
+    folders are not searched."""
+    used = {os.path.normpath(face.path) for face in faces}
+    kinds: dict[str, dict[str, Any]] = {}
     for folder, below, names in os.walk(root):
         below.sort()
         inside = os.path.relpath(folder, root)
         for name in sorted(names):
             path = os.path.normpath(os.path.join(inside, name))
-            kind = None if path in taken else _kind(path)
+            kind = None if path in used else _kind(path)
             if kind:
-                found.setdefault(kind, {"count": 0, "example": path})["count"] += 1
-    return found
+                kinds.setdefault(kind, {"count": 0, "example": path})["count"] += 1
+    return kinds
 
 
 def _kind(path: str) -> Optional[str]:
@@ -140,7 +150,7 @@ def _kind(path: str) -> Optional[str]:
 
 
 def dataset(name: str, classes: Sequence[str], root: str, faces: list[Face], expected: str) -> Dataset:
-    """The data set of image files below `root`. Raises UserError that says what is expected where there are none."""
+    """The data set of image files below `root`. Raises UserError, with `expected`, if there are no faces."""
     if not faces:
         raise UserError(f"{root}: no images, expected {expected}")
     return Dataset(name, classes, faces, lambda face: read_image(os.path.join(root, face.path)))

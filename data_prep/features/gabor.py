@@ -1,7 +1,7 @@
-"""Gabor magnitudes, their 4-bit codes and block histograms ([xie2019a] Eq. (3)): the ground of GABOR and of GSF."""
+"""Gabor magnitudes, their 4-bit codes and block histograms ([xie2019a] Eq. (3)), on which GABOR and GSF are built."""
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,16 +13,19 @@ ORIENTATIONS = 8
 SCALES = 4
 MAPS = ORIENTATIONS * SCALES
 BINS = 16
+# In pixels.
 SHORTEST_WAVELENGTH = 4.0
-# Of the 256 levels by which a map's median is narrowed down, so many are below the mean.
+# The median of a map is first located by 256 levels, of which this many lie below the mean.
 LEVELS_TO_MEAN = 100
 
 
-class Geometry(NamedTuple):
-    """face: side that a crop is scaled to before it is filtered, in pixels; sigma: of the filters, in waves of
-    2 pi."""
+@dataclass(frozen=True)
+class Geometry:
+    """The size of the face, and of the filters."""
 
+    # Side in pixels to which a crop is scaled before it is filtered.
     face: int
+    # Standard deviation of the filters' envelope, in radians of their wave: 2 pi is one wavelength.
     sigma: float
 
     @property
@@ -32,9 +35,10 @@ class Geometry(NamedTuple):
 
 
 def frequency_response(size: int, sigma: float, orientation: int, scale: int) -> np.ndarray:
-    """Of a DC-free Gabor filter, float64 (size, size), the frequencies ordered from -pi to pi.
+    """The frequency response of a Gabor filter without DC, float64 (size, size); frequencies go from -pi to pi.
 
-    Orientations u pi / 8; wave numbers pi/2, each next one divided by sqrt(2) (wavelengths 4 to 11.3 pixels).
+    orientation: u, for the angle u pi / 8. scale: v, for the wave number pi / 2 / sqrt(2)^v (wavelengths of 4 to 11.3
+    pixels).
     """
     frequency = 2 * np.pi * (np.arange(size) - size // 2) / size
     fx, fy = frequency[None, :], frequency[:, None]
@@ -45,35 +49,38 @@ def frequency_response(size: int, sigma: float, orientation: int, scale: int) ->
     return np.exp(-width * squared_distance) - np.exp(-width * (fx ** 2 + fy ** 2 + k ** 2))
 
 
-class _Band(NamedTuple):
-    """The part of a filter's response that is not zero. top, left: where it begins in the whole one; gains: float32
-    (h, w); turned: their right half from right to left."""
+@dataclass(frozen=True)
+class _Band:
+    """The part of a filter's frequency response that is not zero."""
 
+    # Where the part begins in the whole response.
     top: int
     left: int
+    # float32 (h, w).
     gains: np.ndarray
+    # The right half of the gains, from right to left: float32 (h, w // 2).
     turned: np.ndarray
 
 
 @functools.cache
 def _bands(size: int, sigma: float) -> list[_Band]:
-    """Of the 32 filters, orientation-major. What float32 can't tell from zero beside the largest gain, 1, is zero."""
-    found = []
+    """The bands of the 32 filters, ordered by orientation, then scale. Gains that float32 cannot tell from zero beside
+    the largest gain, 1, are zero."""
+    bands = []
     for number in range(MAPS):
         whole = frequency_response(size, sigma, *divmod(number, SCALES))
         rows, columns = (np.flatnonzero((np.abs(whole) >= np.finfo(np.float32).eps).any(axis)) for axis in (1, 0))
         top, left = rows[0], columns[0]
         gains = (whole[top:rows[-1] + 1, left:columns[-1] + 1] / size ** 2).astype(np.float32)
         turned = np.ascontiguousarray(gains[:, ::-1][:, :gains.shape[1] // 2])
-        found.append(_Band(top, left, gains, turned))
-    return found
+        bands.append(_Band(top, left, gains, turned))
+    return bands
 
 
 @functools.cache
 def _waves(count: int, size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of the `count` frequencies next to zero, at the first half of `side` pixels, counted from
-    their centre: float32 (half of side, half of count), both halves rounded up; of sines the count's half is rounded
-    down."""
+    """Cosines and sines of the `count` frequencies nearest to zero, at the first half of `side` pixels, with the origin
+    in their centre: float32 (ceil(side / 2), ceil(count / 2)) and (ceil(side / 2), floor(count / 2))."""
     frequency = 2 * np.pi / size * ((count - 1) / 2 - np.arange((count + 1) // 2))
     angle = (np.arange((side + 1) // 2) - (side - 1) / 2)[:, None] * frequency
     return np.cos(angle).astype(np.float32), np.sin(angle[:, :count // 2]).astype(np.float32)
@@ -81,34 +88,36 @@ def _waves(count: int, size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _to_centre(size: int, begin: int, side: int) -> np.ndarray:
-    """complex64 (size, size), by which a spectrum is multiplied to count pixels from the centre of begin, begin + 1,
-    ..., begin + side - 1. Frequencies from -pi to pi."""
+    """The factors, complex64 (size, size), that move the origin of a spectrum's image to the centre of the pixels
+    begin, ..., begin + side - 1. Frequencies go from -pi to pi."""
     shift = np.exp(2j * np.pi / size * (np.arange(size) - size // 2) * (begin + (side - 1) / 2))
     return (shift[:, None] * shift).astype(np.complex64)
 
 
 def magnitudes(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Of an image (height = width, grey) that has its final size. Returns float32 (32, height, width).
+    """The magnitudes of the 32 filters' responses, float32 (32, height, width).
 
-    A filter lets a narrow band of frequencies through. Shifted to zero, which changes no magnitude, the band's
-    inverse Fourier transform needs few of them, and is two products with real matrices of cosines and sines, for
-    its real and its imaginary part alike. Pixels are counted from the image's centre: a cosine is the same on both
-    sides of it and a sine the opposite, so that the products are of half of the pixels.
+    image: grey, height = width, already scaled to geometry.face or a larger region.
+
+    Each filter passes a narrow band of frequencies. Shifting the band to zero changes no magnitude. Then its inverse
+    Fourier transform needs few frequencies, and is two products with real matrices of cosines and sines, for the real
+    and for the imaginary part. With the origin in the centre of the image, cosines are even and sines are odd, so the
+    products are computed for half of the pixels only.
     """
     side, padding = len(image), geometry.padding
     size = fft.next_fast_len(side + 2 * padding)
     padded = cv2.copyMakeBorder(image.astype(np.float32), padding, size - side - padding, padding,
                                 size - side - padding, cv2.BORDER_REFLECT_101)
     spectrum = fft.fftshift(fft.fft2(padded)) * _to_centre(size, padding, side)
-    # Real and imaginary part, and both from right to left: of a negative stride NumPy is slow.
+    # Real and imaginary part, and both from right to left as a copy: NumPy is slow with negative strides.
     parts = np.stack([spectrum.real, spectrum.imag])
     turned = np.ascontiguousarray(parts[:, :, ::-1])
-    found = np.empty((MAPS, side, side), np.float32)
-    # Each row has its real part, then its imaginary one.
+    maps = np.empty((MAPS, side, side), np.float32)
+    # In each row, first the real part, then the imaginary part.
     both = np.empty((side, 2, side), np.float32)
     half = (side + 1) // 2
-    # One after the other, since 32 at once do not fit into a processor's cache.
-    for band, magnitude in zip(_bands(size, geometry.sigma), found):
+    # One filter after the other: 32 at once do not fit into a processor's cache.
+    for band, magnitude in zip(_bands(size, geometry.sigma), maps):
         height, width = band.gains.shape
         folded = _folded(parts, turned, band).reshape(2 * height, width)
         cosines, sines = _waves(width, size, side)
@@ -123,13 +132,14 @@ def magnitudes(image: np.ndarray, geometry: Geometry) -> np.ndarray:
         np.add(even, odd, out=both[:half])
         np.subtract(even, odd, out=both[::-1][:half])
         cv2.magnitude(both[:, 0], both[:, 1], magnitude)
-    return found
+    return maps
 
 
 def _folded(parts: np.ndarray, turned: np.ndarray, band: _Band) -> np.ndarray:
-    """The factors of `_waves`, down and across, in the real and the imaginary part of a band's inverse transform:
-    float32 (h, 2, w). parts: float32 (2, size, size), real and imaginary part of the spectrum; turned: the same from
-    right to left.
+    """The coefficients of `_waves`, down and across, in a band's inverse transform: float32 (h, 2, w), real and
+    imaginary part.
+
+    parts: float32 (2, size, size), real and imaginary part of the spectrum; turned: the same from right to left.
 
     With a = spectrum at frequency f, b = at -f: a exp(i f x) + b exp(-i f x) = (a + b) cos(f x) + i (a - b) sin(f x).
     """
@@ -142,11 +152,11 @@ def _folded(parts: np.ndarray, turned: np.ndarray, band: _Band) -> np.ndarray:
     _fold(negative[:, :, :half], positive, across[:, :, :half], across[:, :, middle:])
     across[:, :, half:middle] = negative[:, :, half:]
     half, middle = height // 2, (height + 1) // 2
-    found = np.empty((height, 2, width), np.float32)
-    parts = found.transpose(1, 0, 2)
+    coefficients = np.empty((height, 2, width), np.float32)
+    parts = coefficients.transpose(1, 0, 2)
     _fold(across[:, :half], across[:, ::-1][:, :half], parts[:, :half], parts[:, middle:])
     parts[:, half:middle] = across[:, half:middle]
-    return found
+    return coefficients
 
 
 def _fold(negative: np.ndarray, positive: np.ndarray, even: np.ndarray, odd: np.ndarray) -> None:
@@ -159,19 +169,19 @@ def _fold(negative: np.ndarray, positive: np.ndarray, even: np.ndarray, odd: np.
 def codes(maps: np.ndarray) -> np.ndarray:
     """The 4-bit code of each pixel of each map, uint8 of the maps' shape (maps, height, width).
 
-    Bits: magnitude above its median over the map, then horizontal and vertical difference and Laplacian above
-    zero (Gabor surface feature, Yan et al., ACPR 2011; that the fourth is the Laplacian is an assumption).
+    The bits: magnitude above the median of the map, horizontal difference above zero, vertical difference above zero,
+    Laplacian above zero (Gabor surface feature, Yan et al., ACPR 2011; the Laplacian is an assumption).
     """
-    found = np.empty(maps.shape, np.uint8)
+    coded = np.empty(maps.shape, np.uint8)
     height, width = maps.shape[1:]
     pixels = height * width
-    # A row for each bit; eight pixels at a time are put together.
+    # One row for each bit; the bits of eight pixels are combined at a time.
     bits = np.zeros((4, pixels + -pixels % 8), bool)
     across, below = bits[1, :pixels].reshape(height, width), bits[2, width:pixels - width]
-    for magnitude, code in zip(maps, found):
+    for magnitude, code in zip(maps, coded):
         flat = magnitude.ravel()
         np.greater(flat, _median(flat), out=bits[0, :pixels])
-        # At the border, where the map is continued by reflection, a difference is zero.
+        # The map is continued by reflection, so differences at the border are zero.
         np.greater(flat[2:], flat[:-2], out=bits[1, 1:pixels - 1])
         across[:, 0] = across[:, -1] = False
         np.greater(flat[2 * width:], flat[:-2 * width], out=below)
@@ -182,18 +192,19 @@ def codes(maps: np.ndarray) -> np.ndarray:
         for number in (1, 2, 3):
             together |= words[number] << np.uint64(number)
         code.ravel()[:] = together.view(np.uint8)[:pixels]
-    return found
+    return coded
 
 
 def _median(values: np.ndarray) -> float:
-    """float32 values >= 0. Of an even number any between the two middle ones parts them alike: the lower one.
+    """The median of float32 values >= 0; the lower one of the two middle values of an even number, since any value
+    between the two separates the same halves.
 
-    Counted by coarse levels, the middle one's level is known; only the values of that level are put in order.
+    A histogram of coarse levels tells the level of the median; only the values of that level are sorted.
     """
     flat = values.ravel()
     middle = (flat.size - 1) // 2
     mean = cv2.mean(flat)[0]
-    # What is far above the mean has the last level.
+    # Values far above the mean have the last level.
     levels = cv2.convertScaleAbs(flat, alpha=LEVELS_TO_MEAN / mean if mean > 0 else 0)
     below = np.cumsum(cv2.calcHist([levels], [0], None, [256], [0, 256]).astype(int))
     level = np.searchsorted(below, middle, side="right")
@@ -204,30 +215,31 @@ def _median(values: np.ndarray) -> float:
 
 def histograms(code: np.ndarray, face: int, corners: Sequence[tuple[int, int]], grids: tuple[int, ...]
                ) -> tuple[np.ndarray, ...]:
-    """Block histograms of the square windows of `face` pixels with the upper left corners (x, y).
+    """Block histograms of square windows of `face` pixels.
 
-    code: uint8 (32, height, width). Returns for each grid float32 (windows, 32 * 16, grid, grid), counts.
+    code: uint8 (32, height, width); corners: upper left corner (x, y) of each window, in pixels; grids: blocks in each
+    row and column. Returns for each grid the counts, float32 (windows, 32 * 16, grid, grid).
     """
     cells = blocks.cells(face, grids)
     number = cells.count ** 2
-    # OpenCV counts pairs of two bytes: the code with four bits of the cell's number, and the rest of that number.
+    # OpenCV counts pairs of bytes: here the code with four bits of the cell's number, and the other bits of it.
     low, high = np.uint8(cells.of_pixel % 16 * BINS), np.uint8(cells.of_pixel // 16)
     sizes = [16 * BINS, int(high.max()) + 1]
     counts = np.empty((len(corners), MAPS, BINS, number), np.float32)
     both = np.empty((face, face), np.uint8)
-    # Map by map, so that a map's counts stay in a processor's cache.
+    # Map by map: the counts of a map fit into a processor's cache.
     for which, part in enumerate(code):
         for (x, y), count in zip(corners, counts[:, which]):
             cv2.bitwise_or(part[y:y + face, x:x + face], low, both)
             table = cv2.calcHist([both, high], [0, 1], None, sizes, [0, sizes[0], 0, sizes[1]])
             count[:] = table.reshape(16, BINS, -1).transpose(1, 2, 0).reshape(BINS, -1)[:, :number]
-    found = [[cells.sums(count.reshape(MAPS * BINS, number), grid) for grid in grids] for count in counts]
-    return tuple(np.stack(same_grid) for same_grid in zip(*found))
+    sums = [[cells.sums(count.reshape(MAPS * BINS, number), grid) for grid in grids] for count in counts]
+    return tuple(np.stack(same_grid) for same_grid in zip(*sums))
 
 
 def mirrored(histogram: np.ndarray) -> np.ndarray:
-    """The histograms (..., 32 * 16, grid, grid) of the mirrored image: orientation u becomes (8 - u) mod 8, the
-    horizontal difference changes sign, and the blocks' columns change places."""
+    """The histograms of the mirrored windows, of the same shape (..., 32 * 16, grid, grid): orientation u becomes
+    (8 - u) mod 8, the horizontal difference changes its sign, and the columns of blocks are reversed."""
     shape = histogram.shape
     split = histogram.reshape(shape[:-3] + (ORIENTATIONS, SCALES, BINS) + shape[-2:])
     split = split[..., (-np.arange(ORIENTATIONS)) % ORIENTATIONS, :, :, :, :]

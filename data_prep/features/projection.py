@@ -1,4 +1,4 @@
-"""PCA, then LDA, block by block ([xie2019a] Eq. (4)), fitted on sums, so that no image need be kept."""
+"""PCA, then LDA, block by block ([xie2019a] Eq. (4)). They are fitted on sums, so images need not be kept."""
 import zipfile
 from collections.abc import Sequence
 from concurrent import futures
@@ -10,22 +10,29 @@ from common.errors import UserError
 from data_prep.features.sift import normalised
 
 # "the eigenvectors with the accumulative contribution rate of 0.99" ([xie2019a] III-A).
-KEPT = 0.99
-# Added to the within-class scatter, in shares of its mean variance: without it, fewer images than dimensions would
-# leave it without an inverse.
+CONTRIBUTION = 0.99
+# Added to the within-class scatter, as a share of its mean variance: without it, the scatter of fewer images than
+# dimensions has no inverse.
 RIDGE = 1e-4
-# Images whose second moments are added at a time: the table of moments is larger than they are.
+# Images whose second moments are added at a time, since the table of moments is larger than the images.
 BATCH = 256
 
 
 class Projection:
-    """matrices: float32 (blocks, D, classes - 1); offsets: float32 (blocks, classes - 1)."""
+    """The projection of one feature.
+
+    matrices: float32 (blocks, D, classes - 1); offsets: float32 (blocks, classes - 1), subtracted after the product.
+    """
 
     def __init__(self, matrices: np.ndarray, offsets: np.ndarray):
         self.matrices, self.offsets = matrices, offsets
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """raw: (M, blocks, D). Returns float32 (M, blocks * (classes - 1)), each row of L2 norm 1 (Eq. (2)) or 0."""
+        """Projects M descriptions, (M, blocks, D).
+
+        Returns float32 (M, blocks * (classes - 1)), each row of L2 norm 1 ([xie2019a] Eq. (2)), or 0. Raises ValueError
+        on another shape.
+        """
         blocks, dimension, directions = self.matrices.shape
         if raw.shape[1:] != (blocks, dimension):
             raise ValueError(f"blocks of shape {raw.shape[1:]}, expected {(blocks, dimension)}")
@@ -33,12 +40,13 @@ class Projection:
         return normalised(projected.transpose(1, 0, 2).reshape(len(raw), blocks * directions))
 
     def save(self, path: str) -> None:
+        """Writes an .npz file."""
         with open(path, "wb") as stream:
             np.savez(stream, matrices=self.matrices, offsets=self.offsets)
 
     @classmethod
     def load(cls, path: str) -> "Projection":
-        """Raises UserError that names the file where it holds no projection."""
+        """Reads what `save` has written. Raises UserError that names the file if it holds no projection."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 matrices, offsets = arrays["matrices"], arrays["offsets"]
@@ -50,8 +58,11 @@ class Projection:
 
 
 class Fitter:
-    """Collects the sums of which a projection is made: for each block, each class's number and sum, and the second
-    moments of all, in float64. classes: number; blocks, dimension: of what is described."""
+    """Collects the sums from which a projection is computed, in float64: for each block, the count and the sum of each
+    class, and the second moments of all images.
+
+    classes: their number; blocks: their number; dimension: length of a block's description.
+    """
 
     def __init__(self, classes: int, blocks: int, dimension: int):
         self.counts = np.zeros(classes)
@@ -60,7 +71,7 @@ class Fitter:
         self._waiting, self._count = np.empty((BATCH, blocks, dimension), np.float32), 0
 
     def add(self, raw: np.ndarray, labels: Sequence[int]) -> None:
-        """raw: (M, blocks, D); labels: (M)."""
+        """Adds M descriptions, (M, blocks, D), with their labels, (M)."""
         for label, description in zip(labels, raw):
             self.counts[label] += 1
             self.sums[label] += description
@@ -76,9 +87,11 @@ class Fitter:
         self._count = 0
 
     def finish(self, threads: int = 1) -> Projection:
-        """The projection to classes - 1 directions a block, each of unit variance within the classes. Directions
-        that the data do not have (an absent class, a block that never changes) give 0. threads: blocks at a time; it
-        changes no bit."""
+        """Returns the projection to classes - 1 directions in each block, each of unit variance within the classes.
+
+        Directions that the data do not have (an absent class, a block that never changes) give 0. threads: number of
+        blocks computed at a time; it does not change the result.
+        """
         self._add_moments()
         with futures.ThreadPoolExecutor(threads) as pool:
             matrices = np.stack(list(pool.map(self._block, range(len(self.moments)))))
@@ -87,13 +100,13 @@ class Fitter:
         return Projection(matrices.astype(np.float32), offsets.astype(np.float32))
 
     def _block(self, block: int) -> np.ndarray:
-        """float64 (D, classes - 1)."""
+        """The matrix of a block, float64 (D, classes - 1)."""
         count, classes = max(self.counts.sum(), 1), len(self.counts)
         present = self.counts > 0
         means = self.sums[present, block] / self.counts[present, None]
         mean = self.sums[:, block].sum(axis=0) / count
         total = self.moments[block] / count - np.outer(mean, mean)
-        # Between-class scatter is deviations.T @ deviations.
+        # The between-class scatter is deviations.T @ deviations.
         deviations = np.sqrt(self.counts[present, None] / count) * (means - mean)
         basis, variances = _pca(total)
         directions = min(present.sum() - 1, len(variances))
@@ -111,17 +124,17 @@ class Fitter:
 
 
 def _pca(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(D, kept) eigenvectors, largest first, that hold 0.99 of the variance, and (kept) variances; none of what does
-    not vary."""
+    """The eigenvectors (D, N), largest first, that contribute CONTRIBUTION of the variance, and their variances (N);
+    N is 0 where nothing varies."""
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     if values[0] <= 1e-12:
         return vectors[:, :0], values[:0]
-    kept = int(np.searchsorted(np.cumsum(values) / values.sum(), KEPT)) + 1
-    return vectors[:, :kept], values[:kept]
+    count = int(np.searchsorted(np.cumsum(values) / values.sum(), CONTRIBUTION)) + 1
+    return vectors[:, :count], values[:count]
 
 
 def _signed(vectors: np.ndarray) -> np.ndarray:
-    """An eigenvector's sign is arbitrary: here its largest entry is positive."""
+    """Columns with their largest entry made positive, since the sign of an eigenvector is arbitrary."""
     largest = np.abs(vectors).argmax(axis=0)
     return vectors * np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1, 1)

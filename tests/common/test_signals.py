@@ -10,7 +10,7 @@ import time
 import pytest
 
 from common import experiment, files, signals
-from data_prep import prepare
+from data_prep import prepared_folder
 from tests import small_data
 from tests.tools import small_pairs
 from tools.training import caffe_log, groups
@@ -124,8 +124,8 @@ def test_folds_side_by_side(tmp_path):
         (tmp_path / str(number)).mkdir()
         os.renames(small_data.prepared(tmp_path / str(number), (), (14, 7, 7), seed=number),
                    str(root / f"fold{number:02d}"))
-    files.write_json(str(root / prepare.NOTE), dict(
-        files.read_json(str(root / "fold01" / prepare.NOTE)), folds=["fold01", "fold02"]))
+    files.write_json(str(root / prepared_folder.NOTE), dict(
+        files.read_json(str(root / "fold01" / prepared_folder.NOTE)), folds=["fold01", "fold02"]))
     changes = SOLVER + ["solver.max_iter=40"]
     code, said = stop(start(name, str(root), out, changes), os.path.join(out, "fold02", "caffe.log"), "Iteration 5 (",
                       signal.SIGTERM)

@@ -47,7 +47,7 @@ def replaced(row, column, value):
     (lambda row: replaced(row, 1, row[1].rsplit(" ", 1)[0]), ":3: 2303 pixels, expected 2304"),
     (lambda row: replaced(row, 1, row[1] + " 0"), ":3: 2305 pixels, expected 2304"),
     (lambda row: replaced(row, 1, ""), ":3: 0 pixels, expected 2304"),
-    (lambda row: replaced(row, 1, row[1] + " x"), ":3: pixels that are no integers"),
+    (lambda row: replaced(row, 1, row[1] + " x"), ":3: the pixels are not integers"),
     (lambda row: replaced(row, 1, "256 " + row[1].split(" ", 1)[1]), ":3: pixel 256, expected 0 to 255"),
     (lambda row: replaced(row, 1, "-1 " + row[1].split(" ", 1)[1]), ":3: pixel -1, expected 0 to 255"),
     (lambda row: row[:2], ":3: 2 fields, expected 3")])
@@ -102,7 +102,7 @@ def test_folders_with_unknown_names(tmp_path):
     with pytest.raises(UserError, match="train/bored: unknown label, expected one of angry"):
         read(tmp_path)
     shutil.move(str(tmp_path / "train"), str(tmp_path / "learn"))
-    with pytest.raises(UserError, match="learn: unknown part, expected one of train"):
+    with pytest.raises(UserError, match="learn: unknown split, expected one of train"):
         read(tmp_path)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from common import files
 from common.errors import UserError
-from data_prep import features, lmdb_io, manifest, prepare, records
+from data_prep import features, lmdb_io, manifest, prepare, prepared_folder, records
 from data_prep.crops import Window
 from tests import small_data
 
@@ -54,7 +54,7 @@ def test_what_it_writes(tmp_path, source):
             assert image.shape == (1, 48, 48) and label == faces[row].label
             alone = features.Extractor(("gabor",), "compact", 48).describe(image[0], [Window(0, 0, 48)])
             np.testing.assert_array_equal(lmdb_io.decode_floats([vectors[record]], 12800), alone["gabor"])
-    text = prepare.summary("out", note)
+    text = prepared_folder.summary("out", note)
     assert "note: 20 train images, published 28709" in text and "surprise" in text
 
 
@@ -134,8 +134,8 @@ def test_no_training_part_is_named_and_leaves_nothing(tmp_path):
 def test_other_parts_may_be_missing_and_that_is_said(tmp_path):
     source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((5, 0, 5)))
     note = run(source, tmp_path / "out", features=())
-    assert "note: 0 val images, published 3589" in prepare.summary("out", note)
-    with pytest.raises(UserError, match="has no val part"):
+    assert "note: 0 val images, published 3589" in prepared_folder.summary("out", note)
+    with pytest.raises(UserError, match="has no val split"):
         records.read(str(tmp_path / "out"), "val")
 
 

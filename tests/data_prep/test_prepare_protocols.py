@@ -5,18 +5,31 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from common import files
+from common import files, locks
 from common.errors import UserError
-from data_prep import alignment, crops, datasets, descriptions, features, lmdb_io, manifest, prepare, records
+from data_prep import (
+    alignment,
+    crops,
+    datasets,
+    descriptions,
+    features,
+    lmdb_io,
+    manifest,
+    prepare,
+    prepared_folder,
+    records,
+)
 from data_prep.datasets import Protocol
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
+from data_prep.settings import completed
 from tests.data_prep.test_prepare import same
 
 CLASSES = ("angry", "happy")
@@ -77,7 +90,7 @@ def images(folder, split, name="images"):
 def test_a_set_without_parts_is_all_for_training(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "whole", hold_out=0.25)
     assert note["folds"] == [] and note["counts"] == {"train": 12, "val": 4}
-    assert "note: 8 units, published 9" in prepare.summary("out", note)
+    assert "note: 8 units, published 9" in prepared_folder.summary("out", note)
     faces = manifest.read(str(tmp_path / "out" / "manifest.csv"))
     subjects = {split: {face.subject for face in faces if face.split == split} for split in ("train", "val")}
     assert len(subjects["val"]) == 1 and not subjects["val"] & subjects["train"]
@@ -88,22 +101,22 @@ def test_a_folder_for_each_fold(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds")
     assert note["folds"] == ["fold01", "fold02", "fold03", "fold04"] and note["counts"] == {
         name: 4 for name in note["folds"]}
-    assert "note: 4 subjects, published 5" in prepare.summary("out", note)
-    assert "images, published" not in prepare.summary("out", note)
+    assert "note: 4 subjects, published 5" in prepared_folder.summary("out", note)
+    assert "images, published" not in prepared_folder.summary("out", note)
     tested = []
     for name in note["folds"]:
         folder = str(tmp_path / "out" / name)
-        assert prepare.read_note(folder)["counts"] == {"train": 8, "val": 4, "test": 4}
+        assert prepared_folder.read_note(folder)["counts"] == {"train": 8, "val": 4, "test": 4}
         faces = manifest.read(os.path.join(folder, "manifest.csv"))
         tested += [faces[record.row].source for record in records.read(folder, "test")]
     assert len(set(tested)) == len(tested) == 16
     with pytest.raises(UserError, match="holds several folds; give one of them: .*fold01"):
-        prepare.read_note(str(tmp_path / "out"))
+        prepared_folder.read_note(str(tmp_path / "out"))
 
 
 def test_folds_without_a_validation_part(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds", folds=[2], validation="none")
-    assert prepare.read_note(str(tmp_path / "out" / "fold02"))["counts"] == {"train": 12, "test": 4}
+    assert prepared_folder.read_note(str(tmp_path / "out" / "fold02"))["counts"] == {"train": 12, "test": 4}
     assert note["asked"]["validation"] == "none"
     assert not (tmp_path / "out" / "fold02" / "val").exists()
     with pytest.raises(UserError, match="holds a preparation with validation none, not fold"):
@@ -115,12 +128,12 @@ def test_folds_without_a_validation_part(tmp_path, tiny):
 
 
 def test_what_the_protocol_decides_stands_back_behind_what_is_asked_for(tmp_path, tiny, monkeypatch):
-    protocol = PROTOCOLS["whole"]._replace(features=("gabor",), geometry="literal", hold_out=0.25)
+    protocol = replace(PROTOCOLS["whole"], features=("gabor",), geometry="literal", hold_out=0.25)
     monkeypatch.setitem(PROTOCOLS, "own", protocol)
     asked = prepare.Settings("tiny", tiny, "own")
-    settled = prepare.completed(asked)
+    settled = completed(asked)
     assert (settled.features, settled.geometry, settled.hold_out) == (["gabor"], "literal", 0.25)
-    other = prepare.completed(asked._replace(features=(), geometry="compact", hold_out=0.0))
+    other = completed(replace(asked, features=(), geometry="compact", hold_out=0.0))
     assert (other.features, other.geometry, other.hold_out) == ([], "compact", 0.0)
 
 
@@ -140,9 +153,10 @@ def test_faces_come_to_the_given_template(tmp_path, tiny):
             cv2.circle(image, (x, 25), 2, (255, 255, 255), -1)
         cv2.imwrite(os.path.join(tiny, name), image)
     note = run(tiny, tmp_path / "out", "folds", template=given, folds=[1])
-    assert "aligned to the template of other-paper, 3 faces" in prepare.summary("out", note)
-    inner = prepare.read_note(str(tmp_path / "out" / "fold01"))
-    assert note["template"] == inner["template"] == prepare.template(inner) and note["template"]["margins"]["top"] == .1
+    assert "aligned to the template of other-paper, 3 faces" in prepared_folder.summary("out", note)
+    inner = prepared_folder.read_note(str(tmp_path / "out" / "fold01"))
+    assert note["template"] == inner["template"] == prepared_folder.template(inner)
+    assert note["template"]["margins"]["top"] == .1
     for split in manifest.SPLITS:
         for image, _ in images(tmp_path / "out" / "fold01", split):
             side = image.shape[1]
@@ -170,7 +184,7 @@ def test_a_preparation_belongs_to_one_template(tmp_path, tiny):
     for key in ("template", "template_digest"):
         assert note["asked"].pop(key) is None
     files.write_json(path, note)
-    assert prepare.template(run(tiny, tmp_path / "shipped", "whole"))["margins"] == shipped["margins"]
+    assert prepared_folder.template(run(tiny, tmp_path / "shipped", "whole"))["margins"] == shipped["margins"]
     with pytest.raises(UserError, match="shipped: holds a preparation with template None, not .*t.json"):
         run(tiny, tmp_path / "shipped", "whole", template=given)
 
@@ -258,7 +272,7 @@ def test_what_training_cuts_is_stored_whole_and_what_is_tested_as_normalised_flo
 
 
 def test_what_training_cuts_has_no_features(tmp_path, tiny):
-    with pytest.raises(UserError, match="crops liu2017 are cut anew .*give --features without a name"):
+    with pytest.raises(UserError, match="crops liu2017 are cut in each training step.*give --features without a name"):
         run(tiny, tmp_path / "out", "cut", features=["gabor"])
 
 
@@ -305,19 +319,19 @@ def test_faces_that_are_not_found_are_listed_and_counted(tmp_path, tiny, monkeyp
 
     def without_landmarks(source, protocol, folder, processes):
         dataset = read(source, protocol, folder, processes)
-        return dataset._replace(faces=[face._replace(landmarks=found.get(face.path, LANDMARKS))
+        return replace(dataset, faces=[face._replace(landmarks=found.get(face.path, LANDMARKS))
                                        for face in dataset.faces])
     monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=without_landmarks))
     note = run(tiny, tmp_path / "out", "folds")
-    assert "note: no face found in 2 images, listed in no_face.csv" in prepare.summary("out", note)
-    assert "note: 14 images, published 16" in prepare.summary("out", note)
+    assert "note: no face found in 2 images, listed in no_face.csv" in prepared_folder.summary("out", note)
+    assert "note: 14 images, published 16" in prepared_folder.summary("out", note)
     assert [face.path for face in manifest.read(str(tmp_path / "out" / "no_face.csv"))] == sorted(found)
 
 
 def test_a_subject_in_two_splits_is_refused(tmp_path, tiny, monkeypatch):
     def wrong(source, protocol, folder, processes):
         dataset = read(source, protocol, folder, processes)
-        return dataset._replace(faces=[face._replace(split="train" if face.label else "test")
+        return replace(dataset, faces=[face._replace(split="train" if face.label else "test")
                                        for face in dataset.faces])
     monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=wrong))
     with pytest.raises(UserError, match="subject S0 is in train here and in test above"):
@@ -326,14 +340,15 @@ def test_a_subject_in_two_splits_is_refused(tmp_path, tiny, monkeypatch):
 
 
 def test_fewer_subjects_than_folds_is_refused(tmp_path, tiny, monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "folds", PROTOCOLS["folds"]._replace(folds=9))
+    monkeypatch.setitem(PROTOCOLS, "folds", replace(PROTOCOLS["folds"], folds=9))
     with pytest.raises(UserError, match="4 subjects, fewer than 9 folds"):
         run(tiny, tmp_path / "out", "folds")
     assert os.listdir(str(tmp_path)) == ["source"]
 
 
 def test_two_at_once(tmp_path, tiny):
-    with prepare._locked(str(tmp_path / "out")), pytest.raises(UserError, match="another preparation is at work"):
+    with locks.exclusive(str(tmp_path / ".out.caffe-fer-lock"), ""), pytest.raises(
+            UserError, match="another preparation is at work"):
         run(tiny, tmp_path / "out", "folds")
 
 

@@ -10,7 +10,7 @@ import pytest
 from common import files
 from common.errors import UserError
 from data_prep import alignment, datasets, template
-from data_prep.alignment import Found
+from data_prep.alignment import Detection
 from data_prep.datasets import Protocol, synthetic
 from data_prep.manifest import Dataset, Face
 from tools.cli import main
@@ -51,7 +51,7 @@ def test_the_mean_triangle_of_registered_faces_by_hand(monkeypatch, processes):
         (FIRST, 100, "train"), (TURNED, 100, "train"), (None, 200, "train"), (None, 50, "train"),
         # No training images.
         ((1.0, 1.0, 2.0, 1.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0), 100, "test"), (SECOND, 200, "")],
-        {200: [Found((0.0, 0.0, 9.0, 9.0), SECOND)]})
+        {200: [Detection((0.0, 0.0, 9.0, 9.0), SECOND)]})
     found = template.measure("tiny", None, None, processes)
     assert (found["dataset"], found["protocol"], found["faces"], found["no_face"]) == ("tiny", "paper", 3, ["3.png"])
     assert found["margins"] == {"left": .2667, "right": .3333, "top": .3667, "bottom": .2333}
@@ -72,8 +72,9 @@ def test_the_square_around_the_detector_s_box_by_hand(monkeypatch):
         (own, 300, ""), (None, 200, ""),
         # Landmarks where no face is found; no face at all.
         (own, 400, ""), (None, 500, "")], {
-            300: [Found(elsewhere, FIRST), Found(box, SECOND)], 200: [Found(box, shifted), Found(elsewhere, FIRST)],
-            400: [Found(elsewhere, FIRST)]})
+            300: [Detection(elsewhere, FIRST), Detection(box, SECOND)],
+            200: [Detection(box, shifted), Detection(elsewhere, FIRST)],
+            400: [Detection(elsewhere, FIRST)]})
     found = template.measure("tiny", None, None, 1)
     assert found["faces"] == 2 and found["no_face"] == ["2.png", "3.png"]
     # .3 .3 .4 .2, and the same 4 pixels further to the right.
@@ -86,10 +87,10 @@ def test_what_cannot_be_measured_is_named(monkeypatch):
     with pytest.raises(UserError, match="^tiny: no face found in 1 images$"):
         template.measure("tiny", None, None, 1)
     tiny(monkeypatch, "none", [((3.0, 3.0) * 5, 100, "train")], {})
-    with pytest.raises(UserError, match="^0.png: landmarks that span no triangle$"):
+    with pytest.raises(UserError, match="^0.png: the landmarks span no triangle$"):
         template.measure("tiny", None, None, 1)
     tiny(monkeypatch, "none", [(tuple(value - 60 for value in FIRST), 100, "train")], {})
-    with pytest.raises(UserError, match="^tiny: the faces lie outside of their regions, in the mean {'left': -0.3"):
+    with pytest.raises(UserError, match="^tiny: on average the faces lie outside of their regions: {'left': -0.3"):
         template.measure("tiny", None, None, 1)
     tiny(monkeypatch, "none", [], {})
     with pytest.raises(UserError, match="^tiny: no images$"):
@@ -115,7 +116,7 @@ def written(path, **changes):
 def test_a_file_that_is_no_template_is_named_in_one_line(tmp_path, changes):
     assert alignment.template(written(tmp_path / "good.json"))[0].tolist() == [.3, .4]
     path = written(tmp_path / "bad.json", **changes)
-    with pytest.raises(UserError, match=f"^{path}: no template, expected margins left, .* makes one$"):
+    with pytest.raises(UserError, match=f"^{path}: no template: expected dataset, .* makes one$"):
         alignment.template(path)
 
 

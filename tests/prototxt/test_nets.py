@@ -11,7 +11,7 @@ from caffe import layers as L
 
 from common import experiment
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepare, prepared_folder
 from data_prep.datasets.synthetic import draw_face
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
@@ -137,7 +137,7 @@ def test_normalisation(tmp_path, normalize, top):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = small_data.prepared(tmp_path_factory.mktemp("data"), features=("gabor", "gsf", "sift"))
-    return parts.prepared(root, prepare.read_note(root))
+    return parts.prepared(root, prepared_folder.read_note(root))
 
 
 @pytest.mark.parametrize("changes", [[], ["head.class_weights=inverse"]])
@@ -246,7 +246,7 @@ def crops(tmp_path_factory):
 @pytest.mark.slow
 def test_face_resnet_trains_from_the_face_model_with_plain_caffe(tmp_path, crops, face_model):
     chosen = load("fer2013-blfw", "solver.batch_size=2", "solver.max_iter=2", "solver.display=1")
-    data = parts.prepared(crops, prepare.read_note(crops))
+    data = parts.prepared(crops, prepared_folder.read_note(crops))
     for file, text in build.definitions(chosen, data, str(tmp_path), str(tmp_path / "w")).items():
         (tmp_path / file).write_text(text)
     process = subprocess.run(

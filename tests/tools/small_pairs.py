@@ -1,5 +1,6 @@
 """A small prepared folder of pairs: colour images of 56x56 whose label moves a bar against their reference."""
 import os
+from dataclasses import asdict
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def prepared(folder, seed=0):
     counts = {split: [sum(face.split == split and face.label == label for face in faces) for label in range(CLASSES)]
               for split in COUNTS}
     files.write_json(os.path.join(out, "prepare.json"), {
-        "asked": prepare.Settings("synthetic", None, "wu2023", "wu2023-small", [])._asdict(),
+        "asked": asdict(prepare.Settings("synthetic", None, "wu2023", "wu2023-small", [])),
         "manifest": files.digest(os.path.join(out, "manifest.csv")),
         "classes": [f"class{label}" for label in range(CLASSES)], "shape": [3, SIDE, SIDE], "features": [],
         "unit": "image", "folds": [], "records": COUNTS, "class_counts": counts})

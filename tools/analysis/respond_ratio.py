@@ -9,7 +9,7 @@ import tabulate
 
 from common import files
 from common.errors import UserError
-from data_prep import alignment, crops, prepare, records
+from data_prep import alignment, crops, prepared_folder, records
 from data_prep.crops import Window
 from tools.analysis import activations
 from tools.evaluation import forward
@@ -90,7 +90,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     Raises UserError where the net has no map before FC1, or the faces are not aligned to the template.
     """
     info = run.info
-    data, note = info["data"], prepare.read_note(info["data"])
+    data, note = info["data"], prepared_folder.read_note(info["data"])
     crop_set = crops.SETS[note["asked"]["crops"]]
     if crop_set.region != 256:
         raise UserError("{}: crops {} are not cut from faces aligned to the template".format(
@@ -105,7 +105,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
                               [blob, net.top_names[fc1][0]], all_cores(info["gpu"]))
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in outputs.values())
     windows = _windows(data, note, split)
-    channels, target = net.blobs[blob].shape[1], alignment.target_of(prepare.template(note)["margins"])
+    channels, target = net.blobs[blob].shape[1], alignment.target_of(prepared_folder.template(note)["margins"])
     labels = np.array(records_of_split.labels)
     result = {}
     for label, name in enumerate(note["classes"]):
@@ -122,7 +122,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
 
 def _windows(data: str, note: dict, split: str) -> list[Window]:
     """Record by record, in the order of the LMDB."""
-    faces = prepare.faces(data, note)
+    faces = prepared_folder.faces(data, note)
     return [crops.SETS[note["asked"]["crops"]].windows(split, faces[record.row].role)[record.crop]
             for record in records.read(data, split)]
 

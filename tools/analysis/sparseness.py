@@ -1,7 +1,7 @@
 """How sparse the features of a trained net are."""
 import numpy as np
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import activations
 from tools.evaluation import forward
 from tools.training.caffe_process import all_cores
@@ -25,7 +25,7 @@ def of_run(run: Run, split: str) -> dict[str, float]:
     where all are alike ([xie2019a] Eq. (11)). `norm`: the mean of |x|_2.
     """
     info = run.info
-    records = forward.read(info["data"], prepare.read_note(info["data"]), split)
+    records = forward.read(info["data"], prepared_folder.read_note(info["data"]), split)
     blob, *_ = activations.blobs(run.path(DEPLOY)).x
     x = forward.of_part(run.experiment, records, run.path(DEPLOY), run.caffemodel(), [blob],
                         all_cores(info["gpu"]))[blob]

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 
 from common import files, papers, progress
 from common.errors import UserError
-from data_prep import lmdb_io, manifest, prepare, records
+from data_prep import lmdb_io, manifest, prepared_folder, records
 from data_prep.features import NAMES
 from published import values
 from published.values import Figure
@@ -91,7 +91,7 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
 
     Raises UserError where a split or a feature is missing, and where memory is too small for the kernel matrix.
     """
-    note = prepare.read_note(data)
+    note = prepared_folder.read_note(data)
     for name in names or note["features"]:
         if name not in note["features"]:
             raise UserError("{}: has no {} features; it has {}".format(
@@ -149,7 +149,7 @@ def departing(data: str, names: Sequence[str]) -> list[Departure]:
     """Why the results of handcrafted features of a prepared folder are not to be compared with the published ones;
     empty where no paper prints any."""
     figures = [figure for figure in map(published_handcrafted, names) if figure]
-    return departures.of_data(prepare.read_note(data), figures[0].data, names) if figures else []
+    return departures.of_data(prepared_folder.read_note(data), figures[0].data, names) if figures else []
 
 
 def data_prefix(data: str, name: str) -> str:
@@ -193,14 +193,14 @@ def _first_crops(data: str, split: str, limit: Optional[int]) -> list[records.Re
 
 
 def _split(data: str, crops: Sequence[records.Record], vectors: np.ndarray) -> Split:
-    faces = prepare.faces(data)
+    faces = prepared_folder.faces(data)
     return Split(vectors, np.array([faces[record.row].label for record in crops]),
                  np.array([not faces[record.row].copy_of for record in crops]),
                  np.array([record.row for record in crops]))
 
 
 def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit: Optional[int]) -> None:
-    faces = prepare.faces(data)
+    faces = prepared_folder.faces(data)
     with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(["row", "image", "label"] + [result.kernel for result in results])
@@ -208,7 +208,7 @@ def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit:
             out.writerow([row, faces[row].source, label] + predicted)
     without_predictions = [{key: value for key, value in vars(result).items() if key != "predicted"}
                            for result in results]
-    files.write_json(prefix + ".json", {"manifest": prepare.read_note(data)["manifest"], "limit": limit,
+    files.write_json(prefix + ".json", {"manifest": prepared_folder.read_note(data)["manifest"], "limit": limit,
                                         "results": without_predictions})
 
 
@@ -253,7 +253,7 @@ def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit
 
     run: of deep features; limit: of training images.
     """
-    lines = ["geometry of the features: {}".format(prepare.read_note(data)["asked"]["geometry"])]
+    lines = ["geometry of the features: {}".format(prepared_folder.read_note(data)["asked"]["geometry"])]
     published = {result.feature for result in results if result.published is not None}
     names = sorted(published - {DEEP})
     limited = [Departure("training images", f"the first {limit}", "all")] if limit else []

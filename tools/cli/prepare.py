@@ -81,12 +81,12 @@ def require_source(options: argparse.Namespace, command: str, rest: str = "") ->
 
 def run(options: argparse.Namespace) -> int:
     from common import files
-    from data_prep import prepare
+    from data_prep import prepare, prepared_folder
     require_source(options, "prepare")
     began = time.time()
     out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
         filter(None, [options.dataset, options.protocol])))
-    print(prepare.summary(out, prepare.prepare(settings(options), out, options.processes)))
+    print(prepared_folder.summary(out, prepare.prepare(settings(options), out, options.processes)))
     print(f"{files.amount(files.size(out))}, {time.time() - began:.0f} s")
     return 0
 

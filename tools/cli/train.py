@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_prep import prepare
+    from data_prep import prepared_folder
     from tools.training import caffe_process, groups, pretraining
     from tools.training.run import Run
     weights = options.weights
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
                 weights, ", ".join(os.path.join(weights, name) for name in source.members)))
         weights = pretraining.passed_on(source)
     elif options.stages:
-        prepare.require_prepared(options.data)
+        prepared_folder.require_prepared(options.data)
         threads = options.threads or caffe_process.all_cores().threads
         weights = pretraining.train(settings, options.stages, os.path.dirname(os.path.abspath(options.out)),
                                     caffe_process.Engine(threads, options.gpu))

@@ -8,7 +8,7 @@ import numpy as np
 
 from common import expressions, files
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Decision
 from tools.training.caffe_process import all_cores
@@ -70,9 +70,9 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     all of it. Raises UserError where images or classes do not fit.
     """
     folder = os.path.abspath(folder)
-    note, info = prepare.read_note(folder), run.info
+    note, info = prepared_folder.read_note(folder), run.info
     _check_shape(run, folder, note)
-    matching = match(prepare.read_note(info["data"])["classes"], note["classes"], without)
+    matching = match(prepared_folder.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
     engine = all_cores(info["gpu"])
     found = [decision for part in splits for decision in evaluate.decide(
@@ -81,8 +81,8 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     decided = restrict(found, matching)
     if not decided:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
-    name = prepare.data_set(note)
-    sequences = any(face.sequence for face in prepare.faces(folder, note))
+    name = prepared_folder.data_set(note)
+    sequences = any(face.sequence for face in prepared_folder.faces(folder, note))
     experiment = run.experiment
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
                    split="+".join(splits),

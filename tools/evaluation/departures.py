@@ -10,7 +10,7 @@ from common import experiment as experiments
 from common import files
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import datasets, prepare
+from data_prep import datasets, prepared_folder
 from data_prep.manifest import SPLITS
 from prototxt import nets
 from published.values import Figure
@@ -139,9 +139,9 @@ def _text(value) -> str:
 def _notes(run: Run) -> tuple[dict, Optional[dict]]:
     """The note of a run's data, and that of the whole set where they are a fold of one that is still there."""
     data = run.info["data"]
-    note = files.read_json(run.path(DATA)) if os.path.exists(run.path(DATA)) else prepare.read_note(data)
+    note = files.read_json(run.path(DATA)) if os.path.exists(run.path(DATA)) else prepared_folder.read_note(data)
     outer = os.path.dirname(data)
-    whole = prepare.any_note(outer) if prepare.is_prepared(outer) else {}
+    whole = prepared_folder.any_note(outer) if prepared_folder.is_prepared(outer) else {}
     return note, whole if os.path.basename(data) in whole.get("folds", ()) else None
 
 
@@ -149,8 +149,8 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
     """note: of prepared data; data: the printed figure's; used: handcrafted features that take part."""
     asked, protocol = note["asked"], datasets.protocol(data)
     found = []
-    if not prepare.is_of(note, data):
-        found.append(Departure("data", prepare.data_set(note), data))
+    if not prepared_folder.is_of(note, data):
+        found.append(Departure("data", prepared_folder.data_set(note), data))
     settled = [("crops", asked.get("crops"), protocol.crops)]
     if protocol.folds and asked.get("validation"):
         settled.append(("validation part (fold, none)", asked["validation"], protocol.validation))
@@ -158,15 +158,15 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
         settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
                     ("features of", asked.get("features_of"), FEATURES_OF)]
     found += [Departure(what, _text(here), paper) for what, here, paper in settled if here != paper]
-    if protocol.template and prepare.is_of(note, data):
-        here = prepare.template(note)["dataset"]
+    if protocol.template and prepared_folder.is_of(note, data):
+        here = prepared_folder.template(note)["dataset"]
         if here != protocol.template:
             found.append(Departure("template", "of " + here, "of " + protocol.template))
     if asked.get("hold_out"):
         found.append(Departure("held out for validation", "{:g}% of the training images".format(
             100 * asked["hold_out"]), NONE))
-    if prepare.is_of(note, data):
-        frames = prepare.frames_of(note)
+    if prepared_folder.is_of(note, data):
+        frames = prepared_folder.frames_of(note)
         if protocol.printed_frames and frames != protocol.printed_frames:
             found.append(Departure("frames of a sequence (middle, deformation)", _text(frames),
                                    protocol.printed_frames))

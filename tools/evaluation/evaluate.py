@@ -5,7 +5,7 @@ from typing import Optional, Union
 
 from common import files
 from common.experiment import Experiment
-from data_prep import datasets, manifest, prepare
+from data_prep import datasets, manifest, prepared_folder
 from published import values
 from tools.evaluation import departures, forward, predictions, roc
 from tools.evaluation.forward import Part
@@ -23,13 +23,14 @@ def evaluate(run: Run, split: str) -> dict:
     """
     info = run.info
     note = require_same_data(run)
-    faces = prepare.faces(info["data"], note)
+    faces = prepared_folder.faces(info["data"], note)
     part = forward.read(info["data"], note, split)
     engine = all_cores(info["gpu"])
     experiment = run.experiment
     decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
-                   dataset=experiment.data if prepare.is_of(note, experiment.data) else prepare.data_set(note),
+                   dataset=(experiment.data if prepared_folder.is_of(note, experiment.data)
+                            else prepared_folder.data_set(note)),
                    unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
                    **predictions.count(decided, note["classes"]), **roc.measures(*predictions.scores(decided)),
                    folds=[],
@@ -78,7 +79,7 @@ def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict
     it may be compared with, and what departs from it. None where it has none.
 
     total: units that were decided on; tested: note of the data, where they are not those trained on."""
-    figure = values.of_experiment(runs[0].experiment.name, split, tested and prepare.data_set(tested))
+    figure = values.of_experiment(runs[0].experiment.name, split, tested and prepared_folder.data_set(tested))
     if not figure:
         return None
     found = departures.of_figure(figure, runs, total, tested)

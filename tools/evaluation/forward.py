@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from common import children, progress
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import lmdb_io, prepare, records
+from data_prep import lmdb_io, prepared_folder, records
 from prototxt import build
 from prototxt.builders.backbones import BACKBONES
 from prototxt.builders.parts import PLAIN, Transform
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 def read(data: str, note: dict, split: str) -> Part:
     """A split of a prepared folder; note: its prepare.json. Raises UserError that names the file where the split or a
     record is missing, or the manifest was changed."""
-    faces = prepare.faces(data, note)
+    faces = prepared_folder.faces(data, note)
     rows = [record.row for record in records_of(data, note, split)]
     units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
     readers = {name: database(data, note, split, name) for name in ("images", "references")

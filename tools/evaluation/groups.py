@@ -5,7 +5,7 @@ from typing import Any, Union
 import numpy as np
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.evaluation import evaluate, predictions, roc
 from tools.training.groups import Group, members, runs
 from tools.training.run import Run
@@ -41,7 +41,7 @@ def _of_folds(group: Group, split: str) -> Metrics:
                for decision in predictions.read(member.path(f"decisions-{split}.csv"))]
     predictions.write(group.path(f"decisions-{split}.csv"), decided)
     trained = runs(group)
-    note = prepare.read_note(trained[0].info["data"])
+    note = prepared_folder.read_note(trained[0].info["data"])
     return {**predictions.count(decided, note["classes"]), **roc.measures(*predictions.scores(decided)),
             "published": evaluate.published(trained, split, len(decided))}
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from common import files
 from common.errors import UserError
-from data_prep import alignment, crops, datasets, lmdb_io, prepare, records
-from data_prep.alignment import Detector, Found
+from data_prep import alignment, crops, datasets, lmdb_io, prepared_folder, records
+from data_prep.alignment import Detection, Detector
 from data_prep.crops import CropSet
 from data_prep.images import read_image
 from tools.evaluation import forward, predictions
@@ -63,14 +63,14 @@ def preparation(run: Run) -> Preparation:
     asked = note["asked"]
     return Preparation(note["classes"], crops.SETS[asked["crops"]],
                        datasets.module(asked["dataset"]).PROTOCOLS[asked["protocol"]].registration,
-                       prepare.template(note)["margins"])
+                       prepared_folder.template(note)["margins"])
 
 
 def _note(run: Run) -> dict:
     info = run.info
     if os.path.exists(run.path(DATA)):
         return files.read_json(run.path(DATA))
-    if not prepare.is_prepared(info["data"]):
+    if not prepared_folder.is_prepared(info["data"]):
         raise UserError("{}: its data, {}, are gone, and the run has no {}, which tells its classes and crops; prepare "
                         "them again".format(run.folder, info["data"], DATA))
     return require_same_data(run)
@@ -183,10 +183,10 @@ class Predictor:
                 predictions.append(Prediction(face.box, face.landmarks, self._probabilities(crops_of_face)))
         return image, predictions, problems
 
-    def _find(self, image: np.ndarray) -> list[Found]:
+    def _find(self, image: np.ndarray) -> list[Detection]:
         if self._detector:
             return self._detector.faces(image)
-        return [Found((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None)]
+        return [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None)]
 
     def _probabilities(self, crops_of_face: Sequence[np.ndarray]) -> tuple[float, ...]:
         votes = []

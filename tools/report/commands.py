@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from common import experiment, files
+from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import datasets, prepare
-from data_prep.prepare import NOTE, Settings
+from data_prep import datasets, prepared_folder
+from data_prep.settings import Settings, completed, of_note
 from tools.report.entries import Entry
 from tools.training import groups
 from tools.training.groups import Group
@@ -97,14 +97,12 @@ def _data(entry: Entry) -> str:
 
 def _prepare(data: str) -> list[str]:
     """The command that makes the folder; of a fold, the folder that holds the folds."""
-    asked = Settings(**{key: value for key, value in files.read_json(os.path.join(data, NOTE))["asked"].items()
-                        if key in Settings._fields})
+    asked = of_note(prepared_folder.any_note(data))
     protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
     words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
-    default = prepare.completed(Settings(asked.dataset, None, asked.protocol))
-    features = list(asked.features or [])
-    if features != sorted(default.features or []):
-        words += ["--features", *features]
+    default = completed(Settings(asked.dataset, None, asked.protocol))
+    if list(asked.features or []) != sorted(default.features or []):
+        words += ["--features", *(asked.features or [])]
     for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "template",
                 "frames", "seed"):
         if getattr(asked, key) not in (getattr(default, key), None):

@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 
 from common import files
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.evaluation.evaluate import metrics_path
 from tools.training import groups
 from tools.training.groups import Group
@@ -44,7 +44,7 @@ class Entry:
     @functools.cached_property
     def note(self) -> dict[str, Any]:
         """prepare.json of the data of `run`."""
-        return prepare.read_note(self.info["data"])
+        return prepared_folder.read_note(self.info["data"])
 
     @property
     def folder(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from common import children, files
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import parts
 from prototxt.builders.backbones import BACKBONES
@@ -99,7 +99,7 @@ class Estimator:
 
     def training(self, experiment: Experiment, folder: str) -> Estimate:
         """Of training an experiment on a prepared folder. Raises UserError if the data do not fit."""
-        note = prepare.read_note(folder)
+        note = prepared_folder.read_note(folder)
         data = parts.prepared(folder, note)
         require_fitting(experiment, data, note)
         return self._training(experiment, data)
@@ -127,7 +127,7 @@ class Estimator:
     def predicting(self, experiment: Experiment, folder: str, split: Optional[str] = None, kept: int = 0) -> Estimate:
         """Of running a trained net on a split of a prepared folder; None for all of it. kept: bytes that stay in memory
         for each record."""
-        note = prepare.any_note(folder)
+        note = prepared_folder.any_note(folder)
         count = note["records"][split] if split else sum(note["records"].values())
         data = parts.Data(folder, len(note["classes"]), note["records"], BACKBONES[experiment.net].shape,
                           note["class_counts"].get("train", ()))
@@ -137,7 +137,7 @@ class Estimator:
     def every_snapshot(self, experiment: Experiment, folder: str, split: str) -> Estimate:
         """Of running the nets of all snapshots on a split."""
         estimate = self.predicting(experiment, folder, split)
-        data = parts.prepared(folder, prepare.any_note(folder))
+        data = parts.prepared(folder, prepared_folder.any_note(folder))
         snapshots = schedules.of(experiment).cost(data).snapshots
         return replace(estimate, seconds=estimate.seconds * snapshots)
 
@@ -148,7 +148,7 @@ class Estimator:
     def svm(self, folder: str, experiment: Optional[Experiment] = None) -> Estimate:
         """Of support vector machines on the handcrafted features of a prepared folder, or on those of a trained net.
         Their time cannot be estimated."""
-        counts = prepare.any_note(folder)["counts"]
+        counts = prepared_folder.any_note(folder)["counts"]
         memory = PYTHON + PAIR * counts.get("train", 0) ** 2 + 4 * VECTOR * sum(counts.values())
         if experiment:
             memory = max(memory, self.predicting(experiment, folder).memory)

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import respond_ratio
 from tools.evaluation import departures, evaluate
 from tools.evaluation.departures import Departure
@@ -112,7 +112,7 @@ def _departing(measured: Sequence[Entry], cells: Sequence[Cell], target: Target)
     departing = {entry.title: departures.of_runs(entry.runs, trainings.get(entry.experiment.name))
                  for entry in measured}
     departing.update({f"the SVM on {figure.column}": departures.of_data(
-        prepare.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
+        prepared_folder.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
         if folder and measured and not figure.experiment})
     shared: dict[tuple[str, ...], list[Departure]] = {}
     for departure in dict.fromkeys(departure for of_title in departing.values() for departure in of_title):

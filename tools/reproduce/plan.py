@@ -16,7 +16,7 @@ from common import experiment as experiments
 from common import files, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
-from data_prep import datasets, features, prepare
+from data_prep import datasets, features, prepared_folder
 from prototxt import nets
 from prototxt.builders import backbones, parts
 from published import values
@@ -233,17 +233,18 @@ class _Planner:
     def _await(self, name: str) -> None:
         """Notes an experiment whose data are missing, and those whose weights it begins with."""
         for stage in experiments.stages(self._experiment(name), self._request.changes):
-            if stage.name not in self.awaited and not prepare.is_prepared(self._request.data.get(stage.data, "")):
+            folder = self._request.data.get(stage.data, "")
+            if stage.name not in self.awaited and not prepared_folder.is_prepared(folder):
                 self.awaited[stage.name] = stage
 
     def _is_there(self, name: str, figure: Figure) -> bool:
         folder = self._request.data.get(name, "")
-        if not prepare.is_prepared(folder):
+        if not prepared_folder.is_prepared(folder):
             self._missing.setdefault(name, set()).update(_needs(figure) if name == _data(figure) else ())
             return False
-        note = prepare.any_note(folder)
-        if not prepare.is_of(note, name):
-            self.stand_ins[name] = f"{prepare.data_set(note)} ({folder})"
+        note = prepared_folder.any_note(folder)
+        if not prepared_folder.is_of(note, name):
+            self.stand_ins[name] = f"{prepared_folder.data_set(note)} ({folder})"
         return True
 
     def _add(self, key: str, title: str, command: Sequence[str], needs: Sequence[str], makes: Sequence[str],
@@ -311,7 +312,7 @@ class _Planner:
                needs: Sequence[str]) -> None:
         """Adds the jobs of a run, or of each fold of it. more: changes beside those of the request."""
         data, name = self._request.data[experiment.data], self._name(folder)
-        folds = prepare.any_note(data).get("folds") or []
+        folds = prepared_folder.any_note(data).get("folds") or []
         if folds:
             self._begin(Group(folder, "folds", folds))
         for fold in folds or [""]:
@@ -346,7 +347,7 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.passed_on(Run(weights))
-            require_same(run, described(experiment, source, prepare.read_note(source),
+            require_same(run, described(experiment, source, prepared_folder.read_note(source),
                                         weights and self._digest(weights), Engine(self._request.threads)))
 
     def _stage_before(self, experiment: Experiment) -> Optional[str]:
@@ -354,7 +355,7 @@ class _Planner:
         are left out."""
         for stage in reversed(experiments.stages(experiment, self._request.changes)[:-1]):
             folder = self._request.data.get(stage.data, "")
-            if prepare.is_prepared(folder) and not prepare.any_note(folder).get("folds"):
+            if prepared_folder.is_prepared(folder) and not prepared_folder.any_note(folder).get("folds"):
                 return self._trained(stage.name)
             if stage.name not in self.unstaged:
                 self.unstaged.append(stage.name)
@@ -380,7 +381,7 @@ class _Planner:
             command += ["--without", "neutral"]
         self._add(os.path.join(figure.experiment, "evaluate-on-" + figure.data),
                   f"evaluate {figure.experiment} on {figure.data}", command, self._weights(folder),
-                  [cross_dataset.metrics_path(Run(run), prepare.data_set(prepare.any_note(data)))
+                  [cross_dataset.metrics_path(Run(run), prepared_folder.data_set(prepared_folder.any_note(data)))
                    for run in self._members(folder)],
                   partial(Estimator.predicting, experiment=self._experiment(figure.experiment), folder=data))
 
@@ -412,7 +413,7 @@ def _require_all_images(path: str) -> None:
 
 
 def _last_weights(experiment: Experiment, data: str, run: str) -> str:
-    prepared = parts.prepared(data, prepare.read_note(data))
+    prepared = parts.prepared(data, prepared_folder.read_note(data))
     return Run(run).weights_of(schedules.of(experiment).iterations(prepared))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from common import experiment as experiments
 from common import suggestions
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt.builders import backbones
 from tools.reproduce import plan
 from tools.reproduce.plan import Request
@@ -38,7 +38,7 @@ def _data_sets(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             parents.append(word)
     sets: dict[str, str] = {}
     for parent in reversed(parents):
-        if prepare.is_prepared(parent):
+        if prepared_folder.is_prepared(parent):
             raise UserError(f"--data {parent}: is a prepared folder itself; use SET={parent}, with the name that "
                             "experiments have for these data")
         if not os.path.isdir(_existing(parent)):

@@ -8,7 +8,7 @@ from typing import Callable, Optional
 import numpy as np
 
 from common import files
-from data_prep import prepare
+from data_prep import prepared_folder
 from published.values import Figure
 from tools.analysis import respond_ratio, svm
 from tools.evaluation import cross_dataset, departures, evaluate
@@ -74,11 +74,12 @@ def entry(cell: Cell, request: Request) -> Entry:
     if not measured:
         return Entry(figure, why=fault or NOT_MEASURED)
     if not figure.experiment:
+        note = prepared_folder.any_note(folder)
         return Entry(figure, measured, departures=departures.of_data(
-            prepare.any_note(folder), figure.data, [figure.column]) + departures.of_count(figure, measured.total))
+            note, figure.data, [figure.column]) + departures.of_count(figure, measured.total))
     trained = groups.runs(groups.open_(folder))
     return Entry(figure, measured, "", departures.of_figure(
-        figure, trained, measured.total, prepare.any_note(tested) if tested else None),
+        figure, trained, measured.total, prepared_folder.any_note(tested) if tested else None),
         trained[0].info["weights"] or "")
 
 
@@ -94,7 +95,7 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
         return _respond_ratio(figure, folder)
     path = evaluate.metrics_path(Run(folder), figure.split)
     if tested:
-        path = cross_dataset.metrics_path(Run(folder), prepare.data_set(prepare.any_note(tested)))
+        path = cross_dataset.metrics_path(Run(folder), prepared_folder.data_set(prepared_folder.any_note(tested)))
     return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from common import children, files, machine
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt.builders import backbones
 from tools.training import run
 from tools.training.caffe_process import Engine, all_cores
@@ -125,7 +125,7 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
             seeded = experiment._replace(solver=dict(experiment.solver, random_seed=seed))
             yield from _plan(seeded, data, os.path.join(folder, name), ())
         return
-    note = prepare.any_note(data) if prepare.is_prepared(data) else {}
+    note = prepared_folder.any_note(data) if prepared_folder.is_prepared(data) else {}
     if note.get("folds"):
         yield Group(folder, "folds", note["folds"])
         for name in note["folds"]:

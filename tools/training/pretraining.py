@@ -6,7 +6,7 @@ from typing import Optional
 from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.training import caffe_log, chain, run
 from tools.training.caffe_process import LOG, Engine
 from tools.training.run import Run
@@ -26,7 +26,7 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
     weights = None
     for stage in before:
         source = os.path.join(data, stage.data)
-        if not prepare.is_prepared(source):
+        if not prepared_folder.is_prepared(source):
             print(f"stage {stage.name}: skipped, no prepared data in {source}")
             continue
         trained = run.train(stage, source, os.path.join(folder, stage.name.replace("/", "-")), weights, engine)

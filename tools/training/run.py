@@ -23,7 +23,7 @@ import numpy as np
 from common import files, locks
 from common.errors import UserError
 from common.experiment import Experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
 from tools.evaluation import forward
@@ -132,10 +132,10 @@ def _checked(path: str, info: Any) -> Experiment:
 def require_same_data(run: Run) -> dict[str, Any]:
     """The note of the run's data. Raises UserError if they are not those that it was trained with."""
     info = run.info
-    note = prepare.read_note(info["data"])
+    note = prepared_folder.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
         raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
-    prepare.require_manifest(info["data"], note)
+    prepared_folder.require_manifest(info["data"], note)
     return note
 
 
@@ -149,8 +149,8 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     """
     run = Run(os.path.abspath(folder))
     data_folder = os.path.abspath(data_folder)
-    note = prepare.read_note(data_folder)
-    prepare.require_manifest(data_folder, note)
+    note = prepared_folder.read_note(data_folder)
+    prepared_folder.require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
     schedule = schedules.of(experiment)
     require_fitting(experiment, data, note)

@@ -85,7 +85,7 @@ def test_wrong_row_is_named_with_its_line(tmp_path, lists, text, line, said):
 def test_box_outside_of_the_image(tmp_path, lists):
     lists([row(box=(20, 1, 5, 4))])
     dataset = read(tmp_path)
-    with pytest.raises(UserError, match="1/a.jpg: the list's face box .* is outside of the image"):
+    with pytest.raises(UserError, match="1/a.jpg: the face box .* of the list is outside of the image"):
         dataset.load(dataset.faces[0])
 
 

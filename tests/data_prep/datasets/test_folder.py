@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepare, prepared_folder
 from data_prep.datasets import folder
 from data_prep.manifest import Face
 
@@ -30,10 +30,10 @@ def test_classes_are_the_training_folders(tmp_path, picture, any_listing):
 
 
 @pytest.mark.parametrize("paths, said", [
-    (["happy/a.jpg", "sad/b.jpg"], "/happy: unknown part, expected train, training, val, "),
+    (["happy/a.jpg", "sad/b.jpg"], "/happy: unknown split, expected train, training, val, "),
     (["val/happy/a.jpg"], ": no folder train here, expected train/<class>/*.jpg"),
-    (["train/happy/a.jpg", "training/happy/a.jpg"], ": train and training are both the train part"),
-    (["train/happy/a.jpg", "test/glad/a.jpg"], "/test/glad: no class of the training part, which has happy"),
+    (["train/happy/a.jpg", "training/happy/a.jpg"], ": train and training are both the train split"),
+    (["train/happy/a.jpg", "test/glad/a.jpg"], "/test/glad: not a class of the training split, which has happy"),
     (["train/a.jpg"], ": no images, expected train/<class>/*.jpg")])
 def test_refused(tmp_path, picture, paths, said):
     for path in paths:
@@ -53,7 +53,7 @@ def test_broken_image_is_named_when_it_is_loaded(tmp_path, text):
 def prepared(tmp_path, source, **settings):
     out = str(tmp_path / "out")
     note = prepare.prepare(prepare.Settings("folder", str(source), features=[], **settings), out, processes=1)
-    return note, prepare.summary(out, note)
+    return note, prepared_folder.summary(out, note)
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path, picture):
@@ -71,8 +71,9 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, picture):
     assert note["left_out"] == {"images": {"count": 3, "example": "train/0.jpg"},
                                 "kinds": {"count": 1, "example": "train/a b/3.HEIC"},
                                 "hidden": {"count": 2, "example": "__MACOSX/train/a b/1.JPG"}}
-    assert "note: 3 images lie where this data set and protocol take none and are left out, e.g. train/0.jpg" in said
-    assert "note: 2 files with an image's name are hidden and are left out, e.g. __MACOSX/train/a b/1.JPG" in said
+    assert ("note: 3 images lie in places that this data set and protocol do not use and are left out, e.g. train/0.jpg"
+            in said)
+    assert "note: 2 files with the name of an image are hidden and are left out, e.g. __MACOSX/train/a b/1.JPG" in said
 
 
 def test_nothing_is_said_where_nothing_is_left_out(tmp_path, picture):
@@ -85,7 +86,7 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path, picture):
 def test_a_class_without_training_images_is_refused(tmp_path, picture):
     picture("s/train/a/1.png")
     (tmp_path / "s/train/b").mkdir()
-    with pytest.raises(UserError, match="s/train/b: no images here; each class needs some in the training part"):
+    with pytest.raises(UserError, match="s/train/b: no images here; each class needs images in the training split"):
         prepared(tmp_path, tmp_path / "s")
     (tmp_path / "s/train/b").rmdir()
     with pytest.raises(UserError, match="s: all train images are of the class a, at least two classes are needed"):

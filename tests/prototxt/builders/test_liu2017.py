@@ -167,8 +167,8 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["synthetic-" + variant for variant in sorted(VARIANTS)] + ["synthetic-softmax"])
 def test_trains_with_plain_caffe(tmp_path, data, name):
-    from data_prep import prepare
-    prepared = parts.prepared(data, prepare.read_note(data))
+    from data_prep import prepared_folder
+    prepared = parts.prepared(data, prepared_folder.read_note(data))
     for file, text in build.definitions(load(name, *SMALL), prepared, str(tmp_path), str(tmp_path / "s")).items():
         (tmp_path / file).write_text(text)
     process = subprocess.run(["caffe", "train", "-solver", str(tmp_path / "solver.prototxt")], stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ import pytest
 
 from common import experiment
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts, xie2019b
 from tests import small_data
@@ -211,7 +211,7 @@ def test_norm_is_alpha(tmp_path, name, alpha):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = small_data.prepared(tmp_path_factory.mktemp("data"), features=())
-    return parts.prepared(root, prepare.read_note(root))
+    return parts.prepared(root, prepared_folder.read_note(root))
 
 
 def solver_of(folder, chosen, data):

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 
 from common import experiment, files
 from common.errors import UserError
-from data_prep import alignment, crops, lmdb_io, manifest, prepare, records
+from data_prep import alignment, crops, lmdb_io, manifest, prepare, prepared_folder, records
 from prototxt import build, nets
 from tests import caffe_nets, small_data
 from tools.analysis import respond_ratio
@@ -180,8 +180,8 @@ def test_parts_lie_where_the_data_s_own_template_says(trained, tmp_path, monkeyp
     data = str(tmp_path / "data")
     shutil.copytree(trained.info["data"], data)
     margins = {"left": .05, "right": .75, "top": .05, "bottom": .7}
-    files.write_json(os.path.join(data, "prepare.json"), dict(
-        prepare.read_note(data), template={"dataset": "ckplus", "protocol": "x", "faces": 3, "margins": margins}))
+    template = {"dataset": "ckplus", "protocol": "x", "faces": 3, "margins": margins}
+    files.write_json(os.path.join(data, "prepare.json"), dict(prepared_folder.read_note(data), template=template))
     shutil.copytree(trained.folder, str(tmp_path / "run"))
     moved = run.Run(str(tmp_path / "run"))
     files.write_json(moved.path("run.json"), dict(trained.info, data=data))
@@ -205,7 +205,7 @@ def test_figure_has_a_bar_for_each_part(trained):
 
 def test_faces_that_are_not_aligned_are_refused(tmp_path, trained):
     files.write_json(str(tmp_path / "prepare.json"), dict(
-        prepare.read_note(trained.info["data"]), asked={"crops": "whole", "seed": 0}))
+        prepared_folder.read_note(trained.info["data"]), asked={"crops": "whole", "seed": 0}))
     os.makedirs(str(tmp_path / "run"))
     files.write_json(str(tmp_path / "run" / "run.json"), dict(trained.info, data=str(tmp_path)))
     with pytest.raises(UserError, match="crops whole are not cut from faces aligned to the template"):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from common import experiment
-from data_prep import prepare
+from data_prep import prepared_folder
 from tools.analysis import sparseness
 from tools.evaluation import forward
 from tools.training import run
@@ -24,7 +24,7 @@ def test_of_a_run(tmp_path, data):
     trained = run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
     found = sparseness.of_run(trained, "test")
     assert found["norm"] == pytest.approx(3, rel=1e-4)
-    part = forward.read(data, prepare.read_note(data), "test")
+    part = forward.read(data, prepared_folder.read_note(data), "test")
     x = forward.outputs(trained.path("deploy.prototxt"), trained.caffemodel(), forward.Images(part.images),
                         ["normalized"])["normalized"]
     assert x.shape == (12, 512)

@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 
 from common import files
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from tests import small_data
 from tools.analysis import svm
 from tools.cli import main
@@ -174,7 +174,7 @@ def test_handcrafted_ones_stand_beside_the_run(trained, capsys):
         assert [line.split()[0] for line in out.splitlines()][1:-2] == ["gabor"] * 3 + ["x"] * 4 and not err
     finally:
         files.remove(svm.data_prefix(data, ""))
-    assert prepare.read_note(data)["manifest"] == trained.info["manifest"]
+    assert prepared_folder.read_note(data)["manifest"] == trained.info["manifest"]
 
 
 def test_run_whose_data_are_others(trained, tmp_path):

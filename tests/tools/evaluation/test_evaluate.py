@@ -8,7 +8,7 @@ import pytest
 
 from common import files
 from common.errors import UserError
-from data_prep import lmdb_io, prepare
+from data_prep import lmdb_io, prepare, prepared_folder
 from prototxt.builders import backbones
 from tests import small_data
 from tools.cli import main
@@ -98,7 +98,7 @@ def test_val_accuracy_is_what_caffe_measured(trained):
 def test_every_snapshot_is_evaluated_and_kept(tmp_path, trained, monkeypatch):
     trained, expected = run.Run(shutil.copytree(trained.folder, str(tmp_path / "run"))), {}
     for iteration in (4, 8, 12):
-        part = forward.read(trained.info["data"], prepare.read_note(trained.info["data"]), "test")
+        part = forward.read(trained.info["data"], prepared_folder.read_note(trained.info["data"]), "test")
         prob = forward.of_part(trained.experiment, part, trained.path("deploy.prototxt"),
                                trained.path("snapshots", f"iter_{iteration}.caffemodel"), ["prob"])["prob"]
         expected[iteration] = int((prob.reshape(12, 7).argmax(axis=1) == part.labels).sum())

@@ -9,7 +9,7 @@ import pytest
 from common import experiment, files
 from common.errors import UserError
 from common.experiment import ROOT
-from data_prep import prepare
+from data_prep import prepared_folder
 from prototxt import build, nets
 from tools.cli import reproduce
 from tools.reproduce import estimate, jobs, plan
@@ -127,7 +127,7 @@ def test_evaluations_and_machines_have_memory_too(tmp_path):
     note = {"folds": [], "classes": ["c"] * 7, "records": {"train": 70, "val": 14, "test": 70}, "shape": [1, 48, 48],
             "class_counts": {"train": [10] * 7}, "counts": {"train": 10000, "val": 10, "test": 10},
             "manifest": "m", "asked": {}}
-    files.write_json(str(tmp_path / prepare.NOTE), note)
+    files.write_json(str(tmp_path / prepared_folder.NOTE), note)
     one, two = (Estimator(threads, seconds=0).predicting(chosen, str(tmp_path), "test") for threads in (1, 2))
     costs = Estimator(1, seconds=0)._of(chosen, build.expected(chosen))
     # A second process has its own blobs: of an image conv1's 128 maps of 16 x 16 at least, 32 images at a time.

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from common import experiment, files
-from data_prep import alignment, datasets, prepare, survey
+from data_prep import alignment, datasets, prepared_folder, survey
 from data_prep.datasets import affectnet
+from data_prep.settings import completed
 from prototxt.builders import parts
 from published import values
 from tests import small_data
@@ -67,7 +68,7 @@ def test_a_printed_command_is_one(tmp_path, data):
     path.write_text("")
     for command in OF_SET[data]:
         asked = main.parse(words(command, str(path), "out", str(path), alignment.TEMPLATE_FILE))
-        settled = prepare.completed(cli_prepare.settings(asked))
+        settled = completed(cli_prepare.settings(asked))
         assert f"{settled.dataset}-{settled.protocol}" == data
         assert settled.geometry == "literal" or not settled.features
         # Of the papers whose template is CK+'s; FER2013's faces are as they are.
@@ -176,7 +177,7 @@ def test_a_printed_command_makes_what_its_experiments_take(tmp_path, monkeypatch
         folds = datasets.protocol(data).folds
         assert main.main(given + (["--fold", "1"] if folds else []) + ["--processes", "1"]) == 0
         folder = os.path.join(out, "fold01") if folds else out
-        note = prepare.read_note(folder)
+        note = prepared_folder.read_note(folder)
         tables = [table for table, commands in COMMANDS.items() if commands.get(data) == command]
         taken = {figure.experiment for table in tables for figure in values.read(values.tables()[table][0])
                  if figure.table == values.tables()[table][1] and figure.experiment

@@ -6,7 +6,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
@@ -27,8 +27,8 @@ def folded(tmp_path_factory):
         (root / f"made{number}").mkdir()
         os.rename(small_data.prepared(root / f"made{number}", (), counts, seed=number),
                   str(root / f"fold{number:02d}"))
-    note = files.read_json(str(root / "fold01" / prepare.NOTE))
-    files.write_json(str(root / prepare.NOTE), dict(note, folds=["fold01", "fold02"]))
+    note = files.read_json(str(root / "fold01" / prepared_folder.NOTE))
+    files.write_json(str(root / prepared_folder.NOTE), dict(note, folds=["fold01", "fold02"]))
     return str(root)
 
 

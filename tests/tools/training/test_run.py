@@ -14,7 +14,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
-from data_prep import prepare
+from data_prep import prepared_folder
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.evaluation import forward
@@ -210,14 +210,14 @@ def test_other_numbers_of_records_are_refused(tmp_path, small):
         with pytest.raises(UserError, match=said):
             run.train(small, data, folder, None, Engine(1))
         with pytest.raises(UserError, match=said):
-            forward.read(data, prepare.read_note(data), "train")
+            forward.read(data, prepared_folder.read_note(data), "train")
     with open(table, "wb") as stream:
         stream.write(whole)
     images = os.path.join(data, "train", "images")
     shutil.rmtree(images)
     shutil.copytree(os.path.join(data, "test", "images"), images)
     for attempt in (lambda: run.train(small, data, folder, None, Engine(1)),
-                    lambda: forward.read(data, prepare.read_note(data), "train")):
+                    lambda: forward.read(data, prepared_folder.read_note(data), "train")):
         with pytest.raises(UserError, match="train/images: 12 records, but 24 were prepared; prepare the data anew"):
             attempt()
     assert not os.path.exists(folder)
@@ -227,7 +227,8 @@ def test_a_changed_manifest_is_refused_wherever_images_are_read(tmp_path):
     data = small_data.prepared(tmp_path, features=())
     with open(os.path.join(data, "manifest.csv"), "a") as stream:
         stream.write("\n")
-    for attempt in (lambda: forward.read(data, prepare.read_note(data), "test"), lambda: prepare.faces(data)):
+    for attempt in (lambda: forward.read(data, prepared_folder.read_note(data), "test"),
+                    lambda: prepared_folder.faces(data)):
         with pytest.raises(UserError, match="manifest.csv: was changed, or cut, since it was prepared"):
             attempt()
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
+from data_prep import prepared_folder
 from tools.report.paper_report import (
     Face,
     PaperFigure,
@@ -89,11 +90,10 @@ def attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
 def attention_weights(run: Run, split: str, records: Sequence[int]) -> np.ndarray:
     """(len(records), D) weights of a DACL run's attention network on records of a split, by their numbers."""
     from common import files
-    from data_prep import prepare
     from prototxt import build
     from prototxt.builders import farzaneh2021, parts
     from tools.evaluation import forward
-    note = prepare.read_note(run.info["data"])
+    note = prepared_folder.read_note(run.info["data"])
     images = forward.read(run.info["data"], note, split).images
     net = run.path("attention.prototxt")
     files.write_text(net, build.text(farzaneh2021.attention(run.experiment, parts.prepared(run.info["data"], note))))

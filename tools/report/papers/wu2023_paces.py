@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from common import files
-from data_prep import lmdb_io, prepare
+from data_prep import lmdb_io, prepared_folder
 from prototxt.builders import wu2023
 from tools.evaluation import evaluate, forward
 from tools.report.training import Points
@@ -69,7 +69,7 @@ def by_epoch(run: Run, points: Points) -> Points:
     if isinstance(schedules.of(experiment), SelfPaced):
         at, epochs = [0, *run.snapshots()], [0, *pace_epochs(run)]
     else:
-        images = prepare.read_note(run.info["data"])["records"]["train"]
+        images = prepared_folder.read_note(run.info["data"])["records"]["train"]
         at = [0, run.info["iterations"]]
         epochs = [0, run.info["iterations"] * experiment.solver["batch_size"] / images]
     return [(float(np.interp(iteration, at, epochs)), value) for iteration, value in points]

@@ -6,7 +6,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from data_prep import prepare
+from data_prep import prepared_folder
 from data_prep.features import GEOMETRIES, gabor
 from prototxt.builders import xie2019a
 from tools.analysis import activations, svm
@@ -98,7 +98,7 @@ def compare(entries: Sequence[Entry]) -> Optional[Comparison]:
     runs = [run for run in runs if run.info["manifest"] == manifest][:RUNS]
     runs.sort(key=list(titles).index)
     images = faces.images(data, "test", [faces.row_of(prediction) for prediction in predictions])
-    return Comparison(compared, titles, prepare.read_note(data)["classes"], predictions, images,
+    return Comparison(compared, titles, prepared_folder.read_note(data)["classes"], predictions, images,
                       gabor_responses(images[0], data), {titles[run]: face_maps(run, images) for run in runs})
 
 
@@ -137,7 +137,7 @@ def wrong_by(predicted: dict[int, int], predictions: Sequence[Decision]) -> list
 def gabor_responses(image: np.ndarray, data: str) -> np.ndarray:
     """Magnitudes of MAPS filters, as the data's features are made from: float32 (15, side, side), the rows of a
     mosaic the wavelengths, its columns the orientations."""
-    geometry = GEOMETRIES[prepare.read_note(data)["asked"]["geometry"]]
+    geometry = GEOMETRIES[prepared_folder.read_note(data)["asked"]["geometry"]]
     scaled = cv2.resize(faces.grey(image), (geometry.face, geometry.face), interpolation=cv2.INTER_LINEAR)
     responses = gabor.magnitudes(scaled, geometry).reshape(gabor.ORIENTATIONS, gabor.SCALES, *scaled.shape)
     return np.stack([responses[orientation, scale] for scale in SHOWN_SCALES for orientation in SHOWN_ORIENTATIONS])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from common import experiment, files
-from data_prep import lmdb_io, prepare
+from data_prep import lmdb_io, prepared_folder
 from tests.tools import small_pairs
 from tools.evaluation import evaluate, forward, predictions
 from tools.report.papers import wu2023_paces
@@ -93,5 +93,5 @@ def test_average_accuracy_is_the_mean_of_the_diagonal():
 
 
 def test_records_are_found_by_their_numbers(data):
-    part = forward.read(data, prepare.read_note(data), "test")
+    part = forward.read(data, prepared_folder.read_note(data), "test")
     assert len(part.images) == len(part.references) == 12

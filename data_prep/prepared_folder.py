@@ -1,0 +1,110 @@
+"""Reading a prepared folder: its note (prepare.json) and its manifest.
+
+The note of a folder with several folds lists them; each fold is a prepared folder of its own.
+"""
+import os
+from typing import Any, Optional
+
+from common import files
+from common.errors import UserError
+from data_prep import alignment, datasets, manifest
+from data_prep.datasets import trees
+from data_prep.manifest import Face
+
+NOTE = "prepare.json"
+MANIFEST = "manifest.csv"
+# Manifest of the images in which no face is found, where there are any.
+NO_FACE = "no_face.csv"
+
+
+def is_prepared(folder: str) -> bool:
+    """Whether a folder holds prepared data, of one or several folds."""
+    return os.path.exists(os.path.join(folder, NOTE))
+
+
+def require_prepared(folder: str) -> None:
+    """Raises UserError if a folder holds no prepared data."""
+    if not is_prepared(folder):
+        raise UserError(f"{folder}: no prepared data here; `./fer prepare DATASET SOURCE --out {folder}` makes it")
+
+
+def any_note(folder: str) -> dict[str, Any]:
+    """The note of a prepared folder, of one or several folds. Raises UserError if there is none."""
+    return files.read_json(os.path.join(folder, NOTE))
+
+
+def read_note(folder: str) -> dict[str, Any]:
+    """The note of a prepared folder. Raises UserError if there is none, and if the folder holds several folds."""
+    require_prepared(folder)
+    note = any_note(folder)
+    if note["folds"]:
+        raise UserError("{}: holds several folds; give one of them: {}".format(
+            folder, ", ".join(os.path.join(folder, name) for name in note["folds"])))
+    return note
+
+
+def require_manifest(folder: str, note: dict[str, Any]) -> None:
+    """Raises UserError if the manifest of a prepared folder has changed since its note was written."""
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.exists(path) or files.digest(path) != note["manifest"]:
+        raise UserError("{}: {} since it was prepared; prepare the data again".format(
+            path, "was changed, or cut," if os.path.exists(path) else "was removed"))
+
+
+def faces(folder: str, note: Optional[dict[str, Any]] = None) -> list[Face]:
+    """The manifest of a prepared folder. note: of this folder, None to read it. Raises UserError if the manifest has
+    changed since the folder was prepared."""
+    require_manifest(folder, note or read_note(folder))
+    return manifest.read(os.path.join(folder, MANIFEST))
+
+
+def data_set(note: dict[str, Any]) -> str:
+    """The name of the data in a prepared folder, "<data set>-<protocol>"."""
+    return "{dataset}-{protocol}".format(**note["asked"])
+
+
+def is_of(note: dict[str, Any], data: str) -> bool:
+    """Whether a prepared folder holds the data that an experiment names, "<data set>" or "<data set>-<protocol>"."""
+    return data_set(note) in (data, data + "-" + note["asked"]["protocol"])
+
+
+def frames_of(note: dict[str, Any]) -> Optional[str]:
+    """How the peak frames of a prepared folder were chosen, one of datasets.FRAMES; None if its protocol has no choice.
+
+    Older notes do not tell; they are from before there was a choice.
+    """
+    asked = note["asked"]
+    protocol = datasets.module(asked["dataset"]).PROTOCOLS.get(asked["protocol"])
+    return asked.get("frames") or next(iter(protocol.frames if protocol else ()), None)
+
+
+def template(note: dict[str, Any]) -> dict[str, Any]:
+    """The template to which faces are aligned: its "margins", and the "dataset", "protocol" and number of "faces" on
+    which it was measured. Older notes do not tell; they are from when there was only the shipped template."""
+    return note.get("template") or alignment.read_template(alignment.TEMPLATE_FILE)
+
+
+def summary(folder: str, note: dict[str, Any]) -> str:
+    """The counts of each split and class, and differences from the published counts, as text."""
+    lines = ["{}: {} images, {} records of {}, features: {}".format(
+        folder, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
+        ", ".join(note["features"]) or "none")]
+    width = max(map(len, note["classes"])) + 2
+    lines.append(" " * 8 + "".join(name.rjust(width) for name in note["classes"]) + "all".rjust(width))
+    for split, counts in note["class_counts"].items():
+        lines.append(split.ljust(8) + "".join(str(count).rjust(width) for count in counts + [sum(counts)]))
+    for what, published in note["published_counts"].items():
+        count = note["found_counts"].get(what, 0)
+        if count != published:
+            lines.append("note: {} {}, published {}".format(
+                count, what + " images" if what in manifest.SPLITS else what, published))
+    if note.get("template"):
+        lines.append("aligned to the template of {dataset}-{protocol}, {faces} faces".format(**note["template"]))
+    if note["no_face"]:
+        lines.append("note: no face found in {} images, listed in {} and left out".format(note["no_face"], NO_FACE))
+    for kind, rest in note.get("left_out", {}).items():
+        lines.append("note: {} {} and are left out, e.g. {}".format(
+            rest["count"], trees.LEFT_OUT[kind], rest["example"]))
+    if note["copies"]:
+        lines.append("note: {} validation and test images have the pixels of a training image".format(note["copies"]))
+    return "\n".join(lines)

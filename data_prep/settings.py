@@ -1,0 +1,96 @@
+"""The settings of a preparation."""
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Optional
+
+from common.errors import UserError
+from data_prep import alignment, crops, datasets
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asks for. None of `crops`, `features`, `geometry`, `validation`, `hold_out` and `frames` is the
+    protocol's default."""
+
+    # Name of the data set, in datasets.NAMES.
+    dataset: str
+    # File or folder of the data set; None for a data set that is drawn.
+    source: Optional[str]
+    # Name; None is the default of the data set.
+    protocol: Optional[str] = None
+    # Name in crops.SETS.
+    crops: Optional[str] = None
+    # Names of handcrafted features.
+    features: Optional[Sequence[str]] = None
+    # Of the features, a name in features.GEOMETRIES.
+    geometry: Optional[str] = None
+    # Whether records have the features of each "crop", or of the whole "face".
+    features_of: str = "crop"
+    # Of image records, "raw" or "png".
+    encoding: str = "raw"
+    # Numbers of the folds to prepare, from 1; None for all.
+    folds: Optional[Sequence[int]] = None
+    # "fold": one of the folds is the validation split; "none": there is no validation split.
+    validation: Optional[str] = None
+    # Share of the training images that become the validation split, of a data set without folds.
+    hold_out: Optional[float] = None
+    # Seed of the training order, and of the choice of held-out images.
+    seed: int = 0
+    # Table of the subjects (`subjects.assign`); None for the subjects that the data set tells.
+    subjects: Optional[str] = None
+    # File of the template that faces are aligned to (`alignment.read_template`); None for the shipped template.
+    template: Optional[str] = None
+    # Which frames of a sequence are its peak, in datasets.FRAMES, where the protocol has the choice.
+    frames: Optional[str] = None
+
+
+
+def of_note(note: dict[str, Any]) -> Settings:
+    """The settings of a prepared folder, from its note."""
+    names = {field.name for field in fields(Settings)}
+    return Settings(**{name: value for name, value in note["asked"].items() if name in names})
+
+
+def completed(settings: Settings) -> Settings:
+    """The settings with the protocol's defaults filled in. Raises UserError on settings that do not fit together."""
+    name = datasets.protocol_name(settings.dataset, settings.protocol)
+    protocol = datasets.module(settings.dataset).PROTOCOLS[name]
+    crop_set = settings.crops or protocol.crops
+    features = protocol.features if settings.features is None else settings.features
+    hold_out = protocol.hold_out if settings.hold_out is None else settings.hold_out
+    settings = replace(settings, protocol=name, crops=crop_set, features=sorted(set(features)), hold_out=hold_out,
+                       geometry=settings.geometry or protocol.geometry)
+    if settings.encoding == "png" and crops.SETS[crop_set].illumination:
+        raise UserError(f"crops {crop_set} are floats, which PNG cannot hold")
+    if features and crops.SETS[crop_set].cut_in_training:
+        raise UserError(f"crops {crop_set} are cut in each training step, so they have no handcrafted features; give "
+                        "--features without a name")
+    if not 0 <= hold_out < 1:
+        raise UserError(f"hold-out {hold_out}: expected at least 0 and below 1")
+    if hold_out and protocol.folds:
+        raise UserError(f"hold-out: protocol {name} has folds; --validation fold makes one of them the validation "
+                        "split")
+    if protocol.folds:
+        settings = replace(settings, validation=settings.validation or protocol.validation)
+    elif settings.validation:
+        raise UserError(f"validation {settings.validation}: protocol {name} of {settings.dataset} has no folds; "
+                        "--hold-out makes a validation split")
+    if settings.frames and settings.frames not in protocol.frames:
+        raise UserError("frames {}: protocol {} of {} has {}".format(
+            settings.frames, name, settings.dataset, " and ".join(protocol.frames) or "no choice of frames"))
+    settings = replace(settings, frames=settings.frames or next(iter(protocol.frames), None))
+    for fold in settings.folds or ():
+        if not 1 <= fold <= protocol.folds:
+            raise UserError("fold {}: protocol {} of {} has {}".format(
+                fold, name, settings.dataset, f"folds 1 to {protocol.folds}" if protocol.folds else "no folds"))
+    for path in filter(None, (settings.source, settings.subjects, settings.template)):
+        if not os.path.exists(path):
+            raise UserError(f"{path}: no such file or folder")
+    if settings.template:
+        if protocol.registration != "template":
+            raise UserError("template {}: protocol {} of {} takes {}, so a template has no effect".format(
+                settings.template, name, settings.dataset,
+                "the box of each face" if protocol.registration == "box" else "the faces as they are"))
+        alignment.read_template(settings.template)
+    return settings
