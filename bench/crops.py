@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import subprocess
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -28,7 +29,8 @@ def measure(options) -> list[dict]:
 
     def out(name: str) -> str:
         return os.path.join(options.scratch, f"{name}-{next(turn)}")
-    works = {"convert_imageset": lambda: convert_imageset(options.scratch, faces, out("caffe"))}
+    works: dict[str, Callable[[], float]] = {
+        "convert_imageset": lambda: convert_imageset(options.scratch, faces, out("caffe"))}
     for name, crop_set in (("one crop", ONE), ("ten crops", crops.SETS["xie2019a"])):
         works[name] = functools.partial(lambda crop_set: ours(dataset, crop_set, out("ours"), options.cores), crop_set)
     return timing.rows(timing.in_turn(works, repeats), "records")

@@ -51,14 +51,15 @@ def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int)
     data = parts.prepared(os.path.abspath(data_folder), prepared_folder.read_note(data_folder))
     times = of_experiment(chosen, data, scratch, iterations)
     total = sum(times.values())
-    kinds: dict[str, float] = collections.Counter()
+    kinds: dict[str, float] = collections.defaultdict(float)
     sums = dict.fromkeys(("all", "data", "our layers"), 0.0)
     for layer, milliseconds in times.items():
         kinds[layer.kind] += milliseconds
         sums["all"] += milliseconds
         if layer.ours:
             sums["our layers" if layer.bottoms else "data"] += milliseconds
-    lines = list(sums.items()) + [(kind, milliseconds) for kind, milliseconds in kinds.most_common()]
+    lines = list(sums.items()) + [(kind, milliseconds) for kind, milliseconds in sorted(
+        kinds.items(), key=lambda item: -item[1])]
     return [{"net": name, "batch": net.batch, "layers": kind, "ms": milliseconds, "%": 100 * milliseconds / total}
             for kind, milliseconds in lines]
 
@@ -82,7 +83,7 @@ def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str,
                              all_cores().threads)
     layers = {layer.name: Layer(layer.name, layer.python_param.layer or layer.type, layer.type == "Python",
                                 len(layer.bottom)) for layer in build.parse(text, parts.NetParameter()).layer}
-    times: dict[Layer, float] = collections.Counter()
+    times: dict[Layer, float] = collections.defaultdict(float)
     for name, _, milliseconds in TIME.findall(said):
         # Caffe puts these in itself.
         times[layers.get(name, Layer(name, "Split", False, 1))] += float(milliseconds)

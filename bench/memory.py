@@ -15,7 +15,7 @@ from common import files
 
 
 def measure(options) -> list[dict]:
-    rows = []
+    rows: list[dict] = []
     for count in (100, 300) if options.quick else (500, 5000):
         folder = os.path.join(options.scratch, str(count))
         os.makedirs(folder)

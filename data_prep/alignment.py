@@ -31,8 +31,8 @@ class Detection:
 
     # x, y, width, height in pixels.
     box: tuple[float, ...]
-    # x1, y1, ... in pixels, in the order of the manifest.
-    landmarks: tuple[float, ...]
+    # x1, y1, ... in pixels, in the order of the manifest; None if nothing has looked for them.
+    landmarks: Optional[tuple[float, ...]]
 
 
 class Detector:

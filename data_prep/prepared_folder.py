@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from common import files
 from common.errors import UserError
-from data_prep import alignment, datasets, manifest
+from data_prep import datasets, manifest
 from data_prep.datasets import trees
 from data_prep.manifest import Face
 
@@ -81,6 +81,7 @@ def frames_of(note: dict[str, Any]) -> Optional[str]:
 def template(note: dict[str, Any]) -> dict[str, Any]:
     """The template to which faces are aligned: its "margins", and the "dataset", "protocol" and number of "faces" on
     which it was measured. Older notes do not tell; they are from when there was only the shipped template."""
+    from data_prep import alignment  # loads OpenCV, which most who read a note do not need
     return note.get("template") or alignment.read_template(alignment.TEMPLATE_FILE)
 
 

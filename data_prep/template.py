@@ -112,11 +112,12 @@ class _Measurer:
             landmarks = face.landmarks or self._detector.find(image)
             return level(landmarks, (0, 0, image.shape[1], image.shape[0]), face.source) if landmarks else None
         for detection in self._detector.faces(image):
-            if not face.landmarks or _contains(detection.box, face.landmarks):
+            landmarks = face.landmarks or detection.landmarks
+            if landmarks and (not face.landmarks or _contains(detection.box, face.landmarks)):
                 x, y, width, height = detection.box
                 side = max(width, height)
                 region = (x + (width - side) / 2, y + (height - side) / 2, side, side)
-                return level(face.landmarks or detection.landmarks, region, face.source)
+                return level(landmarks, region, face.source)
         return None
 
 

@@ -1,6 +1,9 @@
 """What every layer of ours does the same way: parameters, checks, and errors that can be read."""
+from __future__ import annotations
+
 import functools
 import sys
+from typing import Optional
 
 import caffe
 import numpy as np
@@ -29,9 +32,9 @@ class Layer(caffe.Layer):
     for errors: Caffe does not tell a Python layer its name.
     """
 
-    PARAMETERS = {}
-    BOTTOMS = None
-    TOPS = None
+    PARAMETERS: dict[str, parameters.Parameter] = {}
+    BOTTOMS: Optional[int] = None
+    TOPS: Optional[int] = None
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

@@ -56,7 +56,9 @@ class WindowDataLayer(base.Layer):
     def reshape(self, bottom, top):
         pass
 
-    images_of_a_draw = 1
+    @property
+    def images_of_a_draw(self) -> int:
+        return 1
 
     def draw(self, query: int, random: RandomState) -> list[int]:
         """The images that come with one, itself first. Only the first has its label, the others -1."""

@@ -1,14 +1,12 @@
 """The papers' printed figures, read from `<paper>.csv`; README.md says what the columns mean."""
 import csv
-import os
 import re
 from fractions import Fraction
 from typing import NamedTuple, Optional
 
+from common import papers, suggestions
 from common.errors import UserError
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-PAPERS = ("xie2019a", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
 WORDS = {"system": ("own", "baseline", "other"), "split": ("val", "test"), "unit": ("", "image", "sequence"),
          "kind": ("count", "fold_mean", "class_mean", "rate", "ratio", "unexplained"),
          "measure": ("", "accuracy", "accuracy_without_neutral", "accuracy_neutral_wrong", "average_accuracy",
@@ -51,15 +49,15 @@ MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment
 OF_A_COUNT = ("unit", "correct", "total")
 
 
-def read(paper: str, folder: str = FOLDER) -> list[Figure]:
-    """The figures of a paper, in the order in which it prints them.
+def read(paper: str, path: Optional[str] = None) -> list[Figure]:
+    """The figures of a paper, in the order in which it prints them. path: of the CSV file; None for the paper's own.
 
     Raises UserError, with file and line, on an unknown or missing column or word, a value that is no number, and a
     count without its unit, correct and total, or with more right than there are.
     """
-    if paper not in PAPERS:
-        raise UserError("there is no paper {!r}; there are: {}".format(paper, ", ".join(PAPERS)))
-    path = os.path.join(folder, paper + ".csv")
+    if paper not in papers.names():
+        raise UserError(suggestions.unknown("paper", paper, papers.names()))
+    path = path or papers.get(paper).published
     with open(path, newline="", encoding="utf-8") as stream:
         lines = csv.reader(stream)
         header = next(lines, [])
@@ -79,7 +77,7 @@ def tables() -> dict[str, tuple[str, str]]:
     """Name, such as "xie2019a-table7" -> paper, and the table as it is printed there; those with figures of the
     authors' own."""
     return {f"{paper}-table{_arabic(figure.table)}": (paper, figure.table)
-            for paper in PAPERS for figure in read(paper) if figure.system != "other"}
+            for paper in papers.names() for figure in read(paper) if figure.system != "other"}
 
 
 def _arabic(number: str) -> int:
@@ -122,11 +120,11 @@ def _figure(where: str, cells: list[str]) -> Figure:
         if bool(row[key]) != (row["kind"] == "count"):
             raise UserError("{}: {} is {!r}; a count has {}, other kinds have none".format(
                 where, key, row[key], ", ".join(OF_A_COUNT)))
-    for key in ("correct", "total"):
-        row[key] = _whole(where, key, row[key])
-    if row["kind"] == "count" and row["correct"] > row["total"]:
-        raise UserError("{}: {} correct of {}".format(where, row["correct"], row["total"]))
-    return Figure(**row)
+    texts = {key: text for key, text in row.items() if key not in ("correct", "total")}
+    correct, total = (_whole(where, key, row[key]) for key in ("correct", "total"))
+    if correct is not None and total is not None and correct > total:
+        raise UserError(f"{where}: {correct} correct of {total}")
+    return Figure(**texts, correct=correct, total=total)
 
 
 def _whole(where: str, key: str, text: str) -> Optional[int]:

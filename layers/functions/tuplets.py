@@ -58,16 +58,16 @@ def sampler(labels: Sequence[int], subjects: Sequence[str], positives: int, nega
         raise ValueError(f"{without} of {len(subjects)} images have no subject, which tuplets need: a query's "
                          "negatives are other "
                          "expressions of its own subject, its positives are of other subjects")
-    labels = np.asarray(labels)
+    classes = np.asarray(labels)
     numbers = np.unique(subjects, return_inverse=True)[1]
-    of_class, of_both = _groups(labels.tolist()), _groups(list(zip(numbers.tolist(), labels.tolist())))
+    of_class, of_both = _groups(classes.tolist()), _groups(list(zip(numbers.tolist(), classes.tolist())))
     if len(of_class) < 2:
         raise ValueError("all images are of class {}, so there are no negatives".format(*of_class))
     for label, members in of_class.items():
         if positives > 1 and len(set(numbers[members])) < 2:
             raise ValueError(f"all images of class {label} are of subject {subjects[members[0]]}, but positives are "
                              "of other subjects")
-    return Sampler(labels, numbers, of_class, of_both, positives, negatives)
+    return Sampler(classes, numbers, of_class, of_both, positives, negatives)
 
 
 def _groups(keys: Sequence) -> dict:

@@ -6,8 +6,8 @@ from typing import Callable, NamedTuple, Optional
 import caffe
 import numpy as np
 from caffe import layers as L
+from caffe.proto.caffe_pb2 import NetParameter
 
-NetParameter = caffe.proto.caffe_pb2.NetParameter
 FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
 MEAN, SCALE = 127.5, 1 / 128
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from common import papers
 from published import values
 
 # Table -> rows in the printed order, and in them the figures from left to right.
@@ -59,7 +60,7 @@ def test_figures_are_the_printed_ones(paper, table):
     assert list(rows.values()) == [row.split() for row in PRINTED[paper][table].split(" / ")]
 
 
-@pytest.mark.parametrize("paper", values.PAPERS)
+@pytest.mark.parametrize("paper", papers.names())
 def test_value_and_count_agree(paper):
     """100 k / N is the value, rounded or cut to the printed digits."""
     for figure in values.read(paper):

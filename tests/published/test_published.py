@@ -5,13 +5,13 @@ from fractions import Fraction
 
 import pytest
 
-from common import experiment
+from common import experiment, papers
 from common.errors import UserError
 from data_prep import datasets
 from published import values
 
-FIGURES = {paper: values.read(paper) for paper in values.PAPERS}
-OURS = [(paper, figure) for paper in values.PAPERS for figure in FIGURES[paper] if figure.system != "other"]
+FIGURES = {paper: values.read(paper) for paper in papers.names()}
+OURS = [(paper, figure) for paper in papers.names() for figure in FIGURES[paper] if figure.system != "other"]
 ROWS = {
     "xie2019a": {"II": 11, "III": 8, "IV": 14, "V": 10, "VI": 12, "VII": 16, "VIII": 10, "IX": 14, "X": 25, "XI": 16,
                  "XII": 13},
@@ -124,13 +124,13 @@ def matrix(paper, table):
     return rows
 
 
-@pytest.mark.parametrize("paper", values.PAPERS)
+@pytest.mark.parametrize("paper", papers.names())
 def test_no_figure_is_missing_or_there_twice(paper):
     assert collections.Counter(figure.table for figure in FIGURES[paper]) == ROWS[paper]
     assert len({(figure.table, figure.row, figure.column) for figure in FIGURES[paper]}) == len(FIGURES[paper])
 
 
-@pytest.mark.parametrize("paper", values.PAPERS)
+@pytest.mark.parametrize("paper", papers.names())
 def test_a_count_is_the_only_one_that_gives_its_value(paper):
     for figure in FIGURES[paper]:
         if figure.kind == "count":
@@ -180,7 +180,7 @@ COMPARISONS = {
 
 def test_what_stands_beside_other_peoples_figures():
     found = {}
-    for paper in values.PAPERS:
+    for paper in papers.names():
         for table in ROWS[paper]:
             every = [figure for figure in FIGURES[paper] if figure.table == table]
             others = [figure for figure in every if figure.system == "other"]
@@ -222,7 +222,7 @@ def test_data_sets_exist():
         for data in {figure.data, figure.trained_on} - {""}:
             name, _, protocol = data.partition("-")
             assert protocol in datasets.module(name).PROTOCOLS, figure
-    for paper in values.PAPERS:
+    for paper in papers.names():
         for figure in FIGURES[paper]:
             if figure.system == "other":
                 assert figure.kind == "rate" and figure.data in datasets.NAMES, figure
@@ -260,7 +260,7 @@ def test_what_is_measured():
     assert kinds == {"svm": {"count"}, "respond_ratio": {"ratio"}, "average_accuracy": {"class_mean"},
                      "sensitivity": {"class_mean"}, "specificity": {"class_mean"},
                      "accuracy_without_neutral": {"unexplained"}, "accuracy_neutral_wrong": {"unexplained"}}
-    assert {figure.measure for paper in values.PAPERS for figure in FIGURES[paper] if figure.system == "other"} == {""}
+    assert {figure.measure for paper in papers.names() for figure in FIGURES[paper] if figure.system == "other"} == {""}
 
 
 def test_neutral_images_are_wrong_only_where_all_3589_explain_the_figure():
@@ -378,11 +378,11 @@ def test_nearest():
 
 
 def changed(tmp_path, old, new):
-    with open(values.FOLDER + "/wu2023.csv", encoding="utf-8") as stream:
+    with open(papers.get("wu2023").published, encoding="utf-8") as stream:
         text = stream.read()
     assert old in text
     (tmp_path / "wu2023.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
-    return str(tmp_path)
+    return str(tmp_path / "wu2023.csv")
 
 
 @pytest.mark.parametrize("old, new, message", (
@@ -407,5 +407,5 @@ def test_refuses(tmp_path, old, new, message):
 
 
 def test_refuses_an_unknown_paper():
-    with pytest.raises(UserError, match="no paper 'xie2020'; there are: xie2019a, xie2019b"):
+    with pytest.raises(UserError, match="no paper 'xie2020'; did you mean xie2019"):
         values.read("xie2020")

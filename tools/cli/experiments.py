@@ -2,7 +2,6 @@
 import argparse
 import fnmatch
 from collections.abc import Iterator
-from typing import Any
 
 from common import experiment, suggestions
 from common.errors import UserError
@@ -11,8 +10,8 @@ from tools.cli.arguments import Commands, add_several, change
 
 SHOW = "show"
 COLUMNS = ("experiment", "title", "data", "net")
-# Fields of an experiment that are printed first, in this order.
-FIRST = ("title", "source", "data", "net", "begins_with", "pretrained")
+# What an experiment's file says besides its settings.
+TEXTS = ("title", "source", "data", "pretrained")
 
 
 def add(commands: Commands) -> None:
@@ -58,21 +57,10 @@ def matching(pattern: str) -> list[str]:
 
 
 def described(loaded: Experiment) -> Iterator[str]:
-    """Lines: the settings of an experiment that are in force."""
+    """Lines: the settings of an experiment that are in force, each with what it does."""
     yield loaded.name
-    for key, value in _settings(loaded):
-        yield f"  {key}: {value}"
-
-
-def _settings(loaded: Experiment) -> Iterator[tuple[str, Any]]:
-    fields = loaded._asdict()
-    for key in [*FIRST, *(key for key in fields if key not in (*FIRST, "name"))]:
-        yield from _flat(key, fields[key])
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for inner in value:
-            yield from _flat(f"{key}.{inner}", value[inner])
-    elif value != "":
-        yield key, value
+    rows = [(f"{text}: {getattr(loaded, text)}", "") for text in TEXTS if getattr(loaded, text)]
+    rows += [(f"{key}: {value}", sentence) for key, value, sentence in experiment.describe(loaded) if value != ""]
+    width = max(len(setting) for setting, sentence in rows if sentence)
+    for setting, sentence in rows:
+        yield f"  {setting.ljust(width)}  # {sentence}" if sentence else f"  {setting}"

@@ -64,12 +64,12 @@ def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Dep
     engine = first.info.get("engine", ENGINE)
     if engine != ENGINE:
         found.append(Departure("engine", engine, ENGINE))
-    losses = set(nets.features(printed))
+    features = nets.features(printed)
     for run in trained:
         note, whole = _notes(run)
-        found += of_data(note, printed.data, losses)
+        found += of_data(note, printed.data, features)
         if whole:
-            found += of_data(whole, printed.data, losses)
+            found += of_data(whole, printed.data, features)
     return list(dict.fromkeys(found + _of_repetitions(trained, printed, trainings or 1)))
 
 

@@ -79,7 +79,8 @@ def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict
     it may be compared with, and what departs from it. None where it has none.
 
     total: units that were decided on; tested: note of the data, where they are not those trained on."""
-    figure = values.of_experiment(runs[0].experiment.name, split, tested and prepared_folder.data_set(tested))
+    figure = values.of_experiment(runs[0].experiment.name, split,
+                                  prepared_folder.data_set(tested) if tested else None)
     if not figure:
         return None
     found = departures.of_figure(figure, runs, total, tested)

@@ -3,7 +3,7 @@ import ctypes
 import multiprocessing
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import caffe
 import numpy as np
@@ -66,7 +66,7 @@ def _require_count(path: str, count: int, note: dict, split: str) -> None:
         raise UserError(f"{path}: {count} records, but {expected} were prepared; prepare the data anew")
 
 
-class Images:
+class Images(Sequence):
     """Images (channels, height, width) of an LMDB, in its order or by the numbers of records; each is read when it is
     asked for."""
 
@@ -76,7 +76,7 @@ class Images:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: Any) -> Any:
         return lmdb_io.decode(self._images[self._records[index]])[0]
 
 
@@ -121,8 +121,8 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
 def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str],
             engine: Engine = ONE) -> dict[str, np.ndarray]:
     """`outputs` of all records of a part."""
-    return outputs(deploy, caffemodel, Images(part.images), blobs, transform(experiment),
-                   part.references and Images(part.references), engine)
+    references = Images(part.references) if part.references else None
+    return outputs(deploy, caffemodel, Images(part.images), blobs, transform(experiment), references, engine)
 
 
 def transform(experiment: Experiment) -> Transform:
@@ -164,7 +164,7 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
 def batch(net: caffe.Net, images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
           references: Optional[Sequence[np.ndarray]] = None) -> dict[str, np.ndarray]:
     """`outputs` of some images in one forward pass; views into the net, good until the next one."""
-    inputs = {"data": images, "reference": references}
+    inputs = {"data": images, "reference": references or ()}
     for name in net.inputs:
         net.blobs[name].reshape(len(images), *net.blobs[name].shape[1:])
         for row, image in enumerate(inputs[name]):

@@ -145,15 +145,14 @@ class Predictor:
         paired = "reference" in self._nets[0].inputs
         if paired and not reference:
             raise UserError(f"{self.runs[0].folder}: compares a face with the same person's neutral face; give its "
-                            "image with "
-                            "--reference")
+                            "image with --reference")
         if reference and not paired:
             raise UserError(f"{self.runs[0].folder}: compares with no neutral face; leave --reference out")
         self._detector = None if whole else Detector(SMALLEST_SHARE)
         self._framing = framing(self.runs[0], self._prepared) if (
             self._detector and self._prepared.registration == "none") else None
         self._reference: Sequence[np.ndarray] = ()
-        if paired:
+        if reference:
             image = read_image(reference)
             found = self._find(image)
             if not found:

@@ -1,5 +1,4 @@
 """Decisions on units, by the vote of [xie2019a] Eq. (12) or by [liu2017]'s highest probability, and their CSV."""
-import collections
 import csv
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,7 +33,7 @@ def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
     units, labels, rows: one entry a record, beside probabilities (records, classes). Units keep the order in
     which they first come. The first of equal classes wins.
     """
-    members = collections.OrderedDict()
+    members: dict[str, list[int]] = {}
     for index, unit in enumerate(units):
         members.setdefault(unit, []).append(index)
     decisions = []

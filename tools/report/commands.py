@@ -99,7 +99,8 @@ def _prepare(data: str) -> list[str]:
     """The command that makes the folder; of a fold, the folder that holds the folds."""
     asked = of_note(prepared_folder.any_note(data))
     protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
-    words = ["prepare", asked.dataset] + ([asked.source] if asked.source else []) + ["--protocol", asked.protocol]
+    words = ["prepare", asked.dataset] + ([asked.source] if asked.source else [])
+    words += ["--protocol", asked.protocol or ""]
     default = completed(Settings(asked.dataset, None, asked.protocol))
     if list(asked.features or []) != sorted(default.features or []):
         words += ["--features", *(asked.features or [])]

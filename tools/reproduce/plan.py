@@ -13,7 +13,7 @@ from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from common import experiment as experiments
-from common import files, suggestions
+from common import files, papers, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
 from data_prep import datasets, features, prepared_folder
@@ -164,7 +164,7 @@ def plan(request: Request) -> Plan:
 def data_sets() -> frozenset[str]:
     """Names of all data that an experiment is trained on or a printed value belongs to."""
     return frozenset([experiments.load(name).data for name in experiments.names()]
-                     + [name for paper in values.PAPERS for figure in values.read(paper)
+                     + [name for paper in papers.names() for figure in values.read(paper)
                         if figure.system != "other" for name in (figure.data, figure.trained_on) if name])
 
 

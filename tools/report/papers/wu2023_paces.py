@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from common import files
 from data_prep import lmdb_io, prepared_folder
-from prototxt.builders import wu2023
+from prototxt import nets
 from tools.evaluation import evaluate, forward
 from tools.report.training import Points
 from tools.training import caffe_log, chain, schedules
@@ -120,7 +120,7 @@ def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Feat
 
 def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
     train = forward.read(run.info["data"], require_same_data(run), "train")
-    blob = wu2023.features(run.experiment)
+    blob = nets.classified(run.experiment)
     values = forward.of_part(run.experiment, train, run.path("deploy.prototxt"),
                              run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
     labels = np.array(train.labels)
