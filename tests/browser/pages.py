@@ -31,17 +31,18 @@ def write(folder: pathlib.Path) -> None:
 
     def trained(name, data, changes, seeds=()):
         out = str(folder / "runs" / name.replace("/", "-")) + "-seeds" * bool(seeds)
-        one = groups.train(experiment.load(name, changes), data, out, None, seeds, 1, None, 1)
+        run_or_group = groups.train(experiment.load(name, changes), data, out, None, seeds, 1, None, 1)
         for split in ("val", "test"):
-            evaluate_all(one, split)
-        return one
+            evaluate_all(run_or_group, split)
+        return run_or_group
 
-    def page(name, *given):
-        files.write_text(str(folder / "pages" / (name + ".html")), html_page.render(given))
-    softmax = trained("xie2019a/fer2013-toy-softmax", faces, TOY)
-    files.write_json(softmax.path(respond_ratio.FILE), {"respond_ratio": {
+    def page(name, *runs_and_groups):
+        files.write_text(str(folder / "pages" / (name + ".html")), html_page.render(runs_and_groups))
+    page("pair", *(trained("xie2019a/fer2013-toy-" + name, faces, TOY) for name in ("softmax", "center-gabor")))
+    sparse = trained("xie2019b/fer2013-toy-l2", faces, TOY)
+    files.write_json(sparse.path(respond_ratio.FILE), {"respond_ratio": {
         expression: {part: 1.25 for part in respond_ratio.PARTS} for expression in ("fear", "happy")}})
-    page("pair", softmax, trained("xie2019a/fer2013-toy-center-gabor", faces, TOY))
+    page("xie2019b", sparse, trained("xie2019b/fer2013-toy-softmax", faces, TOY))
     page("groups", trained("xie2019a/fer2013-toy-softmax", faces, TOY, (1, 2)),
          folds(folder / "runs" / "folds", trained("xie2019a/fer2013-toy-alaw", faces, WEIGHTED)))
     page("liu2017", *(trained("liu2017/synthetic-" + name, subjects, TUPLETS)

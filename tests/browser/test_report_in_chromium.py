@@ -11,7 +11,7 @@ from selenium.webdriver.chrome.service import Service
 
 pytestmark = pytest.mark.browser
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ("pair", "groups", "liu2017", "farzaneh2021", "wu2023")
+PAGES = ("pair", "groups", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
 WIDTHS = (1280, 420)
 
 
@@ -68,8 +68,8 @@ def test_page_is_whole(chromium, pages, name, width):
 
 
 def test_each_papers_figures_are_there(chromium, pages):
-    wanted = {"pair": ("[xie2019a] Fig. 8", "[xie2019a] Fig. 9", "[xie2019a] Fig. 10", "[xie2019b] Fig. 8",
-                       "[xie2019b] Table 2"),
+    wanted = {"pair": ("[xie2019a] Fig. 8", "[xie2019a] Fig. 9", "[xie2019a] Fig. 10"),
+              "xie2019b": ("[xie2019b] Fig. 8", "[xie2019b] Table 2"),
               "groups": ("Folds, test split", "Seeds, test split", "[xie2019a] Fig. 11", "[xie2019a] Fig. 12"),
               "liu2017": ("[liu2017] Fig. 5", "[liu2017] Fig. 6"),
               "farzaneh2021": ("[farzaneh2021] Fig. 3", "[farzaneh2021] Fig. 4", "[farzaneh2021] Fig. 5"),

@@ -61,7 +61,7 @@ def confusion_matrix(metrics: dict, title: str = "", axes: Optional[Axes] = None
                       fontsize=sizes["cells"], color="white" if shares[row, column] > 55 else "black")
     ticks = range(len(metrics["classes"]))
     axes.set(xticks=ticks, yticks=ticks)
-    axes.set_xlabel("decision", fontsize=sizes["labels"])
+    axes.set_xlabel("prediction", fontsize=sizes["labels"])
     axes.set_ylabel("true class", fontsize=sizes["labels"])
     axes.set_xticklabels(metrics["classes"], rotation=40, ha="right")
     axes.set_yticklabels(metrics["classes"])

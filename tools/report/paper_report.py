@@ -129,7 +129,7 @@ def confusion_matrices(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     import numpy as np
 
     from tools.report import figures
-    table: Table = [("run", "data", "true class", "decision", "count", "% of the true class")]
+    table: Table = [("run", "data", "true class", "prediction", "count", "% of the true class")]
     draw = []
     for entry in entries:
         metrics, method = entry.test_metrics, entry.experiment.title

@@ -106,10 +106,10 @@ def _feature_maps(compared: Comparison) -> PaperFigure:
             table += [(title, number, row, _text(values)) for row, values in enumerate(xie2019a_faces.tile(single))]
     return PaperFigure(
         "Feature maps beside Gabor responses ([xie2019a] Fig. 8)",
-        "Of the first face of Fig. 9. Gabor filters: the rows are wavelengths of 5.7, 8 and 11.3 pixels, the columns "
-        "orientations of 0, 45, 67.5, 112.5 and 135 degrees. Nets: the paper does not say which layer it shows; here "
-        "are the first convolution and FC1's input, of each the 15 maps that vary most, the most varied first. Each "
-        "map goes from its least value (black) to its largest (white).", table, rows=rows)
+        f"Of the first face {_whose(compared)}. Gabor filters: the rows are wavelengths of 5.7, 8 and 11.3 pixels, "
+        "the columns orientations of 0, 45, 67.5, 112.5 and 135 degrees. Nets: the paper does not say which layer it "
+        "shows; here are the first convolution and FC1's input, of each the 15 maps that vary most, the most varied "
+        "first. Each map goes from its least value (black) to its largest (white).", table, rows=rows)
 
 
 def _faces(compared: Comparison) -> PaperFigure:
@@ -149,7 +149,13 @@ def _heat_maps(compared: Comparison) -> PaperFigure:
     return PaperFigure(
         "Where the nets respond ([xie2019a] Fig. 10)",
         "The mean over FC1's input maps, linear between the centres of their receptive fields. The 20% of the pixels "
-        "with the largest values are in colour, the largest in red. The faces are those of Fig. 9.", table, rows=rows)
+        f"with the largest values are in colour, the largest in red. The faces are those {_whose(compared)}.", table,
+        rows=rows)
+
+
+def _whose(compared: Comparison) -> str:
+    """Without two runs to compare, the page shows faces that are not those of Fig. 9."""
+    return "of Fig. 9" if compared.pair else "above"
 
 
 def _text(values: np.ndarray) -> str:
