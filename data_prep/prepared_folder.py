@@ -8,7 +8,6 @@ from typing import Any, Optional
 from common import files
 from common.errors import UserError
 from data_prep import datasets, manifest
-from data_prep.datasets import trees
 from data_prep.manifest import Face
 
 NOTE = "prepare.json"
@@ -87,6 +86,7 @@ def template(note: dict[str, Any]) -> dict[str, Any]:
 
 def summary(folder: str, note: dict[str, Any]) -> str:
     """The counts of each split and class, and differences from the published counts, as text."""
+    from data_prep.datasets import trees  # loads OpenCV, as above
     lines = ["{}: {} images, {} records of {}, features: {}".format(
         folder, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
         ", ".join(note["features"]) or "none")]

@@ -8,7 +8,8 @@ from common.settings import Settings as Base
 class SparseCenterLoss(Section):
     weight: NonNegative = setting("Factor of the loss, lambda.")
     alpha: NonNegative = setting("Learning rate of the centers.")
-    normalization: Literal["batch", "none"] = setting("What the sum over the images is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the images is divided by: the batch size, or nothing.")
 
 
 class Losses(Section):

@@ -10,20 +10,23 @@ TUPLET_LOSSES = ("tuplet", "clusters", "fixed_clusters")
 class TupletLoss(Section):
     weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
     tau: NonNegative = setting("Margin of Eq. (1).")
-    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the tuplets is divided by: the batch size, or nothing.")
 
 
 class ClustersLoss(Section):
     weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
     rank: Whole = setting("Rows of L_A and L_B; 0 where they are square.")
-    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the tuplets is divided by: the batch size, or nothing.")
 
 
 class FixedClustersLoss(Section):
     weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
     threshold: NonNegative = setting("T of Eq. (3), the distance that separates the clusters.")
     tau: NonNegative = setting("Margin of Eq. (3).")
-    normalization: Literal["batch", "none"] = setting("What the sum over the tuplets is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the tuplets is divided by: the batch size, or nothing.")
 
 
 class Losses(Section):

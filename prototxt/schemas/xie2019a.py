@@ -9,7 +9,8 @@ from common.settings import Settings as Base
 
 class CenterLoss(Section):
     weight: NonNegative = setting("Factor of the center loss, lambda_C.")
-    normalization: Literal["batch", "none"] = setting("What the sum over the images is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the images is divided by: the batch size, or nothing.")
 
 
 class FeatureLoss(Section):
@@ -17,7 +18,8 @@ class FeatureLoss(Section):
     rho: NonNegative = setting("Factor of the loss after each epoch.")
     p: Literal[1, 2] = setting("Norm of the difference, L1 or L2.")
     gradient: Literal["paper", "exact"] = setting("Eq. (7) as it is printed, or the loss's exact gradient.")
-    normalization: Literal["batch", "none"] = setting("What the sum over the images is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the images is divided by: the batch size, or nothing.")
 
 
 class Losses(Section):

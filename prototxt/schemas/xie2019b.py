@@ -9,7 +9,8 @@ from prototxt.schemas.xie2019a import CenterLoss
 class FeatureSparseness(Section):
     weight: NonNegative = setting("Factor of the sparseness loss.")
     p: Literal[1, 2] = setting("Norm, L1 or L2.")
-    normalization: Literal["batch", "none"] = setting("What the sum over the images is divided by: the batch size, or nothing.")
+    normalization: Literal["batch", "none"] = setting(
+        "What the sum over the images is divided by: the batch size, or nothing.")
 
 
 class HiddenSparseness(FeatureSparseness):

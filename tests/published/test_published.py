@@ -318,8 +318,8 @@ def test_most_rows_of_liu2017_fit_twice_the_sequences(table, fitting):
 
 
 def test_no_size_fits_all_of_sfew():
-    values = [figure.value for _, figure in OURS if figure.data == "sfew-liu2017" and figure.table == "5"]
-    assert max(sum(bool(values.counts(value, total)) for value in values) for total in range(350, 450)) == 2
+    shares = [figure.value for _, figure in OURS if figure.data == "sfew-liu2017" and figure.table == "5"]
+    assert max(sum(bool(values.counts(share, total)) for share in shares) for total in range(350, 450)) == 2
 
 
 @pytest.mark.parametrize("paper, table, row, column, value, total, k, residual, fits", NOT_COUNTS)
@@ -407,5 +407,5 @@ def test_refuses(tmp_path, old, new, message):
 
 
 def test_refuses_an_unknown_paper():
-    with pytest.raises(UserError, match="no paper 'xie2020'; did you mean xie2019"):
+    with pytest.raises(UserError, match="no paper 'xie2020'; expected one of xie2019a, xie2019b"):
         values.read("xie2020")

@@ -37,7 +37,8 @@ def test_show_prints_the_settings_in_force(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "xie2019b/mmi-one_map-l2"
     # With what each does, from the schema.
-    assert re.search(r"(?m)^  head.dropout: 0 +# Share of the inputs of FC1 and of FC2 that dropout sets to 0\.$", "\n".join(lines))
+    assert re.search(r"(?m)^  head.dropout: 0 +# Share of the inputs of FC1 and of FC2 that dropout sets to 0\.$",
+                     "\n".join(lines))
     assert all(re.match(r"  (title|source|data): |  [\w.]+: .*  # [A-Z].*\.$", line) for line in lines[1:]), lines
     for wanted in ("net: one_map", "solver.max_iter: 7", "solver.base_lr: 0.5", "solver.display: 3"):
         assert [line for line in lines if line.strip().startswith(wanted)], wanted
