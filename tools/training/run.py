@@ -227,7 +227,7 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
                 data.root, feature, experiment.name, ", ".join(note["features"]) or "none"))
     if nets.needs_references(experiment) and not os.path.isdir(os.path.join(data.root, "train", "references")):
         raise UserError(f"{data.root}: has no references, which {experiment.name} needs; prepare it with a protocol "
-                        "of pairs, wu2023")
+                        "whose samples are pairs, as for " + experiment.data)
     purpose = schedules.of(experiment).validated_for
     if purpose and "val" not in note["records"]:
         raise UserError("{}: has no validation part, which {} needs for {}; `./fer prepare ...` makes one by "
