@@ -160,7 +160,7 @@ def test_too_many_pixels_are_refused_before_they_are_read(tmp_path, width, heigh
     (b"", "empty file"),
     (b"no image", "not a readable image"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n%%EndComments\n", "not a readable image"),
-    (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "not a readable image: its values are no int")])
+    (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "not a readable image: its values are not int")])
 def test_no_image(tmp_path, content, said):
     path = kept(tmp_path, content)
     with pytest.raises(UserError) as error:

@@ -106,7 +106,7 @@ def test_out_and_source_are_apart(tmp_path, source):
     (tmp_path / "link").symlink_to("set")
     for out, said in ((faces / "out", "lies in"), (faces / "train" / "new" / "out", "lies in"), (faces, "is"),
                       (tmp_path / "set", "holds"), (tmp_path / "link" / "faces" / "out", "lies in")):
-        with pytest.raises(UserError, match=f"^{out}: {said} {faces}, of which it is to be made"):
+        with pytest.raises(UserError, match=f"^{out}: {said} {faces}, from which it is made"):
             prepare.prepare(prepare.Settings("folder", str(faces), features=()), str(out), 1)
     assert sorted(os.listdir(str(faces))) == ["test", "train"] and os.listdir(str(tmp_path / "set")) == ["faces"]
     # Beside it is elsewhere, also where a name begins alike.

@@ -138,7 +138,7 @@ def test_by_the_command_on_drawn_faces(tmp_path, capsys):
     out = tmp_path / "t.json"
     asked = ["template", "folder", str(source), "--out", str(out)]
     assert main.main([*asked, "--processes", "1"]) == 0
-    assert "note: no face found in 1 images, left out: train/sad/nobody.png\n" in capsys.readouterr().out
+    assert "note: no face was found in 1 images, which are left out: train/sad/nobody.png\n" in capsys.readouterr().out
     found, first = files.read_json(str(out)), out.read_bytes()
     assert found["faces"] == 8 and found["no_face"] == ["train/sad/nobody.png"]
     np.testing.assert_allclose(alignment.template(str(out)), np.mean(points, axis=0), atol=.02)

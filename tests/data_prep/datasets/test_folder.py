@@ -89,13 +89,13 @@ def test_a_class_without_training_images_is_refused(tmp_path, picture):
     with pytest.raises(UserError, match="s/train/b: no images here; each class needs images in the training split"):
         prepared(tmp_path, tmp_path / "s")
     (tmp_path / "s/train/b").rmdir()
-    with pytest.raises(UserError, match="s: all train images are of the class a, at least two classes are needed"):
+    with pytest.raises(UserError, match="s: all train images are of the class a; at least two classes are needed"):
         prepared(tmp_path, tmp_path / "s")
     assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize("share, said", [
-    (0.001, "hold-out 0.001: of 8 train images none is held out; give a larger share"),
+    (0.001, "hold-out 0.001: too small to hold out any of 8 train images; give a larger share"),
     (0.95, "hold-out 0.95: no train image is left of a, b; give a smaller share")])
 def test_hold_out_of_nothing_or_everything_is_refused(tmp_path, picture, share, said):
     for number in range(4):

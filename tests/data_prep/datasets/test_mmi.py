@@ -271,8 +271,7 @@ def test_sequences_with_too_few_faces_are_named(tmp_path, session, seen):
     where = f"{tmp_path}/source/Sessions/"
     assert str(error.value) == (
         f"{where}2/S002-001.avi (2 of 6), {where}3/S003-001.avi (2 of 5): frames in which a face is found, expected "
-        "at least 3 "
-        "in a sequence")
+        "at least 3 in each sequence")
     session(2, "S002-001", 1, frames=2, root="source/Sessions")
     with pytest.raises(UserError, match="2/S002-001.avi: 2 frames, expected at least 3"):
         numbers(tmp_path)
