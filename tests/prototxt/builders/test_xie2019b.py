@@ -296,7 +296,8 @@ def test_settings_are_the_papers():
 
 
 @pytest.mark.parametrize("change, said", [
-    ("losses.sparse_x.p=3", "p is 3, expected one of 1, 2"), ("head.dropout=1", "dropout is 1, expected at least 0"),
+    ("losses.sparse_x.p=3", "p is 3, expected one of 1, 2"),
+    ("head.dropout=1", "dropout is 1, expected a number of at least 0"),
     ("head.prune_v=-0.1", "prune_v is -0.1"), ("head.fc1=0", "fc1 is 0, expected a whole number"),
     ("solver.stepsize=0.5", "stepsize is 0.5, expected a whole number of at least 1"),
     ("head.activation=tanh", "activation is 'tanh', expected one of none, relu")])

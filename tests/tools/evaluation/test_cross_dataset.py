@@ -12,9 +12,9 @@ from data_prep import lmdb_io, prepare
 from tests import small_data
 from tools.cli import main
 from tools.evaluation import cross_dataset, evaluate, predictions, roc
+from tools.evaluation import groups as metrics_of_groups
 from tools.evaluation.predictions import Decision
 from tools.report import figures
-from tools.training import groups
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -136,7 +136,7 @@ def test_metrics_of_an_evaluation_have_the_measures(trained):
 
 
 def test_seeds_have_the_mean_of_the_measures():
-    found = [dict(accuracy=0.5, correct=1, total=2, confusion=[[1]], auc=0.5, sensitivity=0.2, specificity=1.0),
-             dict(accuracy=1.0, correct=2, total=2, confusion=[[1]], auc=0.7, sensitivity=0.4, specificity=0.5)]
-    assert {what: groups._seeds(found)[what] for what in roc.MEASURES} == {
+    of_seeds = [dict(accuracy=0.5, correct=1, total=2, confusion=[[1]], auc=0.5, sensitivity=0.2, specificity=1.0),
+                dict(accuracy=1.0, correct=2, total=2, confusion=[[1]], auc=0.7, sensitivity=0.4, specificity=0.5)]
+    assert {what: metrics_of_groups._of_seeds(of_seeds)[what] for what in roc.MEASURES} == {
         "auc": pytest.approx(0.6), "sensitivity": pytest.approx(0.3), "specificity": 0.75}

@@ -130,10 +130,10 @@ def test_every_snapshot_of_folds_on_the_command_line(tmp_path, trained, capsys):
     assert main.main(["evaluate", str(tmp_path), "--every-snapshot", "--split", "test"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "test: fold01 iteration 8: 2/12, 16.67%"
-    assert lines[-2:] == ["test: last: 5/24, 20.83%, each run's own",
-                          "test: best, chosen on this part: 7/24, 29.17%, each run's own"]
+    assert lines[-2:] == ["test: last: 5/24, 20.83%, each run with its own",
+                          "test: best on this part: 7/24, 29.17%, each run with its own"]
     assert main.main(["evaluate", str(tmp_path / "fold01"), "--every-snapshot"]) == 0
-    assert "val: best, chosen on this part: 2/12, 16.67%, iteration 8" in capsys.readouterr().out
+    assert "val: best on this part: 2/12, 16.67%, iteration 8" in capsys.readouterr().out
     assert main.main(["evaluate", str(tmp_path), "--every-snapshot", "--data", "d"]) == 1
     assert "--every-snapshot is of the run's own data" in capsys.readouterr().err
 

@@ -80,7 +80,7 @@ def test_seeds_and_folds_are_one_command(tmp_path, trained, data):
     for seed in (5, 7):
         group = tmp_path / "group" / f"seed{seed:02d}"
         for fold in ("fold01", "fold02"):
-            info = dict(trained.info, data=str(folds / fold), weights=None)
+            info = dict(copy.deepcopy(trained.info), data=str(folds / fold), weights=None)
             info["experiment"]["solver"]["random_seed"] = seed
             files.write_json(str(group / fold / "run.json"), info)
         files.write_json(str(group / "group.json"), {"kind": "folds", "members": ["fold01", "fold02"]})

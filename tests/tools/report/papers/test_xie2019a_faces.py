@@ -3,9 +3,10 @@ import caffe
 import numpy as np
 import pytest
 
-from common import files
+from common import experiment, files
 from data_prep.features import GEOMETRIES, gabor
 from tests import small_data
+from tests.tools import hand_made
 from tools.analysis import activations
 from tools.evaluation import predictions
 from tools.evaluation.predictions import Decision
@@ -68,8 +69,9 @@ def test_pair_needs_the_same_images(tmp_path):
 
 
 def write_run(run, losses, manifest):
-    files.write_json(run.path("run.json"), {"experiment": {"losses": dict.fromkeys(losses, {})},
-                                            "manifest": manifest, "data": run.folder})
+    info = hand_made.info(experiment.load("xie2019a/fer2013-toy-softmax"), manifest=manifest, data=run.folder)
+    info["experiment"]["losses"] = dict.fromkeys(losses, {})
+    files.write_json(run.path("run.json"), info)
     predictions.write(run.path("decisions-test.csv"), BEFORE)
 
 
