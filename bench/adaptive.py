@@ -4,6 +4,7 @@ data: [xie2019a] II-E has 3 for the alternative loss.
 Of the toy net. Both look at the validation part once a round. Start-ups count, so few iterations show a ratio that is
 too high.
 """
+import dataclasses
 import os
 
 from bench import drawn, timing
@@ -21,8 +22,8 @@ def measure(options) -> list[dict]:
     adaptive = experiment.load(EXPERIMENT, [f"weighting.restart_iterations={length}",
                                             f"weighting.rounds={rounds}"])
     solver = dict(adaptive.solver, test_interval=length, snapshot=length)
-    adaptive = adaptive._replace(solver=solver)
-    plain = adaptive.one_training()._replace(solver=dict(solver, max_iter=rounds * length))
+    adaptive = dataclasses.replace(adaptive, solver=solver)
+    plain = dataclasses.replace(adaptive.one_training(), solver=dict(solver, max_iter=rounds * length))
 
     def train(chosen: experiment.Experiment, name: str) -> int:
         run.train(chosen, data, os.path.join(options.scratch, name), None, Engine(1), options.cores)

@@ -1,6 +1,7 @@
 """Independent trainings, as folds, seeds and trials of adaptive weights are: side by side with one BLAS thread each,
 against one after the other with a thread a core. What one thread more gives a single training, the first two rows say.
 """
+import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ def measure(options) -> list[dict]:
         chosen = experiment.load(case.experiment, experiment.applicable(case.experiment, [
             f"solver.batch_size={case.batch}", f"solver.max_iter={iterations}",
             f"solver.snapshot={iterations}", f"solver.test_interval={iterations + 1}"]))
-        chosen = chosen._replace(halving={})
+        chosen = dataclasses.replace(chosen, halving={})
 
         def train(threads: int, processes: int, chosen=chosen, data=data) -> int:
             with tempfile.TemporaryDirectory(dir=options.scratch) as folder:

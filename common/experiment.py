@@ -4,7 +4,8 @@ import functools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
 
 import pydantic
 import yaml
@@ -24,7 +25,8 @@ TEXTS = ("title", "source", "data", "net")
 NET = "net"
 
 
-class Experiment(NamedTuple):
+@dataclass(frozen=True)
+class Experiment:
     """What is trained, on which data."""
 
     # "<paper>/<experiment>".
@@ -46,11 +48,11 @@ class Experiment(NamedTuple):
     # Caffe's settings, and the batch size.
     solver: dict[str, Any]
     # Positives and negatives of a query; empty where a training image stands for itself.
-    tuplets: dict[str, Any] = {}
+    tuplets: dict[str, Any] = field(default_factory=dict)
     # Of a learning rate that is halved where training stalls; empty where it is not.
-    halving: dict[str, Any] = {}
+    halving: dict[str, Any] = field(default_factory=dict)
     # Of self-paced learning; empty where all samples are there from the start.
-    pacing: dict[str, Any] = {}
+    pacing: dict[str, Any] = field(default_factory=dict)
     # Experiment whose weights this one begins with, or "".
     begins_with: str = ""
     # How the predictions of several images become one, see tools.evaluation.predictions.
@@ -72,7 +74,7 @@ class Experiment(NamedTuple):
     def one_training(self, **factors: float) -> "Experiment":
         """One training of those that it consists of: with all samples, and with fixed weights, each loss's own one
         times its factor, 1 where there is none."""
-        return self._replace(weighting={}, pacing={}, losses={
+        return replace(self, weighting={}, pacing={}, losses={
             loss: dict(loss_settings, weight=loss_settings["weight"] * factors.get(loss, 1))
             for loss, loss_settings in self.losses.items()})
 
@@ -212,10 +214,10 @@ def _merged_settings(levels: Sequence[Mapping[str, Any]], own: Mapping[str, Any]
     values = _merged({key: level[key] for key in ALONE if key in level} for level in levels)
     values["losses"] = {loss: _merged(level.get("losses", {}).get(loss) for level in levels)
                         for loss in own.get("losses", {})}
-    for section, field in schema.__fields__.items():
+    for section, declared in schema.__fields__.items():
         if section == "losses" or section in ALONE or not any(section in level for level in levels):
             continue
-        about = field.field_info.extra
+        about = declared.field_info.extra
         if about.get("own") and section not in own:
             continue
         if "losses" in about and not set(about["losses"]) & set(values["losses"]):

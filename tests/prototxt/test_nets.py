@@ -1,4 +1,5 @@
 """Nets in real Caffe: the heads' shapes, what each loss is imposed on, normalisation, and training on small data."""
+import dataclasses
 import os
 import re
 import subprocess
@@ -84,7 +85,7 @@ def test_losses_are_imposed_on_the_papers_blobs(name, imposed):
 
 def test_blocks_are_gsf_and_then_sift_whatever_the_order_in_the_file(tmp_path):
     chosen = load("fer2013-toy-alfw")
-    turned = chosen._replace(losses=dict(reversed(list(chosen.losses.items()))))
+    turned = dataclasses.replace(chosen, losses=dict(reversed(list(chosen.losses.items()))))
     net = net_of(tmp_path, without_lmdbs(turned, 7, batch=2), caffe.TRAIN)
     fill(net)
     net.forward()

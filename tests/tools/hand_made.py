@@ -1,4 +1,5 @@
 """Runs and groups as training and evaluation leave them, made by hand: no net is trained."""
+import dataclasses
 import os
 
 from common import experiment, files
@@ -20,8 +21,8 @@ def note(data):
 
 def info(chosen, **others):
     """run.json of an experiment's run."""
-    return {"format": 1, "project": None, "experiment": chosen._asdict(), "data": "/not there", "manifest": "m",
-            "weights": None, "threads": 1, "gpu": None, "iterations": ITERATIONS,
+    return {"format": 1, "project": None, "experiment": dataclasses.asdict(chosen), "data": "/not there",
+            "manifest": "m", "weights": None, "threads": 1, "gpu": None, "iterations": ITERATIONS,
             "versions": {"caffe": "1.0.0", "blas": "OpenBLAS", "numpy": "1.19.5"}, **others}
 
 

@@ -1,6 +1,7 @@
 """In what a run departs from what its paper prints. A measured figure is set against a printed one, with a difference,
 only where nothing departs; what the project has settled for good stands in docs/departures.md and is not told here.
 """
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,7 @@ def _settings(chosen: Experiment) -> Iterator[tuple[str, Any]]:
                 yield from flat(name + "." + key, value[key])
         else:
             yield name, value
-    for key, value in chosen._asdict().items():
+    for key, value in dataclasses.asdict(chosen).items():
         if key not in NO_SETTINGS:
             yield from flat(key, value)
 

@@ -2,7 +2,7 @@
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Union
 
 from common import experiment
@@ -80,7 +80,7 @@ def _settings(defined: Experiment) -> dict[str, Any]:
     def flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for key, inner in values.items() for name, value in (
             flat(prefix + key + ".", inner) if isinstance(inner, dict) else {prefix + key: inner}).items()}
-    return flat("", {key: value for key, value in defined._asdict().items() if key not in NAMES})
+    return flat("", {key: value for key, value in asdict(defined).items() if key not in NAMES})
 
 
 def _members(entry: Entry) -> list[Union[Run, Group]]:

@@ -162,7 +162,7 @@ class Estimator:
     def _of(self, experiment: Experiment, data: parts.Data) -> Costs:
         # Experiments that differ only in loss weights cost the same.
         losses = {name: dict(settings, weight=1.0) for name, settings in experiment.losses.items()}
-        plain = experiment.one_training()._replace(name=experiment.paper + "/", losses=losses)
+        plain = replace(experiment.one_training(), name=experiment.paper + "/", losses=losses)
         # So do splits of other sizes.
         counts = dict.fromkeys({**data.counts, "val": 1}, 1)
         net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),

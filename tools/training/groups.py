@@ -6,7 +6,7 @@
 """
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 import numpy as np
@@ -122,7 +122,7 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
         names = [f"seed{seed:02d}" for seed in seeds]
         yield Group(folder, "seeds", names)
         for name, seed in zip(names, seeds):
-            seeded = experiment._replace(solver=dict(experiment.solver, random_seed=seed))
+            seeded = replace(experiment, solver=dict(experiment.solver, random_seed=seed))
             yield from _plan(seeded, data, os.path.join(folder, name), ())
         return
     note = prepared_folder.any_note(data) if prepared_folder.is_prepared(data) else {}

@@ -121,8 +121,10 @@ def _checked(path: str, info: Any) -> Experiment:
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; {anew}")
     fields = info["experiment"] if isinstance(info["experiment"], dict) else {}
-    wrong = sorted(set(Experiment._fields) - set(Experiment._field_defaults) - set(fields)) or sorted(
-        set(fields) - set(Experiment._fields))
+    names = {field.name for field in dataclasses.fields(Experiment)}
+    needed = {field.name for field in dataclasses.fields(Experiment)
+              if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING}
+    wrong = sorted(needed - set(fields)) or sorted(set(fields) - names)
     if wrong:
         raise UserError(f"{path}: its experiment {'has' if wrong[0] in fields else 'lacks'} {', '.join(wrong)}, "
                         f"unlike those of this version; {anew}")
@@ -185,8 +187,8 @@ def described(experiment: Experiment, data_folder: str, note: dict[str, Any], we
               ) -> dict[str, Any]:
     """What of run.json is known before the training, and must stay the same as long as a run continues. weights: their
     digest."""
-    return {"experiment": experiment._asdict(), "data": data_folder, "manifest": note["manifest"], "weights": weights,
-            **dataclasses.asdict(engine)}
+    return {"experiment": dataclasses.asdict(experiment), "data": data_folder, "manifest": note["manifest"],
+            "weights": weights, **dataclasses.asdict(engine)}
 
 
 def project() -> Optional[dict[str, Any]]:
@@ -210,7 +212,7 @@ def require_same(run: Run, info: dict[str, Any]) -> bool:
 
 def _deciding(info: dict[str, Any]) -> dict[str, Any]:
     """What of run.json decides on the training. What experiments did not have when it was written has its default."""
-    experiment = {**Experiment._field_defaults, **info["experiment"]}
+    experiment = dataclasses.asdict(Experiment(**info["experiment"]))
     return {**{key: value for key, value in info.items() if key not in IRRELEVANT},
             "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 

@@ -1,4 +1,5 @@
 """The nets of [liu2017] in real Caffe: shapes, what each branch learns from, and how a stage goes on from another."""
+import dataclasses
 import os
 import re
 import subprocess
@@ -150,13 +151,13 @@ def test_losses_that_do_not_go_together_are_refused():
     one = load("ckplus-2b-nm")
     for losses in ({"tuplet": {}, "clusters": {}}, {"center": {}}):
         with pytest.raises(UserError, match="expected none or one of tuplet, clusters, fixed_clusters"):
-            nets.train_val(one._replace(losses=losses), data_of())
+            nets.train_val(dataclasses.replace(one, losses=losses), data_of())
 
 
 def test_fixed_threshold_is_there_too(tmp_path):
     one = load("synthetic-2b-nm", *SMALL)
     fixed = {"fixed_clusters": {"weight": 1, "threshold": 1.0, "tau": 1.0, "normalization": "batch"}}
-    net = filled(net_of(tmp_path, without_lmdbs(one._replace(losses=fixed)), caffe.TRAIN), 12)
+    net = filled(net_of(tmp_path, without_lmdbs(dataclasses.replace(one, losses=fixed)), caffe.TRAIN), 12)
     assert float(net.forward()["fixed_clusters_loss"]) >= 0
 
 

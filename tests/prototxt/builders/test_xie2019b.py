@@ -1,4 +1,5 @@
 """The nets of [xie2019b] in real Caffe: losses and regularisers against NumPy, shapes, pruning; the tables' rows."""
+import dataclasses
 import re
 
 import caffe
@@ -199,7 +200,7 @@ def test_dropout_does_nothing_where_the_net_predicts(tmp_path):
 
 @pytest.mark.parametrize("name, alpha", [("fer2013-norm-2", 2), ("fer2013-norm-0.5", 0.5), ("fer2013-norm-learned", 1)])
 def test_norm_is_alpha(tmp_path, name, alpha):
-    chosen = load(name)._replace(net="toy")
+    chosen = dataclasses.replace(load(name), net="toy")
     net = net_of(tmp_path, without_lmdbs(chosen, 7, BATCH), caffe.TRAIN)
     fill(net)
     net.forward()

@@ -1,4 +1,5 @@
 """Stages: each with the weights of the one before, skipped where there are no data."""
+import dataclasses
 import os
 
 import pytest
@@ -15,7 +16,7 @@ HEAD = {"branches": 2, "fc1": 32, "fc2": 16, "fc4": 16}
 
 
 def quick(one):
-    return one._replace(net="inception_narrow", head=HEAD, halving={})
+    return dataclasses.replace(one, net="inception_narrow", head=HEAD, halving={})
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """run.json: what is in it, and which ones are refused."""
+import dataclasses
 import json
 import os
 
@@ -28,7 +29,7 @@ def without(*keys):
 
 def of_experiment(**fields):
     return dict(hand_made.info(CHOSEN), experiment={
-        key: value for key, value in dict(CHOSEN._asdict(), **fields).items() if value != "no"})
+        key: value for key, value in dict(dataclasses.asdict(CHOSEN), **fields).items() if value != "no"})
 
 
 @pytest.mark.parametrize("info, message", (

@@ -12,6 +12,7 @@ round left, and with its state: the position in the data, the clocks and the cen
 Two losses are adapted. Where the net has its own probabilities for each of them (BLAW), the round's training tells how
 they do. Else (ALAW) each has a trial, in which it is trained without the other.
 """
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -158,8 +159,8 @@ class Round:
         solver = dict(self.experiment.solver, max_iter=self.length,
                       test_interval=min(self.length, self.experiment.solver["test_interval"]))
         caffe_process.write_definitions(segment, build.definitions(
-            self.experiment.one_training(**factors)._replace(solver=solver), self.training.data, segment.folder,
-            caffe_process.snapshot_prefix(segment), tested))
+            dataclasses.replace(self.experiment.one_training(**factors), solver=solver), self.training.data,
+            segment.folder, caffe_process.snapshot_prefix(segment), tested))
         caffe_process.train(segment, self.weights, engine, "{} round {}/{} {}".format(
             os.path.basename(self.training.run.folder), self.number, self.schedule.settings["rounds"], name))
         return segment

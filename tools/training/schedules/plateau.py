@@ -103,7 +103,7 @@ class Plateau(Schedule):
         end = (before + 1) * length
         solver = dict(self.experiment.solver, base_lr=self._base_lr(rate), max_iter=end, snapshot=length)
         caffe_process.write_definitions(segment, build.definitions(
-            self.experiment._replace(solver=solver), training.data, segment.folder,
+            dataclasses.replace(self.experiment, solver=solver), training.data, segment.folder,
             caffe_process.snapshot_prefix(segment)))
         initial = _initial(training.run, rate)
         caffe_process.train(segment, initial if os.path.exists(initial) else None, training.engine,

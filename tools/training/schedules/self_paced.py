@@ -6,6 +6,7 @@
 
 Each pace begins with the weights that the last one left, and with a solver that has no history.
 """
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Optional
@@ -121,7 +122,7 @@ class SelfPaced(Schedule):
                 selected = training.data._replace(
                     records=np.flatnonzero(selection(run, number)["selected"]).tolist(), pace=number)
                 caffe_process.write_definitions(segment, build.definitions(
-                    self.experiment.one_training()._replace(solver=solver), selected, segment.folder,
+                    dataclasses.replace(self.experiment.one_training(), solver=solver), selected, segment.folder,
                     caffe_process.snapshot_prefix(segment)))
                 caffe_process.train(segment, segment.path(INITIAL), training.engine,
                                     f"{os.path.basename(run.folder)} pace {number}/{self.paces}")

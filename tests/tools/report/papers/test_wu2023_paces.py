@@ -1,4 +1,6 @@
 """What the figures of [wu2023] are drawn from, and that they are drawn."""
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_epochs_of_paces_by_hand(paced):
     assert found == [(0, 9.0), (pytest.approx(1.5), 8.0), (3, 7.0)]
 
     class Unpaced(run.Run):
-        experiment = paced.experiment._replace(pacing={})
+        experiment = dataclasses.replace(paced.experiment, pacing={})
         info = dict(paced.info, iterations=12)
     assert wu2023_paces.by_epoch(Unpaced(paced.folder), [(6, 1.0)]) == [(pytest.approx(36 / 17), 1.0)]
 

@@ -1,4 +1,5 @@
 """Algorithm 1 of [xie2019a]: its arithmetic by hand, its masks, and its rounds against trainings done by pycaffe."""
+import dataclasses
 import os
 import signal
 import subprocess
@@ -110,7 +111,7 @@ def is_alaw(adapted):
 def retrained(adapted, data, folder, number, factors):
     """A round done again with pycaffe's own solver, by the definition of fixed weights."""
     one = adapted.experiment.one_training(**factors)
-    one = one._replace(solver=dict(one.solver, max_iter=4, snapshot=0))
+    one = dataclasses.replace(one, solver=dict(one.solver, max_iter=4, snapshot=0))
     for name, text in build.definitions(one, parts.prepared(data, files.read_json(os.path.join(data, "prepare.json"))),
                                         str(folder), str(folder / "x")).items():
         (folder / name).write_text(text)

@@ -1,4 +1,5 @@
 """When the learning rate is halved, by hand; and trainings in which it is, killed too."""
+import dataclasses
 import os
 import signal
 import subprocess
@@ -44,8 +45,8 @@ def data(tmp_path_factory):
 
 def quick():
     # The net of the drawn faces is quicker.
-    return experiment.load("liu2017/fer2013-softmax", CHANGES)._replace(
-        net="inception_narrow", head={"branches": 2, "fc1": 64, "fc2": 32, "fc4": 32})
+    return dataclasses.replace(experiment.load("liu2017/fer2013-softmax", CHANGES), net="inception_narrow",
+                               head={"branches": 2, "fc1": 64, "fc2": 32, "fc4": 32})
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def read(path):
 
 
 def test_given_weights_are_what_it_begins_with(tmp_path, data, one, trained):
-    more = run.train(one._replace(solver=dict(one.solver, max_iter=4)), data, str(tmp_path / "run"),
+    more = run.train(dataclasses.replace(one, solver=dict(one.solver, max_iter=4)), data, str(tmp_path / "run"),
                      trained.caffemodel(), Engine(1))
     assert os.path.exists(more.path("rates", "01", "initial.caffemodel"))
     assert plateau.history(more)[0].loss < plateau.history(trained)[0].loss

@@ -1,4 +1,5 @@
 """Self-paced learning: which samples, how long, and paces that go on after a kill in the same bytes."""
+import dataclasses
 import math
 import os
 import signal
@@ -211,7 +212,8 @@ def test_data_without_references_are_refused_before_anything_is_written(tmp_path
 
 
 def test_a_run_without_weights_says_how_it_starts(tmp_path, data, capsys):
-    chosen = experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"])._replace(
+    chosen = dataclasses.replace(
+        experiment.load("wu2023/synthetic-baseline", ["solver.max_iter=1", "solver.batch_size=4"]),
         pretrained="ImageNet")
     run.train(chosen, data, str(tmp_path / "run"), None, Engine(1))
     said = "no --weights: the net starts from random weights; the paper's was pretrained (ImageNet), see"
