@@ -6,6 +6,7 @@ The modules load what they need only in `run`, so that help and mistakes are sho
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -49,9 +50,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -> int:
     """Runs a command and prints an error as one line. interrupts: the signals so far."""
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         message = str(error)
+    except BrokenPipeError:
+        # Whoever reads the output, such as `head`, has seen enough. Python must not write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except signals.Interrupted as error:

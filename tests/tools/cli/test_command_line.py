@@ -232,3 +232,10 @@ def test_an_unknown_option_has_close_matches(capsys):
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "fer: there is no option '--wieghts'; did you mean --weights? See ./fer train --help\n")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    process = subprocess.Popen([sys.executable, "-m", "tools.cli", "experiments"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=ROOT, bufsize=0)
+    process.stdout.close()
+    assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 141)
