@@ -5,6 +5,8 @@ The note of a folder with several folds lists them; each fold is a prepared fold
 import os
 from typing import Any, Optional
 
+import tabulate
+
 from common import files
 from common.errors import UserError
 from data_prep import datasets, manifest
@@ -90,10 +92,8 @@ def summary(folder: str, note: dict[str, Any]) -> str:
     lines = ["{}: {} images, {} records of {}, features: {}".format(
         folder, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
         ", ".join(note["features"]) or "none")]
-    width = max(map(len, note["classes"])) + 2
-    lines.append(" " * 8 + "".join(name.rjust(width) for name in note["classes"]) + "all".rjust(width))
-    for split, counts in note["class_counts"].items():
-        lines.append(split.ljust(8) + "".join(str(count).rjust(width) for count in counts + [sum(counts)]))
+    lines.append(tabulate.tabulate([[split, *counts, sum(counts)] for split, counts in note["class_counts"].items()],
+                                   ["", *note["classes"], "all"], "plain"))
     for what, published in note["published_counts"].items():
         count = note["found_counts"].get(what, 0)
         if count != published:

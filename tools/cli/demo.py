@@ -19,6 +19,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints a small table and the report's path. Interrupted, the next call goes on. Raises UserError where the
     folder holds something else."""
+    import tabulate
+
     from common import children, files
     from data_prep import prepare
     from tools.evaluation import evaluate
@@ -32,10 +34,9 @@ def run(options: argparse.Namespace) -> int:
     # One thread each, side by side: faster than two threads, one after the other.
     runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(
         experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1)), EXPERIMENTS))
-    print("{:<28}{:>20}{:>20}".format("loss", "validation", "test"))
-    for trained in runs:
-        print("{:<28}{:>20}{:>20}".format(trained.info["experiment"]["title"], *(
-            _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))))
+    print(tabulate.tabulate([[trained.experiment.title, *(
+        _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))] for trained in runs],
+        ("loss", "validation", "test"), "plain", disable_numparse=True))
     page = os.path.join(folder, "report.html")
     files.write_text(page, html_page.render(runs))
     print("report: " + page)

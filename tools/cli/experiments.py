@@ -3,6 +3,8 @@ import argparse
 import fnmatch
 from collections.abc import Iterator
 
+import tabulate
+
 from common import experiment, suggestions
 from common.errors import UserError
 from common.experiment import Experiment
@@ -42,10 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         raise UserError(suggestions.unknown("experiment", words[0], experiment.names(),
                                             "`./fer experiments` lists them all"))
-    rows = [COLUMNS] + [(loaded.name, loaded.title, loaded.data, loaded.net) for loaded in map(experiment.load, names)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    rows = [(loaded.name, loaded.title, loaded.data, loaded.net) for loaded in map(experiment.load, names)]
+    print(tabulate.tabulate(rows, COLUMNS, "plain", disable_numparse=True))
     return 0
 
 
