@@ -1,7 +1,8 @@
 """Backbones: what lies before the FC layers, from the image to FC1's input z."""
 import functools
 from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from dataclasses import dataclass
+from typing import Callable
 
 import caffe
 from caffe import layers as L
@@ -190,16 +191,21 @@ def resnet18_base(net: caffe.NetSpec) -> None:
 RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
 
 
-class Backbone(NamedTuple):
-    """build: adds the layers to a NetSpec that has `data`; output: the last layer's name (FC1's input z);
-    shape: (channels, height, width) of the image it takes; width: how many values z has; fc1: the name that FC1
-    has where it follows in published caffemodels; transform: what becomes of the pixels."""
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone, and what the rest of a net must know of it."""
 
+    # Adds the layers to a NetSpec that has `data`.
     build: Callable[..., None]
+    # The name of the last layer, whose output is z.
     output: str
+    # (channels, height, width) of the images that it takes.
     shape: tuple[int, int, int]
+    # The number of values of z; of a ResNet, the number of channels of its last stage.
     width: int
+    # The name of FC1 in published caffemodels that hold this backbone and FC1.
     fc1: str = "fc1"
+    # What is done to the pixels before the first layer.
     transform: Transform = PLAIN
 
 

@@ -1,7 +1,8 @@
 """What the nets of all papers have in common: their data, our layers in them, and one text for both phases."""
 import json
 from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
 
 import caffe
 import numpy as np
@@ -12,9 +13,11 @@ FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
 MEAN, SCALE = 127.5, 1 / 128
 
 
-class Transform(NamedTuple):
-    """What a net makes of pixels, (pixel - mean) * scale. mean: one value, or one a channel (BGR, as in the LMDB)."""
+@dataclass(frozen=True)
+class Transform:
+    """The values that a net computes from pixels: (pixel - mean) * scale."""
 
+    # One value, or one for each channel in the order of the LMDB, BGR.
     mean: Sequence[float] = (MEAN,)
     scale: float = SCALE
 
@@ -26,26 +29,32 @@ class Transform(NamedTuple):
 PLAIN = Transform()
 
 
-class Data(NamedTuple):
-    """What a net must know of its data. root: folder that `./fer prepare` made; classes: how many;
-    counts: split -> records; shape: (channels, height, width) of an image; class_counts: training samples of
-    each class, which class weights need; records: numbers of the training records to train with, none for all of
-    them; pace: of self-paced learning, from 1, else 0."""
+@dataclass(frozen=True)
+class Data:
+    """What a net must know of its data."""
 
+    # The folder that `./fer prepare` made.
     root: str
+    # The number of classes.
     classes: int
+    # Split -> the number of its records.
     counts: dict[str, int]
-    shape: tuple
+    # (channels, height, width) of an image.
+    shape: Sequence[int]
+    # Training samples of each class, which class weights need.
     class_counts: Sequence[int] = ()
+    # Numbers of the training records to train with; empty for all of them.
     records: Sequence[int] = ()
+    # The pace of self-paced learning, from 1; 0 for other trainings.
     pace: int = 0
 
     def lmdb(self, split: str, content: str) -> str:
+        """The path of an LMDB. content: "images", "references" or a handcrafted feature."""
         return f"{self.root}/{split}/{content}"
 
 
-def prepared(root: str, note: dict) -> Data:
-    """Of a prepared folder; note: its prepare.json."""
+def prepared(root: str, note: dict[str, Any]) -> Data:
+    """The data in a prepared folder. note: its prepare.json."""
     return Data(root, len(note["classes"]), note["records"], tuple(note["shape"]), note["class_counts"]["train"])
 
 

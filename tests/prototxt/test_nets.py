@@ -198,7 +198,7 @@ def test_adaptive_weights_need_a_choice(data):
 
 def test_class_weights_without_counts_are_refused(data):
     with pytest.raises(UserError, match="class weights need the training samples of each of 7 classes, not of 0"):
-        nets.train_val(load("fer2013-softmax"), data._replace(class_counts=()))
+        nets.train_val(load("fer2013-softmax"), dataclasses.replace(data, class_counts=()))
 
 
 IDENTITIES = 6

@@ -108,7 +108,7 @@ class Estimator:
         """The same without data, from their published counts; of one fold."""
         data = build.expected(experiment)
         if not data.class_counts:
-            data = data._replace(class_counts=[max(1, data.counts["train"] // data.classes)] * data.classes)
+            data = replace(data, class_counts=[max(1, data.counts["train"] // data.classes)] * data.classes)
         return self._training(experiment, data)
 
     def _training(self, experiment: Experiment, data: parts.Data) -> Estimate:
@@ -165,8 +165,8 @@ class Estimator:
         plain = replace(experiment.one_training(), name=experiment.paper + "/", losses=losses)
         # So do splits of other sizes.
         counts = dict.fromkeys({**data.counts, "val": 1}, 1)
-        net = build.text(with_inputs(nets.train_val(plain, data._replace(root="", records=(), counts=counts)),
-                                     nets.inputs(experiment, data)))
+        small = replace(data, root="", records=(), counts=counts)
+        net = build.text(with_inputs(nets.train_val(plain, small), nets.inputs(experiment, data)))
         key = net + str(experiment.solver.get("type"))
         if key not in self._costs:
             self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(

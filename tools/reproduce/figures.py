@@ -81,13 +81,14 @@ def write(plan: Plan, out: str, keep: bool = True) -> Iterator[Drawn]:
 def _measured(cells: Sequence[Cell]) -> tuple[list[Entry], list[str]]:
     """The runs and groups that are trained and evaluated, with the experiments' titles, and what is missing."""
     measured, missing = [], []
-    for figure, folder in cells:
+    for cell in cells:
+        figure = cell.figure
         if not figure.experiment:
             continue
-        if not folder:
+        if not cell.folder:
             missing.append(f"without {figure.experiment}: no data")
             continue
-        run_or_group = groups.open_(folder)
+        run_or_group = groups.open_(cell.folder)
         if _is_measured(run_or_group, figure.measure, figure.split):
             measured.append(run_or_group)
         else:
@@ -111,9 +112,9 @@ def _departing(measured: Sequence[Entry], cells: Sequence[Cell], target: Target)
     trainings = {use.experiment: len(use.seeds) or 1 for use in target.uses}
     departing = {entry.title: departures.of_runs(entry.runs, trainings.get(entry.experiment.name))
                  for entry in measured}
-    departing.update({f"the SVM on {figure.column}": departures.of_data(
-        prepared_folder.any_note(folder), figure.data, [figure.column]) for figure, folder in cells
-        if folder and measured and not figure.experiment})
+    departing.update({f"the SVM on {cell.figure.column}": departures.of_data(
+        prepared_folder.any_note(cell.folder), cell.figure.data, [cell.figure.column]) for cell in cells
+        if cell.folder and measured and not cell.figure.experiment})
     shared: dict[tuple[str, ...], list[Departure]] = {}
     for departure in dict.fromkeys(departure for of_title in departing.values() for departure in of_title):
         shared.setdefault(tuple(title for title, of_title in departing.items() if departure in of_title), []).append(

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from common import experiment as experiments
 from common import files, papers, suggestions
@@ -84,12 +84,13 @@ class Job:
         return all(map(os.path.exists, self.makes))
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """A printed value, and where its measurement is."""
 
     figure: Figure
-    # Of a run or group, or of data for handcrafted features; None where data are missing, and for values that the
-    # paper quotes.
+    # The folder of a run or group, or of the data for handcrafted features. None if the data are missing, or if the
+    # paper quotes the value.
     folder: Optional[str]
 
 

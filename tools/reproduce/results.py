@@ -63,7 +63,7 @@ class Entry:
 
 def entry(cell: Cell, request: Request) -> Entry:
     """What is measured of a cell, and how it departs from the paper."""
-    figure, folder = cell
+    figure, folder = cell.figure, cell.folder
     if figure.system == "other":
         return Entry(figure)
     if not folder:

@@ -119,8 +119,8 @@ class SelfPaced(Schedule):
                 self._write_initial(training, segment, run.weights_of(start) if start else training.weights)
                 self._select(training, segment, samples, percentage)
                 solver = dict(self.experiment.solver, max_iter=end - start)
-                selected = training.data._replace(
-                    records=np.flatnonzero(selection(run, number)["selected"]).tolist(), pace=number)
+                selected = dataclasses.replace(
+                    training.data, records=np.flatnonzero(selection(run, number)["selected"]).tolist(), pace=number)
                 caffe_process.write_definitions(segment, build.definitions(
                     dataclasses.replace(self.experiment.one_training(), solver=solver), selected, segment.folder,
                     caffe_process.snapshot_prefix(segment)))

@@ -1,5 +1,6 @@
 """What all schedules have, and that no module looks past them at the settings."""
 import ast
+import dataclasses
 import glob
 import math
 import os
@@ -72,7 +73,7 @@ def test_what_it_takes_by_hand(name, changes, iterations, cost, validated_for):
     schedule = of(name, *changes)
     assert schedule.iterations(DATA) == iterations
     assert (schedule.cost(DATA), schedule.validated_for) == (cost, validated_for)
-    without = DATA._replace(counts={"train": 70})
+    without = dataclasses.replace(DATA, counts={"train": 70})
     assert schedule.cost(without).tests == 0 and schedule.iterations(without) == iterations
 
 
