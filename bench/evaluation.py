@@ -7,7 +7,7 @@ import functools
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import caffe
 import numpy as np
@@ -23,13 +23,17 @@ from tools.training.caffe_process import Engine
 ACCURACY = re.compile(r"\] accuracy = ([\d.]+)")
 
 
-class Case(NamedTuple):
-    """experiment: name; crops, features: of the data, whose validation part is evaluated; records: how many, the part
-    being gone through again and again."""
+@dataclass(frozen=True)
+class Case:
+    """A net, and the data whose validation split it is evaluated on."""
 
+    # Name of the experiment.
     experiment: str
+    # The data's crops, as `--crops` names them.
     crops: str
+    # The data's handcrafted features.
     features: Sequence[str]
+    # Number of records to evaluate. The split is repeated until there are enough.
     records: int
 
 

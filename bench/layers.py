@@ -6,7 +6,7 @@ import collections
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from bench import caffe_program, drawn
 from common import experiment, files
@@ -19,13 +19,19 @@ TIME = re.compile(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms")
 SUBJECTS = 6
 
 
-class Net(NamedTuple):
-    """experiment: name; crops, features: of its data; batch: images that softmax sees; iterations: timed ones."""
+@dataclass(frozen=True)
+class Net:
+    """A net to time, and its data."""
 
+    # Name of the experiment.
     experiment: str
+    # The data's crops, as `--crops` names them.
     crops: str
+    # The data's handcrafted features.
     features: Sequence[str]
+    # Number of images that the softmax loss sees in an iteration.
     batch: int
+    # Number of iterations that are timed.
     iterations: int
 
 
@@ -64,12 +70,17 @@ def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int)
             for kind, milliseconds in lines]
 
 
-class Layer(NamedTuple):
-    """kind: type, or class of a Python layer; ours: whether it is one; bottoms: how many."""
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a net."""
 
+    # Its name in the net.
     name: str
+    # Caffe's type, or the class of a Python layer.
     kind: str
+    # Whether it is a Python layer.
     ours: bool
+    # Number of bottoms.
     bottoms: int
 
 

@@ -5,7 +5,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from common import files
 
@@ -25,14 +25,19 @@ BENCHMARKS = {
 KIND = "folder of benchmarks"
 
 
-class Options(NamedTuple):
-    """data: folder of what is drawn and prepared, for the next time; out: of results; quick: less of everything;
-    cores: processes and threads at most; scratch: folder of what is measured, taken away afterwards."""
+@dataclass(frozen=True)
+class Options:
+    """The options of a benchmark."""
 
+    # Folder of the drawn faces and the prepared data, which later benchmarks use again.
     data: str
+    # Folder of the results.
     out: str
+    # Whether to measure less of everything.
     quick: bool
+    # Largest number of processes and threads.
     cores: int
+    # Folder of temporary files, which is removed afterwards.
     scratch: str = ""
 
 
@@ -43,7 +48,7 @@ def measure(name: str, options: Options) -> dict:
     for folder in (options.data, options.out):
         files.claim(folder, KIND)
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=options.out) as scratch:
-        rows = importlib.import_module("bench." + name).measure(options._replace(scratch=scratch))
+        rows = importlib.import_module("bench." + name).measure(replace(options, scratch=scratch))
     found = {"benchmark": name, "tells": BENCHMARKS[name], "quick": options.quick, "machine": machine_before,
             "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)), "seconds": time.time() - began,
             "rows": rows}

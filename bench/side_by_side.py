@@ -5,7 +5,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from bench import drawn, timing
 from common import experiment
@@ -14,13 +14,19 @@ from tools.training import groups
 SUBJECTS = 6
 
 
-class Case(NamedTuple):
-    """experiment: name; crops, features: of its data; batch, iterations: of each training."""
+@dataclass(frozen=True)
+class Case:
+    """A net to train, and its data."""
 
+    # Name of the experiment.
     experiment: str
+    # The data's crops, as `--crops` names them.
     crops: str
+    # The data's handcrafted features.
     features: Sequence[str]
+    # Batch size of each training.
     batch: int
+    # Number of iterations of each training.
     iterations: int
 
 

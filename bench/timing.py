@@ -1,16 +1,21 @@
 """Times of things done in turn, A B A B, so that what else the machine does falls on all of them."""
 import os
 import time
-from typing import Callable, NamedTuple
+from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 
 
-class Took(NamedTuple):
-    """amount: of what was done; wall, cpu: seconds, those of the processor also of child processes that have ended."""
+@dataclass(frozen=True)
+class Took:
+    """The time that some work took."""
 
+    # How much was done, such as a number of records.
     amount: float
+    # Seconds of wall time.
     wall: float
+    # Seconds of processor time, with that of child processes that have ended.
     cpu: float
 
 

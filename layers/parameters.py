@@ -2,17 +2,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 REQUIRED = object()
 
 
-class Parameter(NamedTuple):
-    """expected: what is allowed, in words; accepts: value -> bool; default: REQUIRED where there is none."""
+@dataclass(frozen=True)
+class Parameter:
+    """One key of a layer's `param_str`."""
 
+    # The allowed values, in words.
     expected: str
+    # Whether a value is allowed.
     accepts: Callable[[Any], bool]
+    # The value if the key is missing; REQUIRED if the key must be there.
     default: Any = REQUIRED
 
 

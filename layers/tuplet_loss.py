@@ -128,5 +128,6 @@ class AdaptiveClustersLossLayer(_TupletLayer):
         return loss, gradient
 
     def add_parameter_gradients(self, scale):
-        for blob, gradient in zip(self.blobs, self.for_metric):
+        metric = self.for_metric
+        for blob, gradient in zip(self.blobs, (metric.a, metric.b, metric.linear, metric.constant)):
             blob.diff[...] += scale * gradient

@@ -1,8 +1,9 @@
 """The papers' printed figures, read from `<paper>.csv`; README.md says what the columns mean."""
 import csv
 import re
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from common import papers, suggestions
 from common.errors import UserError
@@ -14,24 +15,37 @@ WORDS = {"system": ("own", "baseline", "other"), "split": ("val", "test"), "unit
 NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
-class Figure(NamedTuple):
-    """One printed figure. correct and total: of a count, else None; the other fields are the text of the columns, those
-    of BESIDE empty where the table has no such column."""
+@dataclass(frozen=True)
+class Figure:
+    """One printed figure: a line of the CSV file. README.md describes the columns; text that may be missing is ""."""
 
+    # Where the figure is, in the paper's own words: the key.
     table: str
     row: str
     column: str
+    # "own", "baseline" or "other".
     system: str
+    # "<data set>-<protocol>"; for other people's systems the data set alone.
     data: str
+    # For a test on another data set: the one that the net was trained on. Else "".
     trained_on: str
+    # "val" or "test".
     split: str
+    # The digits as they are printed, without a per cent sign.
     value: str
+    # What the figure is, such as "count" or "fold_mean".
     kind: str
+    # What a count counts: "image" or "sequence". Else "".
     unit: str
+    # Correct units of a count. Else None.
     correct: Optional[int]
+    # All units of a count. Else None.
     total: Optional[int]
+    # What is read from the run, such as "accuracy".
     measure: str
+    # Name of the experiment that reproduces the figure.
     experiment: str
+    # What a comparison with other people's systems prints beside the figure, in its words.
     images: str
     classes: str
     subjects: str
@@ -43,8 +57,9 @@ class Figure(NamedTuple):
     setting: str
 
 
+COLUMNS = tuple(field.name for field in fields(Figure))
 # What a comparison with other people's systems prints beside their figures.
-BESIDE = Figure._fields[Figure._fields.index("images"):]
+BESIDE = COLUMNS[COLUMNS.index("images"):]
 MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment", *BESIDE}
 OF_A_COUNT = ("unit", "correct", "total")
 
@@ -61,8 +76,8 @@ def read(paper: str, path: Optional[str] = None) -> list[Figure]:
     with open(path, newline="", encoding="utf-8") as stream:
         lines = csv.reader(stream)
         header = next(lines, [])
-        if header != list(Figure._fields):
-            raise UserError("{}:1: columns {}, expected {}".format(path, ",".join(header), ",".join(Figure._fields)))
+        if header != list(COLUMNS):
+            raise UserError(f"{path}:1: columns {','.join(header)}, expected {','.join(COLUMNS)}")
         return [_figure(f"{path}:{lines.line_num}", cells) for cells in lines]
 
 
@@ -106,20 +121,20 @@ def nearest(value: str, total: int) -> tuple[int, float]:
 
 
 def _figure(where: str, cells: list[str]) -> Figure:
-    if len(cells) != len(Figure._fields):
-        raise UserError(f"{where}: {len(cells)} cells, expected {len(Figure._fields)}")
-    row = dict(zip(Figure._fields, cells))
+    if len(cells) != len(COLUMNS):
+        raise UserError(f"{where}: {len(cells)} cells, expected {len(COLUMNS)}")
+    row = dict(zip(COLUMNS, cells))
     for key, text in row.items():
         if not text and key not in MAY_BE_EMPTY:
             raise UserError(f"{where}: {key} is missing")
         if key in WORDS and text not in WORDS[key]:
-            raise UserError("{}: {} is {!r}, expected one of {}".format(where, key, text, ", ".join(WORDS[key])))
+            raise UserError(f"{where}: {key} is {text!r}, expected one of {', '.join(WORDS[key])}")
     if not NUMBER.fullmatch(row["value"]):
-        raise UserError("{}: value is {!r}, expected a number".format(where, row["value"]))
+        raise UserError(f"{where}: value is {row['value']!r}, expected a number")
     for key in OF_A_COUNT:
         if bool(row[key]) != (row["kind"] == "count"):
-            raise UserError("{}: {} is {!r}; a count has {}, other kinds have none".format(
-                where, key, row[key], ", ".join(OF_A_COUNT)))
+            raise UserError(f"{where}: {key} is {row[key]!r}; a count has {', '.join(OF_A_COUNT)}, other kinds have "
+                            "none")
     texts = {key: text for key, text in row.items() if key not in ("correct", "total")}
     correct, total = (_whole(where, key, row[key]) for key in ("correct", "total"))
     if correct is not None and total is not None and correct > total:

@@ -2,16 +2,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
 
-class Draw(NamedTuple):
-    """What was drawn for one record. corner: (y, x) of the window; noise: (channels, side, side), or None."""
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn at random for one record."""
 
+    # (y, x) of the window, in pixels.
     corner: tuple[int, int] = (0, 0)
+    # Whether the window is mirrored.
     mirrored: bool = False
+    # (channels, height, width) float32, added to the window, in grey values; None for no noise.
     noise: Optional[np.ndarray] = None
 
 

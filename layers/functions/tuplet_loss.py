@@ -5,7 +5,7 @@ Distances are squared Euclidean ones. Losses are summed over the tuplets.
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,16 +45,17 @@ def mine(f: np.ndarray, positives: int) -> np.ndarray:
     return kept
 
 
-class Hinges(NamedTuple):
-    """What of a tuplet's examples the hinges of Eq. (3) or Eq. (10) see.
+@dataclass(frozen=True)
+class Hinges:
+    """The constants of the hinges of Eq. (3) or Eq. (10)."""
 
-    center: (T, D), the mean of the kept positives; weights: (T, K), of each example's hinge in the sum; signs: (K),
-    -1 for positives and 1 for negatives, l(x) of Eq. (10); share: (T, K), d center / d f.
-    """
-
+    # (T, D) mean of the mined positives.
     center: np.ndarray
+    # (T, K) weight of each example's hinge in the sum.
     weights: np.ndarray
+    # (K,) l(x) of Eq. (10): -1 for positives, 1 for negatives.
     signs: np.ndarray
+    # (T, K) d center / d f.
     share: np.ndarray
 
 
@@ -94,15 +95,17 @@ def fixed_clusters(f: np.ndarray, kept: np.ndarray, threshold: float, margin: fl
     return loss, gradient - sums.share[:, :, None] * gradient.sum(axis=1, keepdims=True)
 
 
-class Metric(NamedTuple):
-    """H of Eq. (8): H(f, g) = 1/2 |L_A f|^2 + 1/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b.
+@dataclass(frozen=True)
+class Metric:
+    """H of Eq. (8): H(f, g) = 1/2 |L_A f|^2 + 1/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b."""
 
-    a, b: the factors L_A and L_B, (R, D); linear: c, (D); constant: b, (1).
-    """
-
+    # L_A, (R, D).
     a: np.ndarray
+    # L_B, (R, D).
     b: np.ndarray
+    # c, (D,).
     linear: np.ndarray
+    # b, (1,).
     constant: np.ndarray
 
 

@@ -3,21 +3,27 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import RandomState
 
 
-class Sampler(NamedTuple):
-    """labels, subjects: (images), class index and subject's number of each image; of_class: class -> its images;
-    of_both: (subject, class) -> their images; positives, negatives: M, with the query, and N."""
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the tuplets of a set of images. An image is its index in the set."""
 
+    # (images,) class index of each image.
     labels: np.ndarray
+    # (images,) number of each image's subject.
     subjects: np.ndarray
+    # Class -> its images.
     of_class: dict[int, np.ndarray]
+    # (subject, class) -> their images.
     of_both: dict[tuple[int, int], np.ndarray]
+    # M, with the query.
     positives: int
+    # N.
     negatives: int
 
     def draw(self, query: int, random: RandomState) -> list[int]:

@@ -1,5 +1,6 @@
 """`./fer bench`: every benchmark is there, and what is printed and kept is what was measured."""
 import ast
+import dataclasses
 import json
 import os
 import time
@@ -75,7 +76,7 @@ def test_results_are_kept_with_the_machine_and_nothing_else_stays(found):
 
 def test_layers_of_a_net_are_all_there(tmp_path):
     from bench import drawn
-    net = layers.NETS["toy, GABOR"]._replace(batch=4)
+    net = dataclasses.replace(layers.NETS["toy, GABOR"], batch=4)
     data = drawn.prepared(str(tmp_path), 3, net.crops, net.features, 1)
     rows = {row["layers"]: row for row in layers.of_net("toy", net, data, str(tmp_path), 2)}
     assert {"Convolution", "PReLU", "InnerProduct", "SoftmaxWithLoss", "LmdbDataLayer", "FeatureLossLayer",

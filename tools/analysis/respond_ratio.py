@@ -101,7 +101,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     fc1 = next(name for name in net.params if net.params[name][0].data.shape[1:] == (net.blobs[blob].count,))
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     records_of_split = forward.read(data, note, split)
-    outputs = forward.of_part(run.experiment, records_of_split, deploy, run.caffemodel(),
+    outputs = forward.of_split(run.experiment, records_of_split, deploy, run.caffemodel(),
                               [blob, net.top_names[fc1][0]], all_cores(info["gpu"]))
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in outputs.values())
     windows = _windows(data, note, split)

@@ -27,7 +27,7 @@ def of_run(run: Run, split: str) -> dict[str, float]:
     info = run.info
     records = forward.read(info["data"], prepared_folder.read_note(info["data"]), split)
     blob, *_ = activations.blobs(run.path(DEPLOY)).x
-    x = forward.of_part(run.experiment, records, run.path(DEPLOY), run.caffemodel(), [blob],
+    x = forward.of_split(run.experiment, records, run.path(DEPLOY), run.caffemodel(), [blob],
                         all_cores(info["gpu"]))[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}

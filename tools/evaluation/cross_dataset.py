@@ -1,7 +1,8 @@
 """Testing on another data set than the one trained on ([xie2019b] 3.5, Tables 12 to 16)."""
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Optional
 
 import caffe
 import numpy as np
@@ -15,12 +16,15 @@ from tools.training.caffe_process import all_cores
 from tools.training.run import Run
 
 
-class Matching(NamedTuple):
-    """Classes of two data sets by name. names: those in both, in the trained net's order; trained, tested: their
-    indices there."""
+@dataclass(frozen=True)
+class Matching:
+    """The classes that two data sets have in common."""
 
+    # Their names, in the order of the trained net.
     names: list[str]
+    # Their indices among the classes of the trained net.
     trained: list[int]
+    # Their indices among the classes of the tested data.
     tested: list[int]
 
 
@@ -47,10 +51,10 @@ def restrict(decided: Sequence[Decision], matching: Matching) -> list[Decision]:
     restricted = []
     for decision in decided:
         if decision.label in label_of:
-            chosen = np.array(decision.probabilities)[matching.trained]
-            restricted.append(decision._replace(
-                label=label_of[decision.label], predicted=int(chosen.argmax()),
-                probabilities=tuple(chosen / (chosen.sum() or 1))))
+            probabilities = np.array(decision.probabilities)[matching.trained]
+            restricted.append(replace(
+                decision, label=label_of[decision.label], predicted=int(probabilities.argmax()),
+                probabilities=tuple(probabilities / (probabilities.sum() or 1))))
     return restricted
 
 

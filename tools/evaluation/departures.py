@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 from common import experiment as experiments
 from common import files
@@ -28,15 +29,19 @@ ENGINE = "caffe"
 GEOMETRY, FEATURES_OF = "literal", "crop"
 
 
-class Departure(NamedTuple):
-    """what: a setting or a property of the data; here, paper: short texts."""
+@dataclass(frozen=True)
+class Departure:
+    """One difference between a run and its paper."""
 
+    # The setting or the property of the data that differs.
     what: str
+    # Its value here, as a short text.
     here: str
+    # Its value in the paper, as a short text.
     paper: str
 
     def __str__(self) -> str:
-        return "{}: {} (paper: {})".format(*self)
+        return f"{self.what}: {self.here} (paper: {self.paper})"
 
 
 def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = None, tested: Optional[dict] = None
@@ -45,7 +50,7 @@ def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = Non
     tested: note of the data that it is of, where they are not those trained on."""
     found = of_runs(trained)
     if tested:
-        found += [one._replace(what="test " + one.what) for one in of_data(tested, figure.data, ())]
+        found += [replace(departure, what="test " + departure.what) for departure in of_data(tested, figure.data, ())]
     return found + of_count(figure, total)
 
 
@@ -85,9 +90,9 @@ def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
         before = digest and _run_of(run, stage.name, digest)
         if before:
             own = [Departure("weights", "those of " + stage.name, wanted)] if stage.name != printed.begins_with else []
-            known = _of_settings(run.experiment, printed)
-            return own + [one._replace(what=f"{stage.name}: {one.what}")
-                          for one in of_runs([before]) if one not in known]
+            of_settings = _of_settings(run.experiment, printed)
+            return own + [replace(departure, what=f"{stage.name}: {departure.what}")
+                          for departure in of_runs([before]) if departure not in of_settings]
     return [Departure("weights", here, wanted)]
 
 
@@ -164,8 +169,7 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
         if here != protocol.template:
             found.append(Departure("template", "of " + here, "of " + protocol.template))
     if asked.get("hold_out"):
-        found.append(Departure("held out for validation", "{:g}% of the training images".format(
-            100 * asked["hold_out"]), NONE))
+        found.append(Departure("held out for validation", f"{100 * asked['hold_out']:g}% of the training images", NONE))
     if prepared_folder.is_of(note, data):
         frames = prepared_folder.frames_of(note)
         if protocol.printed_frames and frames != protocol.printed_frames:

@@ -1,6 +1,7 @@
 """Evaluation of a trained run, and its metrics.json."""
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Optional, Union
 
 from common import files
@@ -8,7 +9,7 @@ from common.experiment import Experiment
 from data_prep import datasets, manifest, prepared_folder
 from published import values
 from tools.evaluation import departures, forward, predictions, roc
-from tools.evaluation.forward import Part
+from tools.evaluation.forward import Split
 from tools.evaluation.predictions import Decision
 from tools.training import schedules
 from tools.training.caffe_process import Engine, Segment, all_cores
@@ -24,14 +25,14 @@ def evaluate(run: Run, split: str) -> dict:
     info = run.info
     note = require_same_data(run)
     faces = prepared_folder.faces(info["data"], note)
-    part = forward.read(info["data"], note, split)
+    samples = forward.read(info["data"], note, split)
     engine = all_cores(info["gpu"])
     experiment = run.experiment
-    decided = decide(experiment, part, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
+    decided = decide(experiment, samples, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
                    dataset=(experiment.data if prepared_folder.is_of(note, experiment.data)
                             else prepared_folder.data_set(note)),
-                   unit=note["unit"] if any(faces[row].sequence for row in part.rows) else "image",
+                   unit=note["unit"] if any(faces[row].sequence for row in samples.rows) else "image",
                    **predictions.count(decided, note["classes"]), **roc.measures(*predictions.scores(decided)),
                    folds=[],
                    published=None if datasets.protocol(experiment.data).folds else published(
@@ -39,7 +40,7 @@ def evaluate(run: Run, split: str) -> dict:
                    without_copies=_without_copies(decided, faces))
     readings = schedules.of(experiment).readings(run)
     if readings:
-        metrics["alone"] = {loss: _right(decide(experiment, part, *reading, engine))
+        metrics["alone"] = {loss: _right(decide(experiment, samples, *reading, engine))
                             for loss, reading in readings.items()}
     predictions.write(run.path(f"decisions-{split}.csv"), decided)
     files.write_json(metrics_path(run, split), metrics)
@@ -59,9 +60,9 @@ def every_snapshot(run: Run, split: str) -> Iterator[dict]:
         yield from kept
         return
     info, found = run.info, []
-    part = forward.read(info["data"], require_same_data(run), split)
+    samples = forward.read(info["data"], require_same_data(run), split)
     for iteration in run.snapshots():
-        decided = decide(run.experiment, part, run.path("deploy.prototxt"), run.caffemodel(iteration), "prob",
+        decided = decide(run.experiment, samples, run.path("deploy.prototxt"), run.caffemodel(iteration), "prob",
                          all_cores(info["gpu"]))
         found.append({"iteration": iteration, **_right(decided)})
         yield found[-1]
@@ -85,14 +86,14 @@ def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict
         return None
     found = departures.of_figure(figure, runs, total, tested)
     return {"value": figure.value, "correct": figure.correct, "total": figure.total, "comparable": not found,
-            "departures": [one._asdict() for one in found]}
+            "departures": [asdict(departure) for departure in found]}
 
 
-def decide(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blob: str,
+def decide(experiment: Experiment, samples: Split, deploy: str, caffemodel: str, blob: str,
            engine: Engine = forward.ONE) -> list[Decision]:
     """By a vote over a blob's class probabilities, as the experiment has it."""
-    found = forward.of_part(experiment, part, deploy, caffemodel, [blob], engine)
-    return predictions.vote(part.units, part.labels, part.rows, found[blob], experiment.decision)
+    found = forward.of_split(experiment, samples, deploy, caffemodel, [blob], engine)
+    return predictions.vote(samples.units, samples.labels, samples.rows, found[blob], experiment.decision)
 
 
 def _right(decided: Sequence[Decision]) -> dict:

@@ -1,9 +1,10 @@
-"""Forward passes of trained nets over a part of a prepared folder."""
+"""Forward passes of trained nets over a split of a prepared folder."""
 import ctypes
 import multiprocessing
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import caffe
 import numpy as np
@@ -24,18 +25,23 @@ BATCH = 32
 ONE = Engine(1)
 
 
-class Part(NamedTuple):
-    """Record by record: units: names of what is decided on; labels; rows: of the manifest; images: their LMDB;
-    references: LMDB of what each is paired with, if anything."""
+@dataclass(frozen=True)
+class Split:
+    """The records of a split. All fields have one item a record, in the same order."""
 
+    # Names of the units, images or sequences, that predictions are made for.
     units: list[str]
+    # Class indices.
     labels: list[int]
+    # Rows of the manifest.
     rows: list[int]
+    # The image LMDB.
     images: lmdb_io.Reader
+    # The LMDB of the neutral faces that the images are paired with; None if there are no pairs.
     references: Optional[lmdb_io.Reader] = None
 
 
-def read(data: str, note: dict, split: str) -> Part:
+def read(data: str, note: dict, split: str) -> Split:
     """A split of a prepared folder; note: its prepare.json. Raises UserError that names the file where the split or a
     record is missing, or the manifest was changed."""
     faces = prepared_folder.faces(data, note)
@@ -43,7 +49,7 @@ def read(data: str, note: dict, split: str) -> Part:
     units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
     readers = {name: database(data, note, split, name) for name in ("images", "references")
                if os.path.isdir(os.path.join(data, split, name))}
-    return Part(units, [faces[row].label for row in rows], rows, **readers)
+    return Split(units, [faces[row].label for row in rows], rows, **readers)
 
 
 def records_of(data: str, note: dict, split: str) -> list[records.Record]:
@@ -118,11 +124,11 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
     return net
 
 
-def of_part(experiment: Experiment, part: Part, deploy: str, caffemodel: str, blobs: Sequence[str],
+def of_split(experiment: Experiment, samples: Split, deploy: str, caffemodel: str, blobs: Sequence[str],
             engine: Engine = ONE) -> dict[str, np.ndarray]:
-    """`outputs` of all records of a part."""
-    references = Images(part.references) if part.references else None
-    return outputs(deploy, caffemodel, Images(part.images), blobs, transform(experiment), references, engine)
+    """`outputs` of all records of a split."""
+    references = Images(samples.references) if samples.references else None
+    return outputs(deploy, caffemodel, Images(samples.images), blobs, transform(experiment), references, engine)
 
 
 def transform(experiment: Experiment) -> Transform:

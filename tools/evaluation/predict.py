@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional, Union
+from dataclasses import dataclass
+from typing import Optional, Union
 
 import numpy as np
 
@@ -29,13 +30,15 @@ LOOKED_AT, ENOUGH = 60, 10
 SMALLEST_SHARE = 1 / 32
 
 
-class Prediction(NamedTuple):
-    """One face. box: x, y, width, height in pixels of the image; landmarks: x1, y1, ... as in the manifest, None where
-    the whole image is the face; probabilities: of each class, by the experiment's vote over crops, the mean of several
-    nets."""
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one face of a photograph."""
 
+    # x, y, width, height in pixels of the photograph.
     box: tuple[float, ...]
+    # x1, y1, ... in pixels, as in the manifest; None if the whole image is the face.
     landmarks: Optional[tuple[float, ...]]
+    # A probability for each class: the experiment's vote over the crops, averaged over the nets.
     probabilities: tuple[float, ...]
 
     @property
@@ -47,13 +50,17 @@ class Prediction(NamedTuple):
         return np.argsort(-np.array(self.probabilities), kind="stable").tolist()
 
 
-class Preparation(NamedTuple):
-    """How the run's data were made. registration: see datasets.Protocol; margins: of the template that their faces
-    were aligned to, see alignment.target_of."""
+@dataclass(frozen=True)
+class Preparation:
+    """How the data of a run were prepared."""
 
+    # Names of the classes.
     classes: Sequence[str]
+    # How faces are cropped.
     crops: CropSet
+    # How faces are registered; see datasets.Protocol.
     registration: str
+    # Margins of the template that the faces were aligned to; see alignment.target_of.
     margins: dict[str, float]
 
 

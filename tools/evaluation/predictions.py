@@ -1,7 +1,7 @@
 """Decisions on units, by the vote of [xie2019a] Eq. (12) or by [liu2017]'s highest probability, and their CSV."""
 import csv
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +11,19 @@ from common.errors import UserError
 RULES = {"mean": np.mean, "highest": np.max}
 
 
-class Decision(NamedTuple):
-    """One decision on one unit. rows: its rows of the manifest; probabilities: of each class, by the vote's rule."""
+@dataclass(frozen=True)
+class Decision:
+    """The prediction for one unit: an image or a sequence."""
 
+    # Name of the unit.
     unit: str
+    # Index of its true class.
     label: int
+    # Index of the predicted class.
     predicted: int
+    # A probability for each class, by the rule of the vote.
     probabilities: tuple[float, ...]
+    # Its rows of the manifest.
     rows: tuple[int, ...]
 
     @property

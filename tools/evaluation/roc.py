@@ -5,7 +5,7 @@ are averaged vertically (Fawcett 2006, the paper's ref. [52]): the mean of the t
 positive rate.
 """
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn import metrics
@@ -13,12 +13,13 @@ from sklearn import metrics
 MEASURES = ("auc", "sensitivity", "specificity")
 
 
-class Curve(NamedTuple):
-    """A ROC curve, from (0, 0) to (1, 1), straight between its points.
+@dataclass(frozen=True)
+class Curve:
+    """A ROC curve from (0, 0) to (1, 1), straight between its points."""
 
-    false_positive, true_positive: float64 (points,), rates, each in rising order."""
-
+    # float64 (points,), rates in rising order.
     false_positive: np.ndarray
+    # float64 (points,), rates in rising order.
     true_positive: np.ndarray
 
     @property

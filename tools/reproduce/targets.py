@@ -2,10 +2,11 @@
 
 The command line reads the names for its help: this module loads neither Caffe nor Matplotlib.
 """
+import dataclasses
 import functools
 
 from common import experiment, papers
-from published.values import Figure
+from published.values import COLUMNS, Figure
 from tools.report import paper_report
 from tools.report.paper_report import Target
 
@@ -27,7 +28,8 @@ def paper_of(name: str) -> str:
 @functools.cache
 def cells(name: str) -> tuple[tuple[Figure, tuple[int, ...]], ...]:
     """What the planner is asked for, as for a table's cells, with the seeds: published figures without a value."""
-    return tuple((Figure._make([""] * len(Figure._fields))._replace(
-        table=name, row=use.experiment or use.column, column=use.column, system="own", kind="rate",
+    without_value = Figure(**{**dict.fromkeys(COLUMNS, ""), "correct": None, "total": None})  # type: ignore[arg-type]
+    return tuple((dataclasses.replace(
+        without_value, table=name, row=use.experiment or use.column, column=use.column, system="own", kind="rate",
         data=use.data or experiment.load(use.experiment).data, split=use.split, measure=use.measure,
         experiment=use.experiment), use.seeds) for use in get(name).uses)

@@ -1,4 +1,6 @@
 """In what a run departs from its paper: each kind by itself, on notes written by hand."""
+import dataclasses
+
 import pytest
 
 from common import experiment, files
@@ -169,7 +171,8 @@ def test_a_figure_of_other_images_or_tested_on_other_data(tmp_path, fer):
     figure = values.of_experiment(GSF, "test")
     assert departures.of_figure(figure, [run], 3589) == []
     assert departures.of_figure(figure, [run], 12) == [("images", "12", "3589")]
-    tested = figure._replace(trained_on="fer2013-xie2019a", data="ckplus-xie2019b_whole", total=415, unit="sequence")
+    tested = dataclasses.replace(figure, trained_on="fer2013-xie2019a", data="ckplus-xie2019b_whole", total=415,
+                                 unit="sequence")
     assert departures.of_figure(tested, [run], 400, note("synthetic-plain", {}, crops="whole")) == [
         ("test data", "synthetic-plain", "ckplus-xie2019b_whole"), ("test crops", "whole", "xie2019b-ckplus"),
         ("sequences", "400", "415")]

@@ -26,7 +26,7 @@ def part(many):
 
 
 def outputs(trained, part, engine, blobs=("prob", "conv2", "fc1")):
-    return forward.of_part(trained.experiment, part, trained.path("deploy.prototxt"), trained.caffemodel(), blobs,
+    return forward.of_split(trained.experiment, part, trained.path("deploy.prototxt"), trained.caffemodel(), blobs,
                            engine)
 
 

@@ -1,5 +1,6 @@
 """A published table, measured: what is read of a run, how it is set beside the paper, and the whole way."""
 import csv
+import dataclasses
 import functools
 import hashlib
 import os
@@ -32,7 +33,7 @@ METRICS = {"correct": 5, "total": 8, "accuracy": 0.625, "average_accuracy": 0.5,
 
 
 def figure(paper="xie2019b", **fields):
-    return values.read(paper)[0]._replace(**dict(
+    return dataclasses.replace(values.read(paper)[0], **dict(
         dict(row="a row", column="a column", split="test", measure="accuracy", kind="count", experiment="x/y",
              value="62.5", correct=5, total=8, trained_on=""), **fields))
 

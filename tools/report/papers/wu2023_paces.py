@@ -121,7 +121,7 @@ def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Feat
 def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
     train = forward.read(run.info["data"], require_same_data(run), "train")
     blob = nets.classified(run.experiment)
-    values = forward.of_part(run.experiment, train, run.path("deploy.prototxt"),
+    values = forward.of_split(run.experiment, train, run.path("deploy.prototxt"),
                              run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
     labels = np.array(train.labels)
     of_classes = np.isin(labels, classes)

@@ -142,7 +142,7 @@ class AdaptiveWeights(Schedule):
 class Round:
     """One round of a run."""
 
-    def __init__(self, schedule: AdaptiveWeights, training: Training, validation: forward.Part,
+    def __init__(self, schedule: AdaptiveWeights, training: Training, validation: forward.Split,
                  weights: Optional[str], number: int) -> None:
         """weights: M(t) of Algorithm 1, the caffemodel that the round begins with, None for random weights; number:
         of the round, from 1."""
@@ -174,7 +174,7 @@ class Round:
 
     def _measured(self, segment: Segment, losses: Sequence[str], engine: Engine) -> Measured:
         part, blobs = self.validation, {loss: self.schedule.blobs[loss] for loss in losses}
-        outputs = forward.of_part(self.experiment, part, segment.path(DEPLOY), segment.weights_of(self.length),
+        outputs = forward.of_split(self.experiment, part, segment.path(DEPLOY), segment.weights_of(self.length),
                                   sorted({blob for pair in blobs.values() for blob in pair}), engine)
         measured = {}
         for loss, (features, probabilities) in blobs.items():

@@ -31,7 +31,7 @@ class Training:
     # How many trainings may run side by side.
     processes: int = 1
 
-    def read(self, split: str) -> forward.Part:
+    def read(self, split: str) -> forward.Split:
         return forward.read(self.data.root, self.note, split)
 
 

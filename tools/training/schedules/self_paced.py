@@ -141,13 +141,13 @@ class SelfPaced(Schedule):
         else:
             pretrained.write_fresh(deploy, self.experiment.solver["random_seed"], segment.path(INITIAL))
 
-    def _select(self, training: Training, segment: Segment, samples: forward.Part, percentage: int) -> None:
+    def _select(self, training: Training, segment: Segment, samples: forward.Split, percentage: int) -> None:
         """Selects by the losses under the weights that the pace begins with, of the samples as they are, in the TEST
         phase. samples: all training samples."""
         if os.path.exists(segment.path(SELECTION)):
             return
         labels = np.array(samples.labels)
-        scores = forward.of_part(self.experiment, samples, training.run.path(DEPLOY), segment.path(INITIAL), ["fc"],
+        scores = forward.of_split(self.experiment, samples, training.run.path(DEPLOY), segment.path(INITIAL), ["fc"],
                                  training.engine)["fc"]
         losses = cross_entropy(scores, labels)
         try:
