@@ -117,7 +117,8 @@ def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
     for split in manifest.SPLITS:
         splits[split], predicted = _read_deep(run, split, limit if split == "train" else None)
         right[split] = predicted == splits[split].labels
-    with_svm, with_softmax = (figure and float(figure.value) for figure in published_deep(info["experiment"]["name"]))
+    with_svm, with_softmax = (float(figure.value) if figure else None
+                               for figure in published_deep(info["experiment"]["name"]))
     results = [replace(result, published=with_svm) for result in _results(DEEP, splits)]
     own = splits["test"].own
     results.append(Result(DEEP, "softmax", "softmax", _counts(right["val"]), _counts(right["test"]),

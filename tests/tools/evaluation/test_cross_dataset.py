@@ -1,4 +1,5 @@
 """Testing on another data set: classes matched by name, units left out, and the files that are written."""
+import dataclasses
 import os
 
 import caffe
@@ -27,7 +28,7 @@ SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     (("sad", "happy", "contempt"), ("Anger", "Happiness", "sad"), (), (["sad", "happy"], [0, 1], [2, 1])),
     (("a", "b", "c"), ("c", "b"), (), (["b", "c"], [1, 2], [1, 0]))])
 def test_classes_are_matched_by_name(trained, tested, without, expected):
-    assert tuple(cross_dataset.match(trained, tested, without)) == expected
+    assert dataclasses.astuple(cross_dataset.match(trained, tested, without)) == expected
 
 
 def test_without_common_classes_it_is_refused():

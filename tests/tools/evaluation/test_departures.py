@@ -34,7 +34,7 @@ def begun(folder, name, data, changes=(), weights=None, source="/gone/data", **i
 
 
 def told(runs):
-    return [tuple(one) for one in departures.of_runs(runs)]
+    return [dataclasses.astuple(departure) for departure in departures.of_runs(runs)]
 
 
 @pytest.fixture
@@ -170,12 +170,13 @@ def test_a_figure_of_other_images_or_tested_on_other_data(tmp_path, fer):
     run = begun(tmp_path / "run", GSF, fer, weights="0" * 64)
     figure = values.of_experiment(GSF, "test")
     assert departures.of_figure(figure, [run], 3589) == []
-    assert departures.of_figure(figure, [run], 12) == [("images", "12", "3589")]
+    assert departures.of_figure(figure, [run], 12) == [departures.Departure("images", "12", "3589")]
     tested = dataclasses.replace(figure, trained_on="fer2013-xie2019a", data="ckplus-xie2019b_whole", total=415,
                                  unit="sequence")
     assert departures.of_figure(tested, [run], 400, note("synthetic-plain", {}, crops="whole")) == [
-        ("test data", "synthetic-plain", "ckplus-xie2019b_whole"), ("test crops", "whole", "xie2019b-ckplus"),
-        ("sequences", "400", "415")]
+        departures.Departure("test data", "synthetic-plain", "ckplus-xie2019b_whole"),
+        departures.Departure("test crops", "whole", "xie2019b-ckplus"),
+        departures.Departure("sequences", "400", "415")]
 
 
 def test_what_an_evaluation_says_of_the_published_figure(tmp_path, fer):

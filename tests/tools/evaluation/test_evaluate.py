@@ -100,7 +100,7 @@ def test_every_snapshot_is_evaluated_and_kept(tmp_path, trained, monkeypatch):
     for iteration in (4, 8, 12):
         part = forward.read(trained.info["data"], prepared_folder.read_note(trained.info["data"]), "test")
         prob = forward.of_split(trained.experiment, part, trained.path("deploy.prototxt"),
-                               trained.path("snapshots", f"iter_{iteration}.caffemodel"), ["prob"])["prob"]
+                                trained.path("snapshots", f"iter_{iteration}.caffemodel"), ["prob"])["prob"]
         expected[iteration] = int((prob.reshape(12, 7).argmax(axis=1) == part.labels).sum())
     assert evaluate.kept_snapshots(trained, "test") == []
     found = list(evaluate.every_snapshot(trained, "test"))

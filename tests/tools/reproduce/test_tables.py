@@ -11,7 +11,8 @@ from tools.evaluation.departures import Departure
 from tools.reproduce import tables
 from tools.reproduce.results import Entry, Measured
 
-BASE = dataclasses.replace(values.read("xie2019b")[0], **dict.fromkeys(values.BESIDE, ""), trained_on="", system="own", unit="")
+BASE = dataclasses.replace(values.read("xie2019b")[0], **dict.fromkeys(values.BESIDE, ""), trained_on="",
+                           system="own", unit="")
 NET = Departure("net", "toy", "face_resnet")
 
 

@@ -122,7 +122,7 @@ def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Feature
     train = forward.read(run.info["data"], require_same_data(run), "train")
     blob = nets.classified(run.experiment)
     values = forward.of_split(run.experiment, train, run.path("deploy.prototxt"),
-                             run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
+                              run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
     labels = np.array(train.labels)
     of_classes = np.isin(labels, classes)
     values = values.reshape(len(values), -1)[of_classes]

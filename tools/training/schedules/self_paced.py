@@ -148,7 +148,7 @@ class SelfPaced(Schedule):
             return
         labels = np.array(samples.labels)
         scores = forward.of_split(self.experiment, samples, training.run.path(DEPLOY), segment.path(INITIAL), ["fc"],
-                                 training.engine)["fc"]
+                                  training.engine)["fc"]
         losses = cross_entropy(scores, labels)
         try:
             selected = select(losses, labels, percentage)

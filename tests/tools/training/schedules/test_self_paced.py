@@ -106,7 +106,7 @@ def test_a_run_has_six_paces_each_from_the_last_ones_weights(trained, data):
             note = files.read_json(os.path.join(data, "prepare.json"))
             part = forward.read(data, note, "train")
             scores = forward.of_split(trained.experiment, part, trained.path("deploy.prototxt"),
-                                     trained.weights_of(previous), ["fc"])["fc"]
+                                      trained.weights_of(previous), ["fc"])["fc"]
             np.testing.assert_array_equal(selection["losses"],
                                           self_paced.cross_entropy(scores, np.array(part.labels)))
         previous = end
