@@ -1,7 +1,7 @@
 """Wall time of a training with adaptive loss weights against one with fixed weights, of the same length, on the same
 data: [xie2019a] II-E has 3 for the alternative loss.
 
-Of the toy net. Both look at the validation part once a round. Start-ups count, so few iterations show a ratio that is
+Of the toy net. Both look at the validation split once a round. Start-ups count, so few iterations show a ratio that is
 too high.
 """
 import dataclasses

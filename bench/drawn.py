@@ -1,4 +1,4 @@
-"""What the measurements are of: drawn faces, kept in a folder and drawn or prepared once."""
+"""What the measurements are of: synthetic faces, kept in a folder and drawn or prepared once."""
 import os
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from data_prep import prepare
 from data_prep.datasets import synthetic
 
 FRAMES = 5
-KIND = "drawn faces"
+KIND = "synthetic faces"
 
 
 def faces(cache: str, subjects: int, processes: int) -> str:

@@ -60,7 +60,7 @@ def measure(options) -> list[dict]:
 
 
 class Pair:
-    """Both ways, of one net with random weights, over the validation part of a prepared folder; records: how many, at
+    """Both ways, of one net with random weights, over the validation split of a prepared folder; records: how many, at
     least."""
 
     def __init__(self, chosen: experiment.Experiment, folder: str, scratch: str, records: int):

@@ -29,7 +29,7 @@ KIND = "folder of benchmarks"
 class Options:
     """The options of a benchmark."""
 
-    # Folder of the drawn faces and the prepared data, which later benchmarks use again.
+    # Folder of the synthetic faces and the prepared data, which later benchmarks use again.
     data: str
     # Folder of the results.
     out: str

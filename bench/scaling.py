@@ -1,4 +1,4 @@
-"""How time grows with the number of images: for three numbers of drawn faces, the exponent of images in the time.
+"""How time grows with the number of images: for three numbers of synthetic faces, the exponent of images in the time.
 
 1 is in proportion; below, what is done once counts; above, something looks at all images for each. Preparation is of
 ten crops with GSF and SIFT; training is one pass of the toy net over all images.

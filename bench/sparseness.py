@@ -7,7 +7,7 @@
 
 The trainings are runs of `./fer train` in OUT/<method>/seed01 ...; the same command goes on with them. Near zero: share
 of the components of x below a hundredth of the largest one; |x|_1: over sqrt(D) |x|_2, from 1/sqrt(D), one component
-alone, to 1; |x|_2: mean. All three are of the test part.
+alone, to 1; |x|_2: mean. All three are of the test split.
 """
 import argparse
 import os

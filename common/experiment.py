@@ -57,7 +57,7 @@ class Experiment:
     begins_with: str = ""
     # How the predictions of several images become one, see tools.evaluation.predictions.
     decision: str = "mean"
-    # Snapshot that the next experiment takes, "last" or "best" on the validation part.
+    # Snapshot that the next experiment takes, "last" or "best" on the validation split.
     passes_on: str = "last"
     # What the paper's net was trained on before, where no experiment of ours does that, or "".
     pretrained: str = ""
@@ -230,9 +230,11 @@ def _merged_settings(levels: Sequence[Mapping[str, Any]], own: Mapping[str, Any]
 
 def _change(values: dict[str, Any], change: str, schema: type[pydantic.BaseModel]) -> None:
     name, equals, text = change.partition("=")
-    if not equals or name not in _settable(values):
-        raise UserError(f"--set {change}: expected KEY=VALUE with a key of the experiment: "
-                        f"{', '.join([NET] + _settable(values))}")
+    if not equals:
+        raise UserError(f"--set {change}: expected KEY=VALUE")
+    if name not in _settable(values):
+        raise UserError(f"--set {change}: " + suggestions.unknown(
+            "setting", name, [NET, *_settable(values)], "`./fer experiments show EXPERIMENT` lists them"))
     *outer, key = name.split(".")
     section = functools.reduce(lambda level, part: level[part], outer, values)
     if settings.is_list(schema, name.split(".")):

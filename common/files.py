@@ -56,13 +56,13 @@ def require_claimable(folder: str, what: str) -> None:
     """Raises UserError where `claim` would; makes nothing."""
     _require_folders_above(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise UserError(f"{folder}: is there already and is no folder; give another --out")
+        raise UserError(f"{folder}: exists and is not a folder; give another --out")
     known = kind(folder)
     # Empty folders are what Snakemake makes for what a job will write.
     if known not in (None, "", what) or known is None and any(
             names or any(os.path.islink(os.path.join(inner, name)) for name in folders)
             for inner, folders, names in os.walk(folder)):
-        raise UserError(f"{folder}: is there already and is no {what}; give another --out")
+        raise UserError(f"{folder}: exists and is not a {what}; give another --out")
 
 
 def _require_folders_above(path: str) -> None:
@@ -71,7 +71,7 @@ def _require_folders_above(path: str) -> None:
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     if not os.path.isdir(above):
-        raise UserError(f"{path}: {above} is no folder; give another --out")
+        raise UserError(f"{path}: {above} is not a folder; give another --out")
 
 
 def claim(folder: str, what: str) -> None:
@@ -114,7 +114,7 @@ def require_replaceable(path: str, alone: bool = False) -> None:
         what = "a symbolic link" if os.path.islink(path) else "a folder" if os.path.isdir(path) else "no plain file"
         raise UserError(f"{path}: is {what}, expected a file or nothing; give another name")
     if not _is_signed(path) and (alone or not is_inside_ours(path)):
-        raise UserError(f"{path}: is there already and was not made by caffe-fer; give another name, or remove it")
+        raise UserError(f"{path}: exists and was not made by caffe-fer; give another name, or remove it")
 
 
 def _is_signed(path: str) -> bool:
@@ -154,7 +154,7 @@ def remove(path: str) -> None:
         return
     is_folder = os.path.isdir(path) and not os.path.islink(path)
     if not is_inside_ours(path) and not (is_folder and kind(path) is not None):
-        raise UserError(f"{path}: is there already and was not made by caffe-fer; remove it if nobody needs it")
+        raise UserError(f"{path}: exists and was not made by caffe-fer; remove it if nobody needs it")
     if is_folder:
         shutil.rmtree(path)
     else:

@@ -213,7 +213,7 @@ class Solver(Section):
     batch_size: Count = setting("Images, pairs or tuplets in an iteration.")
     max_iter: Count = setting("Iterations of the training.")
     display: Optional[Whole] = setting("Iterations between two lines of the log; 0 for none.", optional=True)
-    test_interval: Count = setting("Iterations between two tests on the validation part.")
+    test_interval: Count = setting("Iterations between two tests on the validation split.")
     snapshot: Optional[Whole] = setting("Iterations between two snapshots; 0 for the last one alone.", optional=True)
     random_seed: Whole = setting("Seed of all random numbers.")
 

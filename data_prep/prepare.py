@@ -95,7 +95,7 @@ def _existing(asked: Mapping[str, Any], out: str) -> dict[str, Any]:
     """The note of a folder that is there already. Raises UserError if it does not hold the same preparation."""
     path = os.path.join(out, NOTE)
     if not os.path.exists(path):
-        raise UserError(f"{out}: is there already and is no {KIND}; give another --out")
+        raise UserError(f"{out}: exists and is not a {KIND}; give another --out")
     note = files.read_json(path)
     held = dict(note["asked"], frames=prepared_folder.frames_of(note))
     for key, value in asked.items():

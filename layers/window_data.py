@@ -15,7 +15,7 @@ CACHED = 36
 
 
 class WindowDataLayer(base.Layer):
-    """Images of a prepared folder's training part, in a new order in each pass.
+    """Images of a prepared folder's training split, in a new order in each pass.
 
     Of each registered face a window of the net's size is cut at random, mirrored by a fair coin, and its
     illumination evened ([liu2017] Section 5.1). All of it follows from the seed and the position, which a parameter
@@ -99,7 +99,7 @@ class WindowDataLayer(base.Layer):
 
 
 class TupletDataLayer(WindowDataLayer):
-    """Tuplets of a prepared folder's training part, [liu2017] Sections 3 and 5.2: each image is the query once a pass.
+    """Tuplets of a prepared folder's training split, [liu2017] Sections 3 and 5.2: each image is the query once a pass.
 
     Tops: images (T * (M + N), 1, side, side), tuplet by tuplet, the query first, then its other positives, then its
     negatives (`tuplets.Sampler.draw`); labels (T * (M + N)), of the queries, and -1 for all others, which softmax is

@@ -43,7 +43,7 @@ CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": 
 def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str,
                 tested: bool = True) -> dict[str, str]:
     """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it; tested: whether the
-    solver looks at the validation part.
+    solver looks at the validation split.
 
     Raises UserError if the experiment consists of several trainings. Each has its own definitions, those of
     `experiment.one_training()` or `experiment.one_training(gsf=..., sift=...)`.
@@ -107,7 +107,7 @@ def parse(text: str, message):
 
 
 def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
-    """Caffe's SolverParameter. Each test sees the validation part once where it fits in whole batches."""
+    """Caffe's SolverParameter. Each test sees the validation split once where it fits in whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}
     if tested and "val" in data.counts:
         settings["test_iter"] = [-(-data.counts["val"] // parts.test_batch(data.counts["val"]))]

@@ -12,7 +12,7 @@ from prototxt.builders.parts import Data, NetParameter
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and where there is a validation part the one that the solver tests on it.
+    """The net that trains, and where there is a validation split the one that the solver tests on it.
 
     `accuracy` is that of what `deploy` predicts.
     """

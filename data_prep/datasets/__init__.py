@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Optional
 
+from common import suggestions
 from common.errors import UserError
 
 NAMES = ("fer2013", "synthetic", "ckplus", "ckplus48", "oulu_casia", "mmi", "sfew", "raf_db", "affectnet", "multi_pie",
@@ -67,7 +68,7 @@ def protocol_name(name: str, key: Optional[str]) -> str:
     protocols = module(name).PROTOCOLS
     key = key or next(iter(protocols))
     if key not in protocols:
-        raise UserError("{} has no protocol {!r}; it has: {}".format(name, key, ", ".join(protocols)))
+        raise UserError(suggestions.unknown(f"protocol of {name}", key, protocols))
     return key
 
 

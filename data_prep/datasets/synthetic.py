@@ -1,4 +1,4 @@
-"""Drawn faces: a stand-in for a facial expression data set in the demo and the tests.
+"""Synthetic faces: a stand-in for a facial expression data set in the demo and the tests.
 
 A face is a person (`synthetic_person`) with action units, drawn by `synthetic_drawing`. At rest, people differ by more
 than an expression moves their faces (brows that look angry, mouths that droop), so unseen persons are hard.

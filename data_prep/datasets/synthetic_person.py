@@ -1,4 +1,4 @@
-"""People for the drawn faces: their traits at rest, and the action units of their expressions.
+"""People for the synthetic faces: their traits at rest, and the action units of their expressions.
 
 A person has proportions, skin, hair, glasses, and resting brows and mouth. An expression is made of action units (AU),
 by their numbers in the Facial Action Coding System, after the prototypes of Ekman & Friesen (FACS, 1978; FACS

@@ -8,6 +8,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
+from common import suggestions
 from common.errors import UserError
 from prototxt.builders.parts import PLAIN, SCALE, Transform
 
@@ -233,7 +234,7 @@ BACKBONES = {
 def named(name: str) -> Backbone:
     """Raises UserError where there is none."""
     if name not in BACKBONES:
-        raise UserError("there is no net {!r}; there are: {}".format(name, ", ".join(BACKBONES)))
+        raise UserError(suggestions.unknown("net", name, BACKBONES))
     return BACKBONES[name]
 
 

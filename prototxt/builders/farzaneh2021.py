@@ -44,7 +44,7 @@ def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and where there is a validation part the one that the solver tests on it."""
+    """The net that trains, and where there is a validation split the one that the solver tests on it."""
     backbone = BACKBONES[experiment.net]
     train = caffe.NetSpec()
     augmented_data(train, data, backbone.transform, experiment.solver, augmentation="five_crops",

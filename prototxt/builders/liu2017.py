@@ -85,7 +85,7 @@ def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and the one that the solver tests on the validation part."""
+    """The net that trains, and the one that the solver tests on the validation split."""
     train = caffe.NetSpec()
     _train_data(train, experiment, data)
     train.softmax_loss = _softmax_loss(train, _classification_branch(train, experiment, data))

@@ -91,7 +91,7 @@ def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver:
 
 
 def validation_data(net: caffe.NetSpec, data: Data, transform: Transform = PLAIN, references: bool = False) -> None:
-    """The same blobs of the validation part, record by record."""
+    """The same blobs of the validation split, record by record."""
     net.data, net.label = _records("val_data", data, "images", transform, ntop=2)
     if references:
         net.reference = _records("val_references", data, "references", transform)
@@ -106,7 +106,7 @@ def _records(name: str, data: Data, content: str, transform: Transform, ntop: in
 
 def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSpec], None], references: bool = False
                    ) -> NetParameter:
-    """The net that the solver tests on the validation part; empty where there is none. body: from `data` to `fc`."""
+    """The net that the solver tests on the validation split; empty where there is none. body: from `data` to `fc`."""
     net = caffe.NetSpec()
     if "val" in data.counts:
         validation_data(net, data, transform, references)

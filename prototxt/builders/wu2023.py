@@ -51,7 +51,7 @@ def _difference(one, other):
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and where there is a validation part the one that the solver tests on it."""
+    """The net that trains, and where there is a validation split the one that the solver tests on it."""
     transform, paired = BACKBONES[experiment.net].transform, needs_references(experiment)
     train = caffe.NetSpec()
     augmented_data(train, data, transform, experiment.solver, paired, augmentation="mirror_or_noise",

@@ -193,7 +193,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 
 def both_phases(experiment: Experiment, data: Data, body: Body,
                 train_losses: Callable[[caffe.NetSpec, Experiment, Data], None]) -> NetParameter:
-    """The net that trains, and where there is a validation part the one that the solver tests on it.
+    """The net that trains, and where there is a validation split the one that the solver tests on it.
 
     `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
     train_losses: adds those that the training net has beside the softmax loss.

@@ -31,7 +31,7 @@ def test_faces_are_drawn_once_and_their_subjects_known(options):
 def test_caffe_test_and_ours_agree_on_every_record(options, tmp_path):
     folder = drawn.prepared(options.data, 3, "whole", ("gsf", "sift"), 2)
     pair = evaluation.Pair(experiment.load("xie2019a/fer2013-toy-softmax"), folder, str(tmp_path), 1)
-    # The validation part has 7 records, which Caffe's batch of 100 goes through again and again.
+    # The validation split has 7 records, which Caffe's batch of 100 goes through again and again.
     assert (pair.caffe_test(1), pair.ours(2)) == (100, 100)
     pair.require_agreement()
     assert pair.prob.shape == (100, 7)

@@ -100,10 +100,10 @@ def test_head_can_be_changed():
 
 
 @pytest.mark.parametrize("change, said", [
-    ("solver.max_ier=7", "--set solver.max_ier=7: expected KEY=VALUE with a key of the experiment"),
-    ("solver=7", "expected KEY=VALUE"), ("max_iter=7", "expected KEY=VALUE"),
-    ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "expected KEY=VALUE"),
-    ("solver.max_iter=many", "'many' is no number"), ("losses.sift.weight=1", "expected KEY=VALUE")])
+    ("solver.max_ier=7", "--set solver.max_ier=7: there is no setting 'solver.max_ier'; did you mean solver.max_iter"),
+    ("solver=7", "there is no setting 'solver'"), ("max_iter=7", "did you mean solver.max_iter"),
+    ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "did you mean solver.max_iter"),
+    ("solver.max_iter=many", "'many' is no number"), ("losses.sift.weight=1", "did you mean losses.gabor.weight")])
 def test_wrong_changes_are_named(change, said):
     with pytest.raises(UserError) as error:
         experiment.load(NAME, [change])
@@ -226,7 +226,7 @@ def test_a_policy_needs_what_caffes_solver_takes_for_it(policy, needed):
     ("solver.batch_size=2147483648", "batch_size is 2147483648, expected at most 2147483647"),
     ("solver.lr_policy=stp", "lr_policy is 'stp', expected one of fixed, step, "), ("solver.type=Sgd", "type is 'Sgd'"),
     ("solver.stepvalue=5,3", "stepvalue is [5, 3], expected whole numbers in rising order"),
-    ("solver.stepvalue=2.5", "stepvalue is [2.5]"), ("solver.iter_size=2", "expected KEY=VALUE with a key of")])
+    ("solver.stepvalue=2.5", "stepvalue is [2.5]"), ("solver.iter_size=2", "there is no setting 'solver.iter_size'")])
 def test_values_that_no_training_can_have(change, said):
     with pytest.raises(UserError, match=re.escape(said)):
         experiment.load("xie2019a/fer2013-toy-center-gabor", [change])

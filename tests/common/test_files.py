@@ -98,7 +98,7 @@ def test_what_is_the_users_is_not_removed(users, name):
 @pytest.mark.parametrize("name", ("folder", "link", "notes.html", "dangling"))
 def test_what_is_the_users_is_not_claimed(users, name):
     before = tree(users)
-    with pytest.raises(UserError, match=f"^{users / name}: is there already and is no "):
+    with pytest.raises(UserError, match=f"^{users / name}: exists and is not a "):
         files.claim(str(users / name), "run")
     assert tree(users) == before
 
@@ -145,7 +145,7 @@ def test_links_in_our_folders_are_taken_away_and_not_followed(users):
 
 def test_a_folder_of_ours_is_of_one_kind(tmp_path):
     files.claim(str(tmp_path / "run"), "run")
-    with pytest.raises(UserError, match="run: is there already and is no demo; give another --out"):
+    with pytest.raises(UserError, match="run: exists and is not a demo; give another --out"):
         files.claim(str(tmp_path / "run"), "demo")
     # A call that was killed between the making of the mark and its text.
     (tmp_path / "new").mkdir()

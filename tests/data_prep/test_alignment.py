@@ -1,4 +1,4 @@
-"""Alignment: where landmarks come to lie, and how near MTCNN's are to the drawn faces' own."""
+"""Alignment: where landmarks come to lie, and how near MTCNN's are to the synthetic faces' own."""
 import json
 
 import cv2

@@ -84,7 +84,7 @@ def test_source_that_has_changed_is_noticed(tmp_path):
 def test_folder_of_something_else_is_left_alone(tmp_path, source):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("")
-    with pytest.raises(UserError, match="is there already and is no prepared data"):
+    with pytest.raises(UserError, match="exists and is not a prepared data"):
         run(source, tmp_path / "out")
     assert os.listdir(str(tmp_path / "out")) == ["thesis.txt"]
 

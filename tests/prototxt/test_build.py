@@ -267,7 +267,7 @@ def test_committed_definitions_hang_together(name):
     train_val, solver = (f"prototxt/{name}/{file}.prototxt" for file in ("train_val", "solver"))
     assert parsed(solver, caffe.proto.caffe_pb2.SolverParameter()).net == train_val
     assert hangs_together(train_val, caffe.TRAIN)
-    # A net without a validation part has nothing for the TEST phase but what serves both.
+    # A net without a validation split has nothing for the TEST phase but what serves both.
     if parsed(solver, caffe.proto.caffe_pb2.SolverParameter()).test_iter:
         assert hangs_together(train_val, caffe.TEST)
 

@@ -206,7 +206,7 @@ IDENTITIES = 6
 
 @pytest.fixture(scope="module")
 def face_model(tmp_path_factory):
-    """A caffemodel with the layers of face_model.caffemodel, trained for a moment on who the drawn faces are."""
+    """A caffemodel with the layers of face_model.caffemodel, trained for a moment on who the synthetic faces are."""
     folder = tmp_path_factory.mktemp("face_model")
     faces = [(draw_face(subject, expression, 4)[0], subject) for subject in range(IDENTITIES) for expression in (0, 3)]
     proto = backbones.alone("face_base")

@@ -24,10 +24,10 @@ SOLVERS = {
     "farzaneh2021": dict(base_lr=0.01, momentum=0.9, weight_decay=5e-4, batch_size=128, lr_policy="step"),
     "wu2023": dict(type="Adam", base_lr=0.001, momentum=0.9, momentum2=0.999, batch_size=128, lr_policy="fixed")}
 FIRST_STAGE = dict(type="SGD", base_lr=0.1, momentum=0.9, weight_decay=1e-4, batch_size=128, lr_policy="fixed")
-# Images of a training part, and passes over it: one in so many of training, and one in so many at each rate.
+# Images of a training split, and passes over it: one in so many of training, and one in so many at each rate.
 RAF_DB, AFFECT_NET = 12271, 283901
 PAPERS = {name: experiment.load(name) for name in experiment.names()}
-# Drawn faces have settings of their own.
+# Synthetic faces have settings of their own.
 PRINTED = [name for name in PAPERS if "/synthetic" not in name]
 COMMITTED = [name for name in PRINTED if os.path.exists(os.path.join(ROOT, "prototxt", name))]
 

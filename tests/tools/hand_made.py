@@ -63,7 +63,7 @@ def group(folder, kind, **written):
 
 
 def log(folder, losses, accuracies):
-    """caffe.log. losses: of training, iteration by iteration; accuracies: iteration -> of the validation part."""
+    """caffe.log. losses: of training, iteration by iteration; accuracies: iteration -> of the validation split."""
     lines = []
     for iteration, loss in enumerate(losses):
         lines += [f"I solver.cpp:1] Iteration {iteration}, loss = {loss}",

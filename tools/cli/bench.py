@@ -9,13 +9,13 @@ from tools.cli.arguments import Commands, at_least, cores, path
 
 
 def add(commands: Commands) -> None:
-    command = commands.add("bench", run, "Measure speed and memory on drawn faces. Each benchmark compares two ways in "
-                           "the same call, prints a table, and writes OUT/NAME.json.",
+    command = commands.add("bench", run, "Measure speed and memory on synthetic faces. Each benchmark compares two ways "
+                           "in the same call, prints a table, and writes OUT/NAME.json.",
                            "bench layers evaluation --quick")
     command.add_argument("names", metavar="NAME", nargs="*", help="The benchmarks (default: all). " + "; ".join(
         f"{name}: {tells}" for name, tells in registry.BENCHMARKS.items()).replace("%", "%%") + ".")
     command.add_argument("--data", type=path, default=os.path.join(experiment.ROOT, "data", "bench"),
-                         help="The folder that keeps the drawn faces for the next call (default: data/bench in the "
+                         help="The folder that keeps the synthetic faces for the next call (default: data/bench in the "
                          "project).")
     command.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "bench"),
                          help="The folder of the results (default: runs/bench in the project).")

@@ -1,4 +1,4 @@
-"""The main job on drawn faces: what the handcrafted feature loss does to the toy net ([xie2019a] III-B)."""
+"""The main job on synthetic faces: what the handcrafted feature loss does to the toy net ([xie2019a] III-B)."""
 import argparse
 import os
 
@@ -10,8 +10,8 @@ KIND = "demo"
 
 
 def add(commands: Commands) -> None:
-    command = commands.add("demo", run, "Run the main job on drawn faces: prepare them, train two nets, evaluate both, "
-                           "and write a report.", "demo")
+    command = commands.add("demo", run, "Run the main job on synthetic faces: prepare them, train two nets, evaluate "
+                           "both, and write a report.", "demo")
     command.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "demo"),
                          help="The folder to make (default: runs/demo in the project).")
 

@@ -16,12 +16,12 @@ def add(commands: Commands) -> None:
         "evaluate runs/dacl --every-snapshot")
     command.add_argument("folder", type=path, metavar="RUN", help="A trained run, or a group of folds or seeds.")
     command.add_argument("--split", choices=SPLITS, help="The part of the data (default: test; with --data, all if "
-                         "the data have no test part).")
+                         "the data have no test split).")
     command.add_argument("--data", type=path, help="Test on another prepared folder. Classes are matched by name. "
                          "The results are written to metrics-on-DATASET.json.")
     add_several(command, "--without", "With --data: classes to leave out.", metavar="CLASS")
     command.add_argument("--every-snapshot", action="store_true",
-                         help="Evaluate all snapshots of the run, on the validation and the test part, or on the part "
+                         help="Evaluate all snapshots of the run, on the validation and the test split, or on the part "
                          "of --split. The results are written to metrics-every-snapshot.json in the folder of each "
                          "run.")
 

@@ -19,7 +19,7 @@ TEXTS = ("title", "source", "data", "pretrained")
 def add(commands: Commands) -> None:
     command = commands.add("experiments", run, "List the experiments, or print the settings of some.",
                            "experiments", "experiments fer2013-toy", "experiments 'xie2019?/*-alaw'",
-                           "experiments show xie2019a/fer2013-toy-softmax --set net=vgg")
+                           "experiments show xie2019a/fer2013-toy-softmax --set net=vgg16")
     command.usage = ("fer experiments [-h] [PATTERN]\n"
                      "       fer experiments show PAPER/EXPERIMENT ... [--set KEY=VALUE ...]")
     command.add_argument("words", nargs="*", metavar="PATTERN",

@@ -17,8 +17,8 @@ from tools.training.run_state import State, Watch
 def line(name: str, state: Optional[State]) -> str:
     """One line on a run; None if it has not begun."""
     if state is None:
-        return f"{name}: not begun"
-    parts = ["at work" if state.working else "trained" if state.finished else "stopped"]
+        return f"{name}: not started"
+    parts = ["running" if state.working else "trained" if state.finished else "stopped"]
     parts += [state.position] * bool(state.position)
     parts.append(f"iteration {state.iteration}/{state.total} ({100 * state.iteration / state.total:.0f} %)")
     if state.working and state.rate and not state.finished:
@@ -37,7 +37,7 @@ def summary(name: str, states: Sequence[Optional[State]]) -> str:
     """One line on a group. A run that has not begun counts as much work as the largest that has."""
     begun = [state for state in states if state]
     text = (f"{name}: {sum(state.finished for state in begun)} of {len(states)} trained, "
-            f"{sum(state.working for state in begun)} at work")
+            f"{sum(state.working for state in begun)} running")
     rate = sum(state.rate or 0 for state in begun if state.working and not state.finished)
     if rate:
         largest = max(state.work for state in begun)

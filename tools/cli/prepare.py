@@ -41,11 +41,11 @@ def add(commands: Commands) -> None:
     add_several(command, "--fold", "Folds to make, for a protocol with cross-validation (default: all).",
                 type=at_least(1), default=None, metavar="FOLD")
     command.add_argument("--validation", choices=("fold", "none"),
-                         help="For a protocol with cross-validation: fold makes one of the folds the validation part; "
+                         help="For a protocol with cross-validation: fold makes one of the folds the validation split; "
                          "with none, all folds but the test fold are for training (default: as the paper has it).")
     command.add_argument("--hold-out", type=number, metavar="SHARE",
                          help="For a protocol without folds: take this share of the training images for the "
-                         "validation part (default: that of the protocol, which is 0 for all data sets but "
+                         "validation split (default: that of the protocol, which is 0 for all data sets but "
                          "multi_pie).")
     command.add_argument("--frames", choices=datasets.FRAMES,
                          help="For mmi: which three frames of a sequence are its peak. middle takes those in the "

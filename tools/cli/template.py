@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
         "the eyes and the lower face, and its mean distances from the borders. Where the protocol takes registered "
         "faces as they are, the borders are those of the image. Otherwise they are those of the square around the box "
         "in which MTCNN finds the face; the square is turned with the face until the eyes are level. If the data set "
-        "has a training part, only its images are measured, otherwise all.",
+        "has a training split, only its images are measured, otherwise all.",
         "template ckplus CK+ --protocol xie2019a --out ckplus.json",
         "prepare oulu_casia OULU --protocol xie2019a --template ckplus.json --out data/oulu-xie2019a")
     add_source(command)

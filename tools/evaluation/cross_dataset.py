@@ -70,7 +70,7 @@ def count_all(decided: Sequence[Decision], matching: Matching) -> dict[str, int]
 def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Sequence[str] = ()) -> dict:
     """Tests a trained run on another prepared folder; writes metrics-on-DATA.json and decisions-on-DATA.csv.
 
-    split: by default the test part; of a folder that has none (a data set for cross-validation, prepared as a whole)
+    split: by default the test split; of a folder that has none (a data set for cross-validation, prepared as a whole)
     all of it. Raises UserError where images or classes do not fit.
     """
     folder = os.path.abspath(folder)

@@ -159,7 +159,7 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
         found.append(Departure("data", prepared_folder.data_set(note), data))
     settled = [("crops", asked.get("crops"), protocol.crops)]
     if protocol.folds and asked.get("validation"):
-        settled.append(("validation part (fold, none)", asked["validation"], protocol.validation))
+        settled.append(("validation split (fold, none)", asked["validation"], protocol.validation))
     if used:
         settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
                     ("features of", asked.get("features_of"), FEATURES_OF)]

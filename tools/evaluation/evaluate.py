@@ -106,7 +106,7 @@ def _without_copies(decided: Sequence[Decision], faces: Sequence[manifest.Face])
 
 
 def metrics_path(run: Union[Segment, Group], split: str) -> str:
-    """The test part's figures are the run's; others carry their part in the name."""
+    """The test split's figures are the run's; others carry their part in the name."""
     return run.path("metrics.json" if split == "test" else f"metrics-{split}.json")
 
 

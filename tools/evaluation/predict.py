@@ -119,7 +119,7 @@ def _triangles(data: str, crop_set: CropSet) -> list[np.ndarray]:
 
 def shown(prepared: Preparation, image: np.ndarray, landmarks: Optional[tuple[float, ...]], where: str,
           target: Optional[np.ndarray] = None) -> list[np.ndarray]:
-    """What a net is shown of a face, (channels, side, side), as the test part's records hold it.
+    """What a net is shown of a face, (channels, side, side), as the test split's records hold it.
 
     landmarks: None where the image is a registered face; target: `framing`, for data that came registered.
     """

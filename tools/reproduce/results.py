@@ -150,7 +150,7 @@ _READINGS: dict[str, Callable[[Figure, dict], Optional[Measured]]] = {
 
 
 def _svm(figure: Figure, folder: str) -> Optional[Measured]:
-    """Of the untuned machine that is best on the validation part."""
+    """Of the untuned machine that is best on the validation split."""
     prefix = svm.run_prefix(Run(folder)) if figure.experiment else svm.data_prefix(
         folder, figure.column.lower())
     if not os.path.exists(prefix + ".json"):

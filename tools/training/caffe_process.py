@@ -140,7 +140,7 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
 
 
 def _last_accuracy(segment: Segment, done: int) -> Optional[float]:
-    """The last accuracy on the validation part up to iteration `done`; None if there is none."""
+    """The last accuracy on the validation split up to iteration `done`; None if there is none."""
     path = segment.path(LOG)
     accuracies = caffe_log.curves(path).get("val accuracy", []) if done and os.path.exists(path) else []
     return next((value for iteration, value in reversed(accuracies) if iteration <= done), None)

@@ -14,7 +14,7 @@ class TrainingProgress:
 
     def __init__(self, title: str, total: int, done: int = 0, accuracy: Optional[float] = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        """total: iterations; done: of them, by an earlier call; accuracy: the last one on the validation part."""
+        """total: iterations; done: of them, by an earlier call; accuracy: the last one on the validation split."""
         self._title, self._total, self._accuracy = title, total, accuracy
         self._iteration, self._validated = done, False
         self._loss: Optional[float] = None

@@ -232,9 +232,9 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
                         "whose samples are pairs, as for " + experiment.data)
     purpose = schedules.of(experiment).validated_for
     if purpose and "val" not in note["records"]:
-        raise UserError("{}: has no validation part, which {} needs for {}; `./fer prepare ...` makes one by "
+        raise UserError("{}: has no validation split, which {} needs for {}; `./fer prepare ...` makes one by "
                         "{}".format(data.root, experiment.name, purpose, "--validation fold" if note["asked"].get(
-                            "validation") else "--hold-out 0.1, of the training part"))
+                            "validation") else "--hold-out 0.1, of the training split"))
 
 
 def _require_complete(data: parts.Data, note: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ def versions() -> dict[str, str]:
 def locked(run: Run) -> contextlib.AbstractContextManager[None]:
     """The lock that a training holds, in a folder that is made if it is missing."""
     files.claim(run.folder, KIND)
-    return locks.exclusive(run.path(LOCK), f"{run.folder}: another training is at work in this folder")
+    return locks.exclusive(run.path(LOCK), f"{run.folder}: another training is running in this folder")
 
 
 def _begin(run: Run, info: dict[str, Any], texts: dict[str, str]) -> None:

@@ -41,7 +41,7 @@ class Log:
         # The last ones that the log shows.
         self.iteration = 0
         self.loss: Optional[float] = None
-        # Iteration -> accuracy on the validation part.
+        # Iteration -> accuracy on the validation split.
         self.accuracies: dict[int, float] = {}
         # Those of the last RECENT seconds.
         self.steps: collections.deque[Step] = collections.deque()
@@ -108,7 +108,7 @@ class State:
     total: int
     # The last one shown; None before.
     loss: Optional[float]
-    # (iteration, value) on the validation part: the last one and the best one; None before.
+    # (iteration, value) on the validation split: the last one and the best one; None before.
     accuracy: Optional[tuple[int, float]]
     best: Optional[tuple[int, float]]
     # Iterations of all trainings of the run, its trials included: made so far, and in total.

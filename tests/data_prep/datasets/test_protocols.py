@@ -36,7 +36,7 @@ def test_features_are_those_that_the_experiments_take():
 @pytest.mark.parametrize("name, key, validation", [
     # "The other nine folds are used for the training", 3.1.
     ("ckplus", "xie2019b", "none"), ("oulu_casia", "xie2019b", "none"), ("mmi", "xie2019b", "none"),
-    # "A 10-fold subject-independent cross-validation", 4.1, and no word of a validation part.
+    # "A 10-fold subject-independent cross-validation", 4.1, and no word of a validation split.
     ("ckplus", "wu2023", "none"), ("oulu_casia", "wu2023", "none"),
     # "Eight and one groups are used as the training and validation datasets", III-A.
     ("ckplus", "xie2019a", "fold"), ("oulu_casia", "xie2019a", "fold"), ("oulu_casia", "xie2019a_vl", "fold"),

@@ -1,4 +1,4 @@
-"""SFEW: its parts, with and without folders between, and a test part without labels."""
+"""SFEW: its parts, with and without folders between, and a test split without labels."""
 import pytest
 
 from common.errors import UserError

@@ -49,7 +49,7 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     (["template", "fer2013", "--out", "o"], "fer2013 needs its file or folder: ./fer template fer2013 SOURCE --out"),
     (["template", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
     (["template", "fer2013", "nowhere.csv", "--protocol", "wu2023", "--out", "o"],
-     "fer2013 has no protocol 'wu2023'; it has: plain, xie2019a, liu2017"),
+     "there is no protocol of fer2013 'wu2023'; expected one of plain, xie2019a, liu2017"),
     (["train", "xie2019a/fer2013-toy-sofmax", "--data", "d", "--out", "o"],
      "there is no experiment 'xie2019a/fer2013-toy-sofmax'; did you mean xie2019a/fer2013-toy-softmax"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
@@ -81,7 +81,7 @@ def test_a_folder_of_the_users_is_refused(arguments, kind, tmp_path, monkeypatch
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert main.main(arguments + (["mine"] if arguments[-1] == "--data" else ["--out", "mine"])) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].endswith(f"mine: is there already and is no {kind}; give another --out")
+    assert len(lines) == 1 and lines[0].endswith(f"mine: exists and is not a {kind}; give another --out")
     assert os.listdir("mine") == ["thesis.txt"]
 
 

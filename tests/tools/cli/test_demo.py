@@ -1,4 +1,4 @@
-"""The demo, from the drawn faces to the page: the whole of it, as a person runs it."""
+"""The demo, from the synthetic faces to the page: the whole of it, as a person runs it."""
 import re
 
 import pytest

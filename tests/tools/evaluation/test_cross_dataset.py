@@ -56,7 +56,7 @@ def test_restriction_by_hand():
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory):
-    """A folder of three classes, two of them FER2013's, without a test part."""
+    """A folder of three classes, two of them FER2013's, without a test split."""
     folder = tmp_path_factory.mktemp("others")
     for name, label in (("anger", 0), ("contempt", 1), ("Happy", 3)):
         for part, count in (("train", 3), ("val", 1)):
@@ -100,7 +100,7 @@ def test_of_a_run(trained, others, capsys):
 
 
 def test_own_data_give_the_own_result(trained, data):
-    """The test part of what it was trained with, as if it were another set."""
+    """The test split of what it was trained with, as if it were another set."""
     own, crossed = evaluate.evaluate(trained, "test"), cross_dataset.evaluate_on(trained, data)
     for key in ("correct", "total", "confusion", "classes", "auc", "sensitivity", "specificity", "split", "unit"):
         assert own[key] == pytest.approx(crossed[key]) if isinstance(own[key], float) else own[key] == crossed[key]

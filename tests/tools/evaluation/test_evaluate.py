@@ -135,7 +135,7 @@ def test_every_snapshot_of_folds_on_the_command_line(tmp_path, trained, capsys):
     assert main.main(["evaluate", str(tmp_path / "fold01"), "--every-snapshot"]) == 0
     assert "val: best on this part: 2/12, 16.67%, iteration 8" in capsys.readouterr().out
     assert main.main(["evaluate", str(tmp_path), "--every-snapshot", "--data", "d"]) == 1
-    assert "--every-snapshot is of the run's own data" in capsys.readouterr().err
+    assert "--every-snapshot evaluates on the data of the run" in capsys.readouterr().err
 
 
 def test_untrained_and_incomplete_runs_are_refused(tmp_path, data, small):

@@ -29,7 +29,7 @@ SOFTMAX = ["solver.batch_size=4", "solver.max_iter=6", "solver.snapshot=6", "sol
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Drawn faces, <part>/<class>/<number>.png."""
+    """Synthetic faces, <part>/<class>/<number>.png."""
     root, subject = tmp_path_factory.mktemp("faces"), 500
     for part, count in COUNTS.items():
         for name in CLASSES:
@@ -199,7 +199,7 @@ def test_never_draws_over_an_image(faces_run, photographs, tmp_path, capsys):
     shutil.copy(str(photographs / "two.png"), str(tmp_path / "two.png"))
     asked = ["predict", faces_run.folder, str(tmp_path / "two.png"), "--draw"]
     assert main.main([*asked, str(tmp_path)]) == 1
-    assert "two.jpg: is there already and was not made by caffe-fer" in capsys.readouterr().err
+    assert "two.jpg: exists and was not made by caffe-fer" in capsys.readouterr().err
     assert (tmp_path / "two.jpg").read_bytes() == (photographs / "two.png").read_bytes()
     assert [main.main([*asked, str(tmp_path / "marked")]) for _ in range(2)] == [0, 0]
 

@@ -70,7 +70,7 @@ def test_a_larger_batch_lies_on_the_line():
 @pytest.mark.parametrize("name, changes, seconds, snapshots", (
     # 20000 steps of 64 images, 1 s and a tenth for each further image than 60; 20 tests of 3589 images' ten crops.
     ("xie2019b/fer2013-softmax", (), 20000 * 1.4 + 20 * 35890 * 0.01, 20 * 2),
-    # Each round's training and two trials; the trials are judged on the validation part, and one of three is tested.
+    # Each round's training and two trials; the trials are judged on the validation split, and one of three is tested.
     ("xie2019a/fer2013-alaw", ["weighting.rounds=2", "weighting.restart_iterations=1000"],
      3 * 2000 * 1.4 + (2 + 2 * 2) * 35890 * 0.01, 2),
     # 150 epochs of 12271 images, six paces of 25, with 50, 60 ... 100 % of each class; before each pace all are judged.

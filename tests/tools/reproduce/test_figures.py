@@ -82,14 +82,14 @@ def test_loss_weights_of_the_folds(tmp_path):
 def test_confusion_matrices(tmp_path, name, one, two):
     paper = name.partition("-")[0]
     folders = [hand_made.run(tmp_path / run, f"{paper}/{run}", metrics=hand_made.metrics(matrix, data))
-               for run, matrix, data in ((one, MANY, "drawn faces"), (two, FEW, "other faces"))]
+               for run, matrix, data in ((one, MANY, "synthetic faces"), (two, FEW, "other faces"))]
     _, table = drawn(name, tmp_path / "out", *folders)
     assert len(table) == 1 + 2 * 9
     assert [int(row[4]) for row in table[1:]] == sum(MANY + FEW, [])
     assert [float(row[5]) for row in table[7:10]] == [50, 0, 50]
     assert [row[2:4] for row in table[1:5]] == [["angry", "angry"], ["angry", "disgust"], ["angry", "fear"],
                                                 ["disgust", "angry"]]
-    assert table[1][1].startswith("drawn faces for ") and table[10][1].startswith("other faces for ")
+    assert table[1][1].startswith("synthetic faces for ") and table[10][1].startswith("other faces for ")
 
 
 def test_respond_ratios(tmp_path):
@@ -194,7 +194,7 @@ def test_attention(tmp_path, pairs, monkeypatch):
 def paced(folder, name, data, losses, ends=(2, 4)):
     """A self-paced run of two paces, of an epoch each; all training images but the first two take part in pace 1."""
     run = hand_made.run(folder, name, data, ["pacing.paces=2", "pacing.epochs=2"], ends, metrics=hand_made.metrics(
-        MANY, "drawn faces"))
+        MANY, "synthetic faces"))
     chain = []
     for number, end in enumerate(ends, start=1):
         inner = f"{run}/paces/{number:02d}"

@@ -203,7 +203,7 @@ def test_a_failed_job_is_named_and_the_others_go_on(tmp_path, data):
     done = fer(*asked(data, out))
     assert done.returncode == 1
     log = str(out / "logs/xie2019b/fer2013-l2/train.log")
-    assert (f"fer: failed: train xie2019b/fer2013-l2, see {log}: fer: {broken}: is there already and is no run"
+    assert (f"fer: failed: train xie2019b/fer2013-l2, see {log}: fer: {broken}: exists and is not a run"
             in done.stderr)
     assert done.stderr.count("fer: failed") == 1
     assert (out / SOFTMAX / "metrics.json").exists()
@@ -307,7 +307,7 @@ def test_one_table_of_each_paper_on_drawn_faces(tmp_path, drawn, table, publishe
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Prepared folder of drawn faces, of its first fold where it has some; twelve people instead of sixty."""
+    """Prepared folder of synthetic faces, of its first fold where it has some; twelve people instead of sixty."""
     made, write = {}, synthetic.write
 
     def folder(protocol, features):

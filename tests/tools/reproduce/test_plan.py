@@ -66,7 +66,7 @@ def test_the_features_of_all_figures_of_a_data_set_are_named(tmp_path):
 def test_one_set_of_images(tmp_path):
     data = prepared(tmp_path / "data", "fer2013-xie2019a")
     made = planned(tmp_path, "xie2019a-table5", "xie2019a-table6")
-    # Softmax, SIFT and GSF with L1 and L2 are in both tables, or in one; the validation part is in Table V alone.
+    # Softmax, SIFT and GSF with L1 and L2 are in both tables, or in one; the validation split is in Table V alone.
     trained = [job for job in made.jobs if job.title.startswith("train")]
     assert sorted(os.path.basename(job.title) for job in trained) == [
         "fer2013-center-norm-gsf", "fer2013-center-norm-gsf-l1", "fer2013-center-norm-sift",
@@ -269,7 +269,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(targets=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is no number"),
-    (dict(changes=["net=big"]), "there is no net 'big'; there are: "),
+    (dict(changes=["net=big"]), "there is no net 'big'; expected one of "),
     (dict(only=["fer2013"]), "xie2019b-table4 has no values for fer2013; it has some for fer2013-xie2019a"),
     (dict(only=["fer2013-xie2091a"]), "--only fer2013-xie2091a: there is no data set 'fer2013-xie2091a'; did you "
      "mean fer2013-xie2019a"),

@@ -126,6 +126,6 @@ def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
 
 def test_a_net_that_is_none_is_refused(tmp_path, data):
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["net=nonet"])
-    with pytest.raises(UserError, match="there is no net 'nonet'; there are: "):
+    with pytest.raises(UserError, match="there is no net 'nonet'"):
         groups.train(chosen, data, str(tmp_path / "run"), None, [], None, None, 1)
     assert not os.path.exists(str(tmp_path / "run"))

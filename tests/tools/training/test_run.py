@@ -119,7 +119,7 @@ def test_a_run_goes_on_that_was_begun_before_an_experiment_had_all_that_it_has_n
 
 def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
     (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(UserError, match="is there already and is no run"):
+    with pytest.raises(UserError, match="exists and is not a run"):
         run.train(small, data, str(tmp_path), None, Engine(1))
     assert os.listdir(str(tmp_path)) == ["thesis.txt"]
 
@@ -127,7 +127,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path, data, small):
 def test_two_at_once_in_one_folder(tmp_path, data, small):
     os.makedirs(str(tmp_path / "run"))
     with run.locked(run.Run(str(tmp_path / "run"))):
-        with pytest.raises(UserError, match="another training is at work"):
+        with pytest.raises(UserError, match="another training is running"):
             run.train(small, data, str(tmp_path / "run"), None, Engine(1))
 
 
@@ -326,7 +326,7 @@ def test_a_run_without_a_snapshot_may_begin_anew_with_other_settings(tmp_path, d
 def test_a_folder_of_the_users_with_a_lock_is_no_run(tmp_path, data, small):
     for name in (".lock", "solver.prototxt", "run.json"):
         (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=f"{tmp_path}: is there already and is no run; give another --out"):
+    with pytest.raises(UserError, match=f"{tmp_path}: exists and is not a run; give another --out"):
         run.train(small, data, str(tmp_path), None, Engine(1))
     assert {name: (tmp_path / name).read_text() for name in os.listdir(str(tmp_path))} == dict.fromkeys(
         (".lock", "solver.prototxt", "run.json"), "mine")

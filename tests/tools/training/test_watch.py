@@ -78,7 +78,7 @@ def test_a_run_on_its_way(half):
     assert (state.accuracy, state.best) == ((200, .5), (100, .6))
     assert state.rate == pytest.approx(.5) and state.working and not state.finished
     assert live_state.line("half", state) == (
-        "half: at work, iteration 200/1000 (20 %), 0:26:40 left, 0.5 it/s, loss 1.25, validation accuracy 50.00 % at "
+        "half: running, iteration 200/1000 (20 %), 0:26:40 left, 0.5 it/s, loss 1.25, validation accuracy 50.00 % at "
         "200, best 60.00 % at 100")
 
 
@@ -205,9 +205,9 @@ def test_groups_count_what_has_not_begun(tmp_path, half, trained):
         live_state.watch(groups.open_(str(group)), 1, once=True, stream=out)
     lines = out.getvalue().splitlines()
     # 800 iterations of the first and 1000 of the third, at 0.5 a second.
-    assert lines[0] == f"{group}: 1 of 3 trained, 1 at work, about 1:00:00 left"
+    assert lines[0] == f"{group}: 1 of 3 trained, 1 running, about 1:00:00 left"
     assert [line.split(":")[0] + ":" + line.split(":")[1].split(",")[0] for line in lines[1:]] == [
-        "  seed01: at work", "  seed02: trained", "  seed03: not begun"]
+        "  seed01: running", "  seed02: trained", "  seed03: not started"]
 
 
 class Terminal(io.StringIO):
@@ -272,6 +272,6 @@ def test_the_runs_of_a_plan(tmp_path, capsys):
     snapshot(begun(run_of["a"], "xie2019a/fer2013-toy-softmax", 4), 4)
     assert main.main(["watch", out, "--once"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        out + ": 1 of 2 trained, 0 at work",
+        out + ": 1 of 2 trained, 0 running",
         "  runs/xie2019a/a: trained, iteration 4/4 (100 %)",
-        "  runs/xie2019a/b: not begun"]
+        "  runs/xie2019a/b: not started"]

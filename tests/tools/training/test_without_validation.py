@@ -1,4 +1,4 @@
-"""Runs on data without a validation part: they train, are watched, evaluated and reported; some need one and say so."""
+"""Runs on data without a validation split: they train, are watched, evaluated, reported; some need one and say so."""
 import pytest
 
 from common import experiment, files
@@ -44,9 +44,9 @@ def test_what_needs_one_says_so(tmp_path, data, name, why):
     chosen = experiment.load(name)
     note = files.read_json(data + "/prepare.json")
     note = dict(note, shape=list(run.backbones.named(chosen.net).shape), features=["gabor", "gsf", "sift"])
-    with pytest.raises(UserError, match=f"has no validation part, which {name} needs for {why}; `./fer prepare ...` "
+    with pytest.raises(UserError, match=f"has no validation split, which {name} needs for {why}; `./fer prepare ...` "
                                         "makes one "
-                                        "by --hold-out 0.1, of the training part"):
+                                        "by --hold-out 0.1, of the training split"):
         run.require_fitting(chosen, run.parts.prepared(data, note), note)
     with pytest.raises(UserError, match="makes one by --validation fold$"):
         note["asked"]["validation"] = "none"

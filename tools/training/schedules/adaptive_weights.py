@@ -69,7 +69,7 @@ def objectives(measured: Measured, kappa: float) -> dict[str, float]:
 
 def history(run: Segment) -> list[dict[str, Any]]:
     """The finished rounds: "round", "weights" that it trained with, and "accuracy", "sparseness" and "objective" of
-    each loss on the validation part."""
+    each loss on the validation split."""
     path = run.path(HISTORY)
     return files.read_json(path)["rounds"][:len(run.snapshots())] if os.path.exists(path) else []
 
@@ -166,7 +166,7 @@ class Round:
         return segment
 
     def measure(self, segment: Segment, losses: Sequence[str], engine: Engine) -> Measured:
-        """Loss -> "accuracy" and "sparseness" on the validation part, measured once."""
+        """Loss -> "accuracy" and "sparseness" on the validation split, measured once."""
         path = segment.path(MEASURED)
         if not os.path.exists(path):
             files.write_json(path, self._measured(segment, losses, engine))

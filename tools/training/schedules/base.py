@@ -60,7 +60,7 @@ class Cost:
 
     # Steps of the solver, trials included.
     steps: int
-    # Tests of the solver on the validation part.
+    # Tests of the solver on the validation split.
     tests: float
     # Images that nets predict, for the schedule to decide how the training continues.
     judged: int
@@ -77,7 +77,7 @@ class Schedule(abc.ABC):
     FILES: ClassVar[Sequence[str]] = ()
     # Where the segments are in a run's folder, as a glob pattern; "" if the run is the only one.
     SEGMENTS: ClassVar[str] = ""
-    # What its trainings need a validation part for; "" if they do not need one.
+    # What its trainings need a validation split for; "" if they do not need one.
     VALIDATED: ClassVar[str] = ""
     # Trainings that go on in the time in which the run's net is trained once.
     trainings = 1
@@ -108,7 +108,7 @@ class Schedule(abc.ABC):
 
     @property
     def validated_for(self) -> str:
-        """What the experiment needs a validation part for; "" if it trains without one as well."""
+        """What the experiment needs a validation split for; "" if it trains without one as well."""
         return self.VALIDATED or ("the choice of its weights" if self.experiment.passes_on == "best" else "")
 
     def definitions(self, data: Data, run: Segment) -> dict[str, str]:

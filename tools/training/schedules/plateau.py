@@ -33,7 +33,7 @@ class Epoch:
     rate: int
     # Of training, mean over the epoch.
     loss: float
-    # On the validation part, at the end of the epoch.
+    # On the validation split, at the end of the epoch.
     accuracy: float
 
 

@@ -144,7 +144,7 @@ def test_every_image_is_seen_equally_often(adapted):
 
 
 def measured_again(deploy, caffemodel, block, prob, data):
-    """Accuracy and sparseness on the validation part, one image at a time."""
+    """Accuracy and sparseness on the validation split, one image at a time."""
     net, images = caffe.Net(deploy, caffe.TEST, weights=caffemodel), lmdb_io.Reader(os.path.join(data, "val", "images"))
     right, norms = 0, []
     for index in range(len(images)):
@@ -299,7 +299,7 @@ def with_known_decisions(deploy, features):
 
 @pytest.mark.parametrize("strategy", ["alaw", "blaw"])
 def test_each_loss_is_judged_by_its_own_block_and_branch(tmp_path, monkeypatch, data, strategy):
-    """Of the validation part's 12 images, whose labels go round from 0 to 6, two are of class 0 and one is of class 6.
+    """Of the validation split's 12 images, whose labels go round from 0 to 6, two are of class 0 and one is of class 6.
 
     Both blocks together, and the mean of both branches' probabilities, find class 6, so SIFT's figure for both.
     """

@@ -47,7 +47,8 @@ def test_each_experiment_has_the_schedule_that_its_file_asks_for():
 
 
 def test_length_of_the_toy_nets():
-    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Drawn faces less."""
+    """[xie2019a] III-B trains them for "30000 epochs", read as iterations; adaptive ones as long. Synthetic
+    faces less."""
     for name in experiment.names():
         data, net, _ = (name.split("/")[1] + "--").split("-", 2)
         if name.startswith("xie2019a/") and net == "toy":

@@ -44,7 +44,7 @@ def data(tmp_path_factory):
 
 
 def quick():
-    # The net of the drawn faces is quicker.
+    # The net of the synthetic faces is quicker.
     return dataclasses.replace(experiment.load("liu2017/fer2013-softmax", CHANGES), net="inception_narrow",
                                head={"branches": 2, "fc1": 64, "fc2": 32, "fc4": 32})
 
