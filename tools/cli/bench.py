@@ -9,8 +9,8 @@ from tools.cli.arguments import Commands, at_least, cores, path
 
 
 def add(commands: Commands) -> None:
-    command = commands.add("bench", run, "Measure speed and memory on synthetic faces. Each benchmark compares two ways "
-                           "in the same call, prints a table, and writes OUT/NAME.json.",
+    command = commands.add("bench", run, "Measure speed and memory on synthetic faces. Each benchmark compares two "
+                           "ways in the same call, prints a table, and writes OUT/NAME.json.",
                            "bench layers evaluation --quick")
     command.add_argument("names", metavar="NAME", nargs="*", help="The benchmarks (default: all). " + "; ".join(
         f"{name}: {tells}" for name, tells in registry.BENCHMARKS.items()).replace("%", "%%") + ".")
