@@ -1,1 +1,1 @@
-"""Caffe Python layers, one file a layer; their arithmetic is in `functions`, without Caffe."""
+"""Caffe Python layers, one kind in each file. Their arithmetic is in `functions`, which does not need Caffe."""

@@ -1,4 +1,4 @@
-"""A data layer that augments: images or pairs, all records or some of them, in another order in each epoch."""
+"""A data layer with augmentation: images or pairs, all records or a list of them, in a new order each epoch."""
 import numpy as np
 
 from data_prep import lmdb_io
@@ -7,29 +7,30 @@ from layers.functions import augmentation
 
 
 class AugmentedDataLayer(base.Layer):
-    """Reads an image LMDB, and of pairs the LMDB of their references in step, and augments both alike.
+    """Reads an image LMDB and, for pairs, the LMDB of their references. Both images of a pair are augmented alike.
 
-    Each epoch has each record once, in an order of its own. Order and augmentation hang on the seed, the epoch
-    and the record alone, and the position is a parameter blob that the snapshot saves: `caffe train -snapshot`
-    goes on as if it had not stopped.
+    Each epoch has each record once, in a new order. The seed and the epoch determine the order; the seed, the epoch
+    and the record determine the augmentation. A snapshot saves the position, because it is a parameter blob. So
+    `caffe train -snapshot` continues as if the training had not stopped.
 
-    Tops: images (M, channels, height, width), (pixel - mean) * scale; labels (M); of pairs, references like the
-    images. Parameter blob: the position (2), whole epochs and records seen of the present one; it needs
-    `param { lr_mult: 0 decay_mult: 0 }`. A batch may span two epochs.
-    Errors: a reference LMDB that was not made together with the images, a list of records with one that is not
-    there, an image smaller than the window.
+    Tops, all float32: images (M, channels, height, width), (pixel - mean) * scale; labels (M); for pairs also
+    references, with the shape of the images. Parameter blob: the position (2), which is the number of complete epochs
+    and the number of records read in the current epoch. It needs `param { lr_mult: 0 decay_mult: 0 }`. A batch may
+    span two epochs.
+    Errors: UserError if the references do not belong to the images; ValueError if `records` has a number twice or a
+    number that the LMDB does not have, if an image is smaller than the window, or if the images have different shapes.
 
     param_str, e.g. {"images": "data/x/train/images", "batch_size": 128, "augmentation": "five_crops", "side": 224}:
-        images        image LMDB
-        references    LMDB of the pairs' references (default none)
-        records       numbers of the records to read (default all of them)
+        images        path of the image LMDB
+        references    path of the LMDB of the references, for pairs (default: none)
+        records       numbers of the records to read (default: all records)
         batch_size    M
         augmentation  "none" (default), "five_crops" or "mirror_or_noise", see layers/functions/augmentation.py
-        side          of the windows of five_crops, in pixels
-        deviation     of the noise, in grey values
-        mean          one value, or one a channel (default [0])
-        scale         (default 1)
-        seed          whole numbers (default [0])
+        side          side of the windows of five_crops, in pixels
+        deviation     standard deviation of the noise of mirror_or_noise, in grey values
+        mean          one grey value, or one for each channel (default [0])
+        scale         factor on the pixels (default 1)
+        seed          integers that seed the random numbers (default [0])
     """
 
     BOTTOMS = 0
@@ -54,7 +55,7 @@ class AugmentedDataLayer(base.Layer):
             lmdb_io.require_match(self.readers[0], reader)
         needed = self.NEEDED.get(self.params.augmentation)
         if needed and getattr(self.params, needed) is None:
-            raise ValueError(f"param_str: key {needed!r} is missing, which {self.params.augmentation} needs")
+            raise ValueError(f"param_str: key {needed!r} is missing, but {self.params.augmentation} needs it")
         self.shape = lmdb_io.decode(self.readers[0][0])[0].shape
         channels, *sides = self.shape
         if self.params.augmentation == "five_crops":
@@ -63,8 +64,8 @@ class AugmentedDataLayer(base.Layer):
                     self.params.images, *sides, self.params.side))
             sides = [self.params.side] * 2
         if len(self.params.mean) not in (1, channels):
-            raise ValueError(f"param_str: 'mean' has {len(self.params.mean)} values, expected 1 or {channels}, one "
-                             "a channel")
+            raise ValueError(f"param_str: 'mean' has {len(self.params.mean)} values, expected 1 or {channels} (one "
+                             "for each channel)")
         self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
         self.records = self._records()
         self.epoch, self.order = None, None
@@ -77,9 +78,8 @@ class AugmentedDataLayer(base.Layer):
         count = len(self.readers[0])
         records = np.array(self.params.records or range(count))
         if records.max() >= count or np.unique(records).size < records.size:
-            raise ValueError(f"param_str: 'records' has a number twice, or one that {self.params.images} has not; "
-                             "expected different ones "
-                             f"from 0 to {count - 1}")
+            raise ValueError(f"param_str: 'records' has a number twice, or a number that {self.params.images} does not "
+                             f"have; expected different numbers from 0 to {count - 1}")
         return records
 
     def reshape(self, bottom, top):
@@ -94,7 +94,8 @@ class AugmentedDataLayer(base.Layer):
             for reader, images in zip(self.readers, blobs):
                 image, label = lmdb_io.decode(reader[record])
                 if image.shape != self.shape:
-                    raise ValueError(f"{reader.path}: record {record} is {image.shape}, the first one {self.shape}")
+                    raise ValueError(f"{reader.path}: record {record} has shape {image.shape}, but the first "
+                                     f"record has {self.shape}")
                 images[row] = augmentation.apply(draw, image, images.shape[2:])
             top[1].data[row] = label
             seen += 1

@@ -1,4 +1,4 @@
-"""What every layer of ours does the same way: parameters, checks, and errors that can be read."""
+"""Base classes of our layers: they parse the parameters, check the blobs, and print errors."""
 from __future__ import annotations
 
 import functools
@@ -12,7 +12,7 @@ from layers import parameters
 
 
 def _reporting(method):
-    """Caffe aborts on an exception of a Python layer and does not print it, so the layer does."""
+    """Prints the exception of a method before raising it: Caffe aborts without printing it."""
     @functools.wraps(method)
     def reporting(self, *arguments):
         try:
@@ -25,11 +25,11 @@ def _reporting(method):
 
 
 class Layer(caffe.Layer):
-    """Base of our layers.
+    """Base class of our layers.
 
-    A subclass lists its `param_str` keys in `PARAMETERS`, says how many blobs it takes and gives (`BOTTOMS`,
-    `TOPS`; None: any number) and writes `prepare` in place of `setup`. The key `name` is the layer's own name,
-    for errors: Caffe does not tell a Python layer its name.
+    A subclass lists its `param_str` keys in `PARAMETERS` and its number of blobs in `BOTTOMS` and `TOPS` (None allows
+    any number). It overrides `prepare` in place of `setup`. Every layer also has the key `name`, its own name, for
+    error messages: Caffe does not tell a Python layer its name.
     """
 
     PARAMETERS: dict[str, parameters.Parameter] = {}
@@ -47,13 +47,13 @@ class Layer(caffe.Layer):
         self.name = ""
         self.params = parameters.parse(self.param_str, dict(self.PARAMETERS, name=parameters.text(default="")))
         self.name = self.params.name
-        for what, blobs, expected in (("bottoms", bottom, self.BOTTOMS), ("tops", top, self.TOPS)):
+        for kind, blobs, expected in (("bottoms", bottom, self.BOTTOMS), ("tops", top, self.TOPS)):
             if expected is not None and len(blobs) != expected:
-                raise ValueError(f"{len(blobs)} {what}, expected {expected}")
+                raise ValueError(f"{len(blobs)} {kind}, expected {expected}")
         self.prepare(bottom, top)
 
     def prepare(self, bottom, top):
-        """Makes what the layer keeps (parameter blobs)."""
+        """Makes the parameter blobs. A subclass overrides it, also for its own checks; it raises ValueError."""
 
     def backward(self, top, propagate_down, bottom):
         if any(propagate_down):
@@ -61,9 +61,9 @@ class Layer(caffe.Layer):
 
 
 class LossLayer(Layer):
-    """A loss of features: bottom[0] is (M, ...) features, top[0] the loss, a scalar.
+    """Base class of losses of features: bottom[0] is the features (M, ...), top[0] is the loss, a scalar.
 
-    `normalization` "batch" (default) divides by the batch size M, "none" sums over the batch.
+    `normalization` "batch" (default) divides the loss by the batch size M; "none" sums over the batch.
     """
 
     NORMALIZATION = parameters.choice("batch", "none", default="batch")
@@ -73,16 +73,17 @@ class LossLayer(Layer):
         top[0].reshape()
 
     def divisor(self, bottom) -> int:
+        """The number by which the sum over the batch is divided."""
         return bottom[0].shape[0] if self.params.normalization == "batch" else 1
 
 
 def rows(array: np.ndarray) -> np.ndarray:
-    """(M, ...) as (M, D), without a copy."""
+    """A view of an array (M, ...) as (M, D), without a copy."""
     return array.reshape(len(array), -1)
 
 
 def class_indices(labels: np.ndarray, classes: int) -> np.ndarray:
-    """A label blob as (M,) int; raises ValueError on what is no class index in [0, classes)."""
+    """The labels of a blob as (M,) int64. Raises ValueError if a label is not an integer in [0, classes)."""
     indices = labels.ravel().astype(np.int64)
     wrong = (indices != labels.ravel()) | (indices < 0) | (indices >= classes)
     if wrong.any():

@@ -6,18 +6,19 @@ from layers.functions import center_loss
 
 
 class CenterLossLayer(base.LossLayer):
-    """Center loss, [xie2019a] Eq. (1), as the layer that Wen et al. (ECCV 2016) trained with.
+    """Center loss, [xie2019a] Eq. (1). It computes the same as the layer of Wen et al. (ECCV 2016).
 
-    Bottoms: x (M, D) features; labels (M) class indices. Top: the loss, 1/(2M) sum_i |x_i - c_yi|^2.
-    Parameter blob: the centers (C, D). They are an ordinary learnable blob, so the solver's learning rate
-    (lr_mult is their only "alpha"), momentum and weight decay (decay_mult) act on them; what stands for their
-    gradient is in `center_loss.center_steps`.
-    Errors: a label that is no class index stops the training and is named.
+    Bottoms: features x (M, D); labels (M), class indices. Top: the loss, 1/(2M) sum_i |x_i - c_yi|^2.
+    Parameter blob: the centers (C, D). They are an ordinary learnable blob: the solver's learning rate, momentum and
+    weight decay act on them. Their only "alpha" is lr_mult. `center_loss.center_steps` takes the place of their
+    gradient.
+    Errors (ValueError): a label that is not a class index.
 
     param_str, e.g. {"classes": 7}:
         classes        number of classes C
-        normalization  "batch" (default): the loss is divided by M; "none": it is not
-        seed           of the centers' initial values, Caffe's xavier filler: U(-s, s), s = sqrt(3 / D)
+        normalization  "batch" (default): the loss is divided by M; "none": it is summed over the batch
+        seed           seed of the centers' initial values (default 0); they are those of Caffe's xavier filler,
+                       U(-s, s) with s = sqrt(3 / D)
     """
 
     BOTTOMS = 2

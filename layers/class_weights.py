@@ -1,4 +1,4 @@
-"""Class weights as the matrix that Caffe's InfogainLoss takes."""
+"""Class weights, as the matrix that Caffe's InfogainLoss takes."""
 import numpy as np
 
 from layers import base, parameters
@@ -6,13 +6,13 @@ from layers.functions import class_weights
 
 
 class ClassWeightsLayer(base.Layer):
-    """The diagonal matrix of [xie2019a] Eq. (13), with which Caffe's InfogainLoss is Eq. (14).
+    """The diagonal matrix of the class weights, [xie2019a] Eq. (13). With it, Caffe's InfogainLoss is Eq. (14).
 
-    Bottoms: none. Top: the matrix (C, C), third bottom of InfogainLoss, which then is
-    -1/M sum_i w_yi log softmax(logits_i)_yi: like Caffe's softmax loss it is divided by the batch size M.
+    Bottoms: none. Top: the matrix (C, C), which is the third bottom of InfogainLoss. The loss is then
+    -1/M sum_i w_yi log softmax(logits_i)_yi. Like Caffe's softmax loss, it is divided by the batch size M.
 
     param_str, e.g. {"counts": [3995, 436, 4097, 7215, 4830, 3171, 4965]}:
-        counts  training samples of each class
+        counts  number of training samples of each class
     """
 
     BOTTOMS = 0

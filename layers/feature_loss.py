@@ -6,19 +6,21 @@ from layers.functions import feature_loss
 
 
 class FeatureLossLayer(base.LossLayer):
-    """Feature loss, [xie2019a] Eq. (1), with the decaying weight of Eq. (6).
+    """Handcrafted feature loss, [xie2019a] Eq. (1), with the decaying weight of Eq. (6).
 
-    Bottoms: z (M, ...) deep features; h (M, ...) handcrafted features with as many values a row, in the same
-    order, each row of L2 norm 1 (Eq. (2)). Top: the loss, rho^epochs / (p M) sum_i |z_i - |z_i|_2 h_i|_p^p.
-    Parameter blob: the clock (2), whole passes over the training set and records seen in the present pass. It
-    moves with each backward pass, survives a snapshot, and needs `param { lr_mult: 0 decay_mult: 0 }`.
+    Bottoms: deep features z (M, ...); handcrafted features h (M, ...), with the same number of values in each row, in
+    the same order. Each row of h has L2 norm 1 (Eq. (2)).
+    Top: the loss, rho^epochs / (p M) sum_i |z_i - |z_i|_2 h_i|_p^p.
+    Parameter blob: the clock (2), which is the number of complete epochs and the number of records seen in the current
+    epoch. Each backward pass advances it, and a snapshot saves it. It needs `param { lr_mult: 0 decay_mult: 0 }`.
+    Errors (ValueError): z and h have different numbers of values.
 
     param_str, e.g. {"epoch_size": 28709, "rho": 0.98}:
-        epoch_size     number of training records: one pass
-        rho            factor on the loss after each pass (default 0.98)
+        epoch_size     number of training records
+        rho            factor on the loss after each epoch (default 0.98)
         p              2 (default) or 1
-        gradient       "paper" (default): Eq. (7), |z|_2 held constant; "exact": with its derivative
-        normalization  "batch" (default): divided by M; "none": summed over the batch
+        gradient       "paper" (default): Eq. (7), which treats |z|_2 as a constant; "exact": with its derivative
+        normalization  "batch" (default): the loss is divided by M; "none": it is summed over the batch
     """
 
     BOTTOMS = 2
@@ -35,7 +37,7 @@ class FeatureLossLayer(base.LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         if bottom[0].shape[0] != bottom[1].shape[0] or bottom[0].count != bottom[1].count:
-            raise ValueError("the deep features are {}, the handcrafted ones {}; expected as many values".format(
+            raise ValueError("the deep features are {}, the handcrafted features {}; expected the same size".format(
                 "x".join(map(str, bottom[0].shape)), "x".join(map(str, bottom[1].shape))))
 
     def scale(self, bottom) -> float:

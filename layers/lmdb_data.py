@@ -1,4 +1,4 @@
-"""A data layer that knows its position and takes no locks: images, labels and handcrafted features in step."""
+"""A data layer that saves its position and takes no locks. It reads images, labels and handcrafted features."""
 import numpy as np
 
 from data_prep import lmdb_io
@@ -6,26 +6,27 @@ from layers import base, parameters
 
 
 class LmdbDataLayer(base.Layer):
-    """Reads an image LMDB and any number of feature LMDBs, record by record in step.
+    """Reads an image LMDB and any number of feature LMDBs, the same record of each at a time.
 
-    Caffe's own Data layer begins at the first record at every start (BVLC/caffe issue #1059), so a training
-    that is resumed sees other data than one that ran through. This one keeps its position in a parameter blob,
-    which the snapshot saves: `caffe train -snapshot` reads on where it stopped. It takes the same LMDBs, and reads
-    them without LMDB's locks: with them, two trainings whose process numbers are the same, in two containers or on
-    two machines, cannot read one database ("mdb_status == 0 (11 vs. 0)").
+    Caffe's own Data layer starts at the first record each time (BVLC/caffe issue #1059). So a resumed training sees
+    other data than an uninterrupted one. This layer keeps its position in a parameter blob, and a snapshot saves it:
+    `caffe train -snapshot` continues where the training stopped. The layer reads the same LMDBs as Caffe's, but
+    without LMDB's locks. With locks, two trainings with the same process number, in two containers or on two machines,
+    cannot read the same database ("mdb_status == 0 (11 vs. 0)").
 
-    Tops: images (M, channels, height, width), (pixel - mean) * scale; labels (M), which may be left out where there
-    are no features; then one (M, D) for each feature LMDB. Parameter blob: the position (2), whole passes and the
-    next record; it needs `param { lr_mult: 0 decay_mult: 0 }`. The record after the last is the first: a batch may
-    span both.
-    Errors: a feature LMDB that was not made together with the image LMDB is refused.
+    Tops, all float32: images (M, channels, height, width), (pixel - mean) * scale; labels (M), which may be left out
+    if there are no features; then one (M, D) for each feature LMDB. Parameter blob: the position (2), which is the
+    number of complete epochs and the number of the next record. It needs `param { lr_mult: 0 decay_mult: 0 }`. After
+    the last record comes the first one, so a batch may span two epochs.
+    Errors: UserError if a feature LMDB does not belong to the image LMDB; ValueError if `mean` does not fit the
+    channels, or if the images have different shapes.
 
     param_str, e.g. {"images": "data/fer2013/train/images", "batch_size": 64, "mean": 127.5, "scale": 0.0078125}:
-        images      image LMDB
-        features    list of feature LMDBs (default none)
+        images      path of the image LMDB
+        features    paths of the feature LMDBs (default: none)
         batch_size  M
-        mean        one number, or one a channel (default 0)
-        scale       (default 1)
+        mean        one grey value, or a list with one for each channel (default 0)
+        scale       factor on the pixels (default 1)
     """
 
     BOTTOMS = 0
@@ -38,7 +39,7 @@ class LmdbDataLayer(base.Layer):
     def prepare(self, bottom, top):
         if len(top) != 2 + len(self.params.features) and (len(top) != 1 or self.params.features):
             raise ValueError(f"{len(top)} tops, expected {2 + len(self.params.features)}: images, labels and one "
-                             "for each of features")
+                             "for each feature LMDB")
         self.images = lmdb_io.Reader(self.params.images)
         self.features = [lmdb_io.Reader(path) for path in self.params.features]
         for reader in self.features:
@@ -67,12 +68,12 @@ class LmdbDataLayer(base.Layer):
         for row, index in enumerate(indices):
             image, labels[row] = lmdb_io.decode(self.images[index])
             if image.shape != images.shape[1:]:
-                raise ValueError(f"{self.params.images}: record {index} is {image.shape}, the first one "
-                                 f"{images.shape[1:]}")
+                raise ValueError(f"{self.params.images}: record {index} has shape {image.shape}, but the first record "
+                                 f"has {images.shape[1:]}")
             images[row] = image
         for number, reader in enumerate(self.features, start=2):
             vectors = top[number].data
             vectors[...] = lmdb_io.decode_floats([reader[index] for index in indices], vectors.shape[1])
         np.multiply(np.subtract(images, self.mean, out=images), self.params.scale, out=images)
-        passes, index = divmod(start + len(indices), count)
-        position[...] = position[0] + passes, index
+        epochs, index = divmod(start + len(indices), count)
+        position[...] = position[0] + epochs, index

@@ -1,4 +1,4 @@
-"""`param_str` of our layers: JSON, checked key by key."""
+"""The `param_str` of our layers: a JSON object. Each key and each value is checked."""
 from __future__ import annotations
 
 import json
@@ -34,7 +34,7 @@ def integer(least: int, default=REQUIRED) -> Parameter:
 def integers(least: int, default=REQUIRED) -> Parameter:
     item = integer(least)
     return Parameter(f"a list of integers >= {least}", lambda value: isinstance(value, list) and all(
-        item.accepts(entry) for entry in value), default)
+        item.accepts(element) for element in value), default)
 
 
 def number(low: float = float("-inf"), high: float = float("inf"), default=REQUIRED) -> Parameter:
@@ -67,26 +67,27 @@ def text(default=REQUIRED) -> Parameter:
 
 def texts(default=REQUIRED) -> Parameter:
     return Parameter("a list of strings", lambda value: isinstance(value, list) and all(
-        isinstance(item, str) for item in value), default)
+        isinstance(element, str) for element in value), default)
 
 
 def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:
-    """Raises ValueError that names the key and what is allowed."""
+    """The value of each key, with the defaults of the missing keys. Raises ValueError, which names the key and the
+    allowed values."""
     try:
-        given = json.loads(param_str or "{}")
+        settings = json.loads(param_str or "{}")
     except ValueError as error:
-        raise ValueError(f"param_str is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"param_str is {json.dumps(given)}, expected a JSON object")
-    for key in given:
+        raise ValueError(f"param_str is not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"param_str is {json.dumps(settings)}, expected a JSON object")
+    for key in settings:
         if key not in parameters:
             raise ValueError("param_str: unknown key {!r}, expected one of {}".format(
                 key, ", ".join(sorted(parameters))))
     values = {}
     for key, parameter in parameters.items():
-        if key not in given and parameter.default is REQUIRED:
+        if key not in settings and parameter.default is REQUIRED:
             raise ValueError(f"param_str: key {key!r} is missing, expected {parameter.expected}")
-        values[key] = given.get(key, parameter.default)
-        if key in given and not parameter.accepts(given[key]):
-            raise ValueError(f"param_str: {key!r} is {json.dumps(given[key])}, expected {parameter.expected}")
+        values[key] = settings.get(key, parameter.default)
+        if key in settings and not parameter.accepts(settings[key]):
+            raise ValueError(f"param_str: {key!r} is {json.dumps(settings[key])}, expected {parameter.expected}")
     return SimpleNamespace(**values)

@@ -6,21 +6,23 @@ from layers.functions import pruning
 
 
 class PruningLayer(base.Layer):
-    """Cuts the weakest connections of the InnerProduct after it, once, and holds them at exactly zero.
+    """Prunes the weakest connections of the InnerProduct layer after it, once, and keeps their weights at exactly 0.
 
-    It stands in place on the input of that layer, which it passes on, and shares that layer's weights by
-    `param { name: ... }`. The first forward pass of a training sets the share of the weights of least magnitude to 0;
-    each backward pass zeroes their gradients. Where that forward pass is the training's first, momentum has never
-    moved them, so the solver leaves them where they are.
+    The layer works in place on the input of the InnerProduct layer and does not change it. Both layers share the
+    weights through `param { name: ... }`. The first forward pass sets the weights of least magnitude to 0 ([xie2019b]
+    ref. [26]: Yu et al., ICASSP 2012). Each backward pass sets their gradients to 0. If that forward pass is the first
+    one of the training, these weights have no momentum yet, so the solver does not change them.
 
     Bottom and top: (M, ...), the same blob. Parameter blobs: the weights (outputs, inputs), and the mask
-    (outputs, inputs): 1 for what is kept, all 0 before the first forward pass. The mask survives a snapshot and
-    needs `param { lr_mult: 0 decay_mult: 0 }`. As the first to name the weights, this layer also fills them.
+    (outputs, inputs), which is 1 for the remaining connections and all 0 before the first forward pass. A snapshot
+    saves the mask. It needs `param { lr_mult: 0 decay_mult: 0 }`. This layer also fills the weights, because it is the
+    first layer that names them.
 
     param_str, e.g. {"outputs": 512, "share": 0.3}:
-        outputs  of the InnerProduct
-        share    of the connections that are cut
-        seed     of the weights' initial values, Caffe's xavier filler: U(-s, s), s = sqrt(3 / inputs)
+        outputs  number of outputs of the InnerProduct layer
+        share    share of the connections to prune, from 0 to 1
+        seed     seed of the weights' initial values (default 0); they are those of Caffe's xavier filler, U(-s, s)
+                 with s = sqrt(3 / inputs)
     """
 
     BOTTOMS = TOPS = 1
@@ -47,5 +49,5 @@ class PruningLayer(base.Layer):
             weights *= mask
 
     def backward(self, top, propagate_down, bottom):
-        # The InnerProduct comes later in the net, so its gradient is here already.
+        # The InnerProduct layer comes later in the net, so it has already added its gradient.
         self.blobs[0].diff[...] *= self.blobs[1].data

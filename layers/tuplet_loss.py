@@ -1,4 +1,4 @@
-"""The losses of tuplets as Caffe layers."""
+"""The losses of tuplets, [liu2017] Section 3, as Caffe layers."""
 import numpy as np
 
 from layers import base, parameters
@@ -6,11 +6,13 @@ from layers.functions import tuplet_loss
 
 
 class _TupletLayer(base.LossLayer):
-    """Bottom: the features of T tuplets, (T * K, D), tuplet by tuplet: M positives, the query foremost, N negatives.
-    Top: the loss, divided by T (normalization "batch", default) or summed ("none").
+    """Bottom: the features of T tuplets, (T * K, D), one tuplet after the other. Each tuplet has K = M + N rows: M
+    positives, the first one is the query, then N negatives.
+    Top: the loss, divided by T (normalization "batch", default) or summed over the tuplets ("none").
+    Errors (ValueError): the number of rows is not a multiple of K.
 
-    A subclass writes `loss`, which returns the loss summed over the tuplets and its gradient for the features,
-    (T, K, D).
+    A subclass defines `loss`. It takes features (T, K, D), and returns the loss, summed over the tuplets, and its
+    gradient for the features, (T, K, D).
     """
 
     BOTTOMS = 1
@@ -48,16 +50,17 @@ class _TupletLayer(base.LossLayer):
             base.rows(bottom[0].diff)[...] = scale * base.rows(self.gradient.reshape(bottom[0].shape))
 
     def add_parameter_gradients(self, scale: float) -> None:
-        """Adds to the parameter blobs' diffs. scale: on the gradients of the sum over the tuplets."""
+        """Adds the gradients of the parameter blobs to their diffs. scale: factor on the gradients of the loss, which
+        is summed over the tuplets."""
 
 
 class TupletLossLayer(_TupletLayer):
-    """(N+1)-tuplet loss, [liu2017] Eq. (1), of squared Euclidean distances: M = 2, the query and its positive.
+    """(N+1)-tuplet loss, [liu2017] Eq. (1), with squared Euclidean distances. M is 2: the query and one positive.
 
     param_str, e.g. {"negatives": 6}:
-        negatives      N - 1 of Eq. (1), those of one tuplet
-        tau            margin (default 2, as tau/2 = 1 of Eq. (10))
-        normalization  "batch" (default): divided by the number of tuplets; "none": summed over them
+        negatives      number of negatives in a tuplet, N - 1 in Eq. (1)
+        tau            margin (default 2, because tau/2 = 1 in Eq. (10))
+        normalization  "batch" (default): the loss is divided by the number of tuplets; "none": it is summed over them
     """
 
     PARAMETERS = {"negatives": parameters.integer(least=1),
@@ -70,15 +73,16 @@ class TupletLossLayer(_TupletLayer):
 
 
 class FixedClustersLossLayer(_TupletLayer):
-    """(N+M)-tuplet clusters loss, [liu2017] Eq. (3), of squared Euclidean distances, with fixed T and tau.
+    """(N+M)-tuplet clusters loss, [liu2017] Eq. (3), with squared Euclidean distances and fixed T and tau.
 
-    The positives are mined by Algorithm 1; gradients flow through the mined center too.
+    Algorithm 1 mines the positives. Gradients also flow through the center of the mined positives.
 
     param_str, e.g. {"positives": 6, "negatives": 6, "threshold": 1, "tau": 0.5}:
-        positives, negatives  M, with the query, and N
-        threshold             T, the reference distance
-        tau                   margin between T - tau/2 and T + tau/2
-        normalization         "batch" (default): divided by the number of tuplets; "none": summed over them
+        positives      M, including the query
+        negatives      N
+        threshold      T, the reference distance
+        tau            width of the margin, from T - tau/2 to T + tau/2
+        normalization  "batch" (default): the loss is divided by the number of tuplets; "none": it is summed over them
     """
 
     PARAMETERS = {"positives": parameters.integer(least=1),
@@ -88,22 +92,23 @@ class FixedClustersLossLayer(_TupletLayer):
                   "normalization": base.LossLayer.NORMALIZATION}
 
     def loss(self, features):
-        kept = tuplet_loss.mine(features, self.positives)
-        return tuplet_loss.fixed_clusters(features, kept, self.params.threshold, self.params.tau)
+        mined = tuplet_loss.mine(features, self.positives)
+        return tuplet_loss.fixed_clusters(features, mined, self.params.threshold, self.params.tau)
 
 
 class AdaptiveClustersLossLayer(_TupletLayer):
     """(N+M)-tuplet clusters loss with the adaptive metric, [liu2017] Eq. (10) with H of Eq. (8).
 
-    The positives are mined by Algorithm 1 with squared Euclidean distances; gradients flow through the mined
-    center too. Parameter blobs: L_A (R, D), L_B (R, D), c (D), b (1), learned as all weights are.
+    Algorithm 1 mines the positives with squared Euclidean distances. Gradients also flow through the center of the
+    mined positives. Parameter blobs: L_A (R, D), L_B (R, D), c (D), b (1). The solver learns them like all weights.
 
     param_str, e.g. {"positives": 6, "negatives": 6}:
-        positives, negatives  M, with the query, and N
-        rank                  R (default 0: D)
-        seed                  of the initial L_A and L_B, Caffe's xavier filler: U(-s, s), s = sqrt(3 / D); c and b
-                              begin at 0
-        normalization         "batch" (default): divided by the number of tuplets; "none": summed over them
+        positives      M, including the query
+        negatives      N
+        rank           R (default 0, which means D)
+        seed           seed of the initial L_A and L_B (default 0); they are those of Caffe's xavier filler, U(-s, s)
+                       with s = sqrt(3 / D); c and b start at 0
+        normalization  "batch" (default): the loss is divided by the number of tuplets; "none": it is summed over them
     """
 
     PARAMETERS = {"positives": parameters.integer(least=1),
@@ -122,12 +127,12 @@ class AdaptiveClustersLossLayer(_TupletLayer):
             self.blobs[number].data[...] = random.uniform(-scale, scale, shape) if len(shape) == 2 else 0
 
     def loss(self, features):
-        kept = tuplet_loss.mine(features, self.positives)
+        mined = tuplet_loss.mine(features, self.positives)
         metric = tuplet_loss.Metric(*(blob.data for blob in self.blobs))
-        loss, gradient, self.for_metric = tuplet_loss.adaptive_clusters(features, kept, metric)
+        loss, gradient, self.metric_gradients = tuplet_loss.adaptive_clusters(features, mined, metric)
         return loss, gradient
 
     def add_parameter_gradients(self, scale):
-        metric = self.for_metric
-        for blob, gradient in zip(self.blobs, (metric.a, metric.b, metric.linear, metric.constant)):
+        gradients = self.metric_gradients
+        for blob, gradient in zip(self.blobs, (gradients.a, gradients.b, gradients.linear, gradients.constant)):
             blob.diff[...] += scale * gradient

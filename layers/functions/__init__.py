@@ -1,1 +1,1 @@
-"""The arithmetic of the layers: pure functions on arrays, in the arrays' own precision."""
+"""The arithmetic of the layers: pure functions of arrays. The results have the dtype of the arrays."""

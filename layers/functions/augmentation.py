@@ -1,4 +1,4 @@
-"""What is done to an image, or to a pair alike, before it is trained with; drawn anew for each epoch."""
+"""Random augmentation of a training image, or of both images of a pair alike."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """What was drawn at random for one record."""
+    """The random augmentation of a record."""
 
-    # (y, x) of the window, in pixels.
+    # (y, x) of the window's upper left corner, in pixels.
     corner: tuple[int, int] = (0, 0)
     # Whether the window is mirrored.
     mirrored: bool = False
-    # (channels, height, width) float32, added to the window, in grey values; None for no noise.
+    # (channels, height, width) float32 in grey values, which is added to the window; None for no noise.
     noise: Optional[np.ndarray] = None
 
 
 def order(count: int, seed: Sequence[int], epoch: int) -> np.ndarray:
-    """(count,) positions in the order of an epoch: each once."""
+    """(count,) a random permutation of the positions 0 to count - 1: the order of an epoch."""
     return np.random.RandomState((*seed, epoch)).permutation(count)
 
 
 def five_crops(random: np.random.RandomState, shape: tuple[int, int, int], side: int) -> Draw:
-    """The central window of `side` pixels or one in a corner, and a fair coin for the mirror ([farzaneh2021] 4.2).
+    """The central window or a window in a corner, mirrored with probability 1/2 ([farzaneh2021] Section 4.2).
 
-    shape: (channels, height, width) of the image.
+    shape: (channels, height, width) of the image. side: of the square window, in pixels.
     """
     bottom, right = shape[1] - side, shape[2] - side
     corners = ((bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right))
@@ -36,17 +36,23 @@ def five_crops(random: np.random.RandomState, shape: tuple[int, int, int], side:
 
 
 def mirror_or_noise(random: np.random.RandomState, shape: tuple[int, int, int], deviation: float) -> Draw:
-    """As it is, mirrored, or with Gaussian noise, equally often ([wu2023] 4.2). deviation: of the noise, in grey
-    values."""
-    chosen = random.randint(3)
-    noise = random.normal(0, deviation, shape).astype(np.float32) if chosen == 2 else None
-    return Draw(mirrored=chosen == 1, noise=noise)
+    """The unchanged image, the mirrored image, or the image with Gaussian noise, with probability 1/3 each ([wu2023]
+    Section 4.2).
+
+    shape: (channels, height, width) of the image. deviation: standard deviation of the noise, in grey values.
+    """
+    variant = random.randint(3)
+    noise = random.normal(0, deviation, shape).astype(np.float32) if variant == 2 else None
+    return Draw(mirrored=variant == 1, noise=noise)
 
 
 def apply(draw: Draw, image: np.ndarray, side: tuple[int, int]) -> np.ndarray:
-    """image: (channels, height, width) -> (channels, *side)."""
+    """Cuts, mirrors and adds noise as drawn. image: (channels, height, width); side: height and width of the window.
+
+    Returns (channels, *side): float32 with noise, else a view with the dtype of the image.
+    """
     y, x = draw.corner
-    part = image[:, y:y + side[0], x:x + side[1]]
+    window = image[:, y:y + side[0], x:x + side[1]]
     if draw.mirrored:
-        part = part[:, :, ::-1]
-    return part if draw.noise is None else part + draw.noise
+        window = window[:, :, ::-1]
+    return window if draw.noise is None else window + draw.noise

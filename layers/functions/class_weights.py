@@ -5,6 +5,6 @@ import numpy as np
 
 
 def inverse(counts: Sequence[int]) -> np.ndarray:
-    """(C,) weights of sum 1, each inversely proportional to its class's number of samples."""
+    """The weights, float64 (C,), with sum 1. Each is inversely proportional to its class's number of samples."""
     inverses = 1 / np.asarray(counts, float)
     return inverses / inverses.sum()

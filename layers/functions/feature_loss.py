@@ -5,9 +5,9 @@ import numpy as np
 
 
 def forward(z: np.ndarray, h: np.ndarray, p: int) -> tuple[float, np.ndarray]:
-    """Sum over the batch: 1/p sum_i |z_i - |z_i|_2 h_i|_p^p for p = 1 or 2.
+    """The loss summed over the batch: 1/p sum_i |z_i - |z_i|_2 h_i|_p^p for p = 1 or 2.
 
-    z: (M, D) deep features; h: (M, D) handcrafted features, each row of L2 norm 1.
+    z: (M, D) deep features; h: (M, D) handcrafted features, each row with L2 norm 1.
     Returns the loss and the residuals z_i - |z_i|_2 h_i (M, D).
     """
     residual = np.linalg.norm(z, axis=1, keepdims=True) * h
@@ -20,8 +20,8 @@ def forward(z: np.ndarray, h: np.ndarray, p: int) -> tuple[float, np.ndarray]:
 def gradient(z: np.ndarray, h: np.ndarray, residual: np.ndarray, p: int, exact: bool) -> np.ndarray:
     """Gradient of `forward` for z, (M, D).
 
-    exact=False is Eq. (7), which holds |z|_2 constant; exact=True adds the derivative of |z|_2.
-    A row z_i = 0 gets 0 in both.
+    residual: (M, D) from `forward`. exact=False is Eq. (7), which treats |z|_2 as a constant; exact=True adds the
+    derivative of |z|_2. A row z_i = 0 gets 0 in both cases.
     """
     outer = residual if p == 2 else np.sign(residual)
     if not exact:
@@ -32,11 +32,11 @@ def gradient(z: np.ndarray, h: np.ndarray, residual: np.ndarray, p: int, exact: 
 
 
 def decay(rho: float, epoch: float) -> float:
-    """Factor on the loss weight after `epoch` whole passes over the training set, Eq. (6)."""
+    """Factor on the loss weight after `epoch` complete epochs, Eq. (6)."""
     return rho ** epoch
 
 
 def advance(epoch: int, seen: int, batch: int, epoch_size: int) -> tuple[int, int]:
-    """The clock after one more batch: whole passes, and records seen in the present one."""
-    passes, seen = divmod(seen + batch, epoch_size)
-    return epoch + passes, seen
+    """The clock after another batch: the number of complete epochs, and of records seen in the current epoch."""
+    epochs, seen = divmod(seen + batch, epoch_size)
+    return epoch + epochs, seen

@@ -3,11 +3,12 @@ import numpy as np
 
 
 def mask(weights: np.ndarray, share: float) -> np.ndarray:
-    """0 for the round(share * size) weights of least magnitude, the first of equal ones; 1 for the others.
+    """0 for the round(share * size) weights of least magnitude; 1 for the others. Of equal magnitudes, the first ones
+    get 0.
 
-    weights: of any shape. Returns an array of its shape and dtype.
+    weights: an array of any shape. Returns an array of the same shape and dtype.
     """
-    kept = np.ones(weights.size, weights.dtype)
+    values = np.ones(weights.size, weights.dtype)
     order = np.argsort(np.abs(weights), axis=None, kind="stable")
-    kept[order[:int(round(share * weights.size))]] = 0
-    return kept.reshape(weights.shape)
+    values[order[:int(round(share * weights.size))]] = 0
+    return values.reshape(weights.shape)

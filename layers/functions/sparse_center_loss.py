@@ -1,4 +1,4 @@
-"""Sparse center loss, [farzaneh2021] Eq. (4) and (9) to (11)."""
+"""Sparse center loss, [farzaneh2021] Eq. (4), (9), (10) and (11)."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,9 +6,9 @@ import numpy as np
 
 def forward(x: np.ndarray, attention: np.ndarray, labels: np.ndarray, centers: np.ndarray
             ) -> tuple[float, np.ndarray]:
-    """Sum over the batch, Eq. (4) without 1/m: 1/2 sum_ij a_ij (x_ij - c_yi,j)^2.
+    """The loss summed over the batch, Eq. (4) without 1/m: 1/2 sum_ij a_ij (x_ij - c_yi,j)^2.
 
-    x: (M, D) features; attention: (M, D) weights a; labels: (M,) int, each in [0, C); centers: (C, D).
+    x: (M, D) features; attention: (M, D) attention weights a; labels: (M,) int, each in [0, C); centers: (C, D).
     Returns the loss and the differences x_i - c_yi (M, D).
     """
     difference = x - centers[labels]
@@ -16,12 +16,15 @@ def forward(x: np.ndarray, attention: np.ndarray, labels: np.ndarray, centers: n
 
 
 def gradients(difference: np.ndarray, attention: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of `forward`, for x (Eq. (9)) and for the attention weights (Eq. (10), a value a dimension); both (M, D)."""
+    """Gradients of `forward` for x (Eq. (9)) and for the attention weights (Eq. (10), one value for each dimension).
+    Both are (M, D)."""
     return attention * difference, 0.5 * difference * difference
 
 
 def center_steps(difference: np.ndarray, attention: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Eq. (11), Delta of each center: sum_{y_i = k} a_i (c_k - x_i) / (1 + count_k), (C, D); epsilon is 1, as in
-    the authors' own code. An absent class gets 0."""
+    """Delta of each center, Eq. (11): sum_{y_i = k} a_i (c_k - x_i) / (1 + count_k). Returns (C, D).
+
+    Epsilon is 1, as in the authors' own code. A class without samples in the batch gets 0.
+    """
     members = (np.arange(classes)[:, None] == labels).astype(difference.dtype)
     return -members.dot(attention * difference) / (1 + members.sum(axis=1, keepdims=True))

@@ -169,8 +169,8 @@ def test_augmenting_leaves_png_records_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize("param, said", [
-    (dict(augmentation="five_crops"), "key 'side' is missing, which five_crops needs"),
-    (dict(augmentation="mirror_or_noise"), "key 'deviation' is missing, which mirror_or_noise needs"),
+    (dict(augmentation="five_crops"), "key 'side' is missing, but five_crops needs it"),
+    (dict(augmentation="mirror_or_noise"), "key 'deviation' is missing, but mirror_or_noise needs it"),
     (dict(augmentation="five_crops", side=9), "the images are 8x8, smaller than the window of 9"),
     (dict(mean=[1, 2]), "'mean' has 2 values, expected 1 or 3"),
     (dict(augmentation="flip"), 'expected one of "none", "five_crops", "mirror_or_noise"')])
@@ -180,8 +180,8 @@ def test_wrong_settings_are_named(tmp_path, data, capfd, param, said):
     assert said in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("records, said", [([10], "expected different ones from 0 to 9"),
-                                           ([3, 3], "expected different ones from 0 to 9"),
+@pytest.mark.parametrize("records, said", [([10], "expected different numbers from 0 to 9"),
+                                           ([3, 3], "expected different numbers from 0 to 9"),
                                            ([-1], "expected a list of integers >= 0")])
 def test_wrong_list_of_records_is_named(tmp_path, data, capfd, records, said):
     with pytest.raises(ValueError):

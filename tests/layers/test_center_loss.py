@@ -155,7 +155,7 @@ def test_wrong_label_is_refused_by_name(tmp_path, capfd, label, said):
     ('{"name": "center", "classes": "7"}', "'classes' is \"7\", expected an integer >= 1"),
     ('{"name": "center", "classes": 7, "lambda": 1}', "unknown key 'lambda', expected one of classes, name"),
     ('{"name": "center", "classes": 7, "normalization": "mean"}', 'expected one of "batch", "none"'),
-    ("classes: 7", "param_str is no JSON")])
+    ("classes: 7", "param_str is not JSON")])
 def test_wrong_param_str_is_named_before_caffe_aborts(tmp_path, param, said):
     definition = re.sub(r'param_str: "(\\.|[^"\\])*"', lambda _: "param_str: " + json.dumps(param), text(2, (4,), 7))
     (tmp_path / "net.prototxt").write_text(definition)

@@ -161,5 +161,5 @@ def test_momentum_and_weight_decay_leave_the_clock_alone(tmp_path):
 def test_features_of_another_size_are_refused(tmp_path, capfd):
     with pytest.raises(ValueError):
         caffe_nets.net(tmp_path, text((2, 4), h_shape=(2, 5)))
-    assert "layer gabor (FeatureLossLayer): the deep features are 2x4, the handcrafted ones 2x5" in \
+    assert "layer gabor (FeatureLossLayer): the deep features are 2x4, the handcrafted features 2x5" in \
         capfd.readouterr().err

@@ -16,7 +16,7 @@ def test_defaults_fill_what_is_not_given():
 @pytest.mark.parametrize("given, said", [
     ("", "key 'n' is missing, expected an integer >= 1"),
     ("[1]", "expected a JSON object"),
-    ("{", "no JSON"),
+    ("{", "not JSON"),
     ('{"n": 0}', "'n' is 0, expected an integer >= 1"),
     ('{"n": true}', "'n' is true"),
     ('{"n": 1.5}', "'n' is 1.5"),

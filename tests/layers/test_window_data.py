@@ -122,7 +122,7 @@ def test_position_of_other_data_is_refused(tmp_path, data, capfd):
     net.params["train_data"][0].data[...] = 3, 57
     with pytest.raises(ValueError):
         net.forward()
-    assert "layer train_data (WindowDataLayer): the position is image 57 of 57: it comes from other data" in (
+    assert "layer train_data (WindowDataLayer): the position is image 57 of 57, so it comes from other data" in (
         capfd.readouterr().err)
 
 
@@ -134,14 +134,14 @@ def test_without_subjects_it_says_what_is_missing_and_how_to_give_it(tmp_path, c
     with pytest.raises(ValueError):
         caffe_nets.net(tmp_path, tuplets(str(tmp_path / "out")))
     said = capfd.readouterr().err
-    assert "out/manifest.csv: 14 of 14 images have no subject, which tuplets need" in said
+    assert "out/manifest.csv: 14 of 14 images have no subject, but tuplets need subjects" in said
     assert "./fer prepare ... --subjects TABLE.csv" in said
 
 
 def test_crops_that_are_cut_already_are_refused(tmp_path, capfd):
     with pytest.raises(ValueError):
         caffe_nets.net(tmp_path, text(small_data.prepared(tmp_path, features=(), counts=(7, 7, 7))))
-    assert "made with crops whole, which are cut already; expected --crops liu2017" in capfd.readouterr().err
+    assert "made with crops whole, which are already cut; expected --crops liu2017" in capfd.readouterr().err
 
 
 def test_phase_does_not_matter_to_it(tmp_path, data):
