@@ -1,4 +1,4 @@
-"""Caffe's own program, for what it says of itself."""
+"""Runs Caffe's own program and returns its log."""
 import subprocess
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tools.training import caffe_process
 
 
 def log(arguments: Sequence[str], threads: int) -> str:
-    """What `caffe` with these arguments writes to its log. threads: of BLAS. Raises RuntimeError where it fails."""
+    """The log of `caffe` with these arguments. threads: number of BLAS threads. Raises RuntimeError if it fails."""
     process = subprocess.run(["caffe", *arguments], stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT,
                              env=caffe_process.environment(threads))
     if process.returncode:

@@ -1,8 +1,8 @@
-"""Records written per second against Caffe's own convert_imageset, on the same images in one run.
+"""Records written per second, compared with Caffe's own convert_imageset on the same images.
 
-Both read grey JPEG files of 48x48 pixels and write 227x227 records to an LMDB on the same disk, and what they wrote
-is flushed within the measured time. convert_imageset scales each image; ours scales it to 256x256 and cuts one
-window, or the ten of [xie2019a], out of it.
+Both read grey JPEG files of 48x48 pixels and write 227x227 records to an LMDB on the same disk. The measured time
+includes flushing to the disk. convert_imageset scales each image to 227x227. Our preparation scales it to 256x256, and
+cuts one window out of it or the ten windows of [xie2019a].
 """
 import functools
 import itertools
@@ -18,7 +18,7 @@ from data_prep import crops, features, records
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 
-ONE = crops.CropSet(256, crops.SETS["xie2019a"].test[:1], crops.SETS["xie2019a"].test[:1], stretched=True)
+ONE_CROP = crops.CropSet(256, crops.SETS["xie2019a"].test[:1], crops.SETS["xie2019a"].test[:1], stretched=True)
 
 
 def measure(options) -> list[dict]:
@@ -31,13 +31,13 @@ def measure(options) -> list[dict]:
         return os.path.join(options.scratch, f"{name}-{next(turn)}")
     works: dict[str, Callable[[], float]] = {
         "convert_imageset": lambda: convert_imageset(options.scratch, faces, out("caffe"))}
-    for name, crop_set in (("one crop", ONE), ("ten crops", crops.SETS["xie2019a"])):
+    for name, crop_set in (("one crop", ONE_CROP), ("ten crops", crops.SETS["xie2019a"])):
         works[name] = functools.partial(lambda crop_set: ours(dataset, crop_set, out("ours"), options.cores), crop_set)
     return timing.rows(timing.in_turn(works, repeats), "records")
 
 
 def write_images(folder: str, count: int) -> list[Face]:
-    """Blurred noise: grey JPEGs of about the size that FER2013's faces take."""
+    """Writes `count` images of blurred noise: grey JPEG files that are about as large as those of FER2013's faces."""
     random, faces = np.random.RandomState(0), []
     for index in range(count):
         image = cv2.GaussianBlur(random.randint(0, 256, (48, 48)).astype(np.uint8), (0, 0), 1.5)
@@ -48,6 +48,7 @@ def write_images(folder: str, count: int) -> list[Face]:
 
 
 def convert_imageset(folder: str, faces: list[Face], out: str) -> int:
+    """Writes the LMDB `out` with Caffe's program. Returns the number of records."""
     listing = out + ".txt"
     with open(listing, "w") as stream:
         stream.writelines(f"{face.path} {face.label}\n" for face in faces)
@@ -58,6 +59,7 @@ def convert_imageset(folder: str, faces: list[Face], out: str) -> int:
 
 
 def ours(dataset: Dataset, crop_set: crops.CropSet, out: str, processes: int) -> int:
+    """Writes the LMDB `out` with our preparation. Returns the number of records."""
     plan = records.Plan(crop_set, "none", references=False, features=(), geometry=features.DEFAULT, features_of="crop",
                         encoding="raw", seed=0, classes=1)
     count = records.write_split(plan, dataset, dataset.faces, "train", out, {}, {}, processes)

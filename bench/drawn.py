@@ -1,4 +1,4 @@
-"""What the measurements are of: synthetic faces, kept in a folder and drawn or prepared once."""
+"""The data of the benchmarks: synthetic faces, which are drawn and prepared once and stay in a folder."""
 import os
 from collections.abc import Sequence
 
@@ -9,12 +9,14 @@ from common.expressions import SEVEN
 from data_prep import prepare
 from data_prep.datasets import synthetic
 
+# Number of frames of a drawn sequence. Only the last one, the apex, is used.
 FRAMES = 5
 KIND = "synthetic faces"
 
 
 def faces(cache: str, subjects: int, processes: int) -> str:
-    """Folder with faces/<part>/<class>/S001.png ... of so many subjects, seven each, and subjects.csv: who is who."""
+    """The folder of the faces. It has faces/<split>/<class>/S001.png ..., seven images of each subject, and
+    subjects.csv, with the path and subject of each image. It is made if it is missing."""
     folder = os.path.join(cache, f"faces-{subjects}")
     if not os.path.exists(folder):
         partial = files.hidden(folder, "partial")
@@ -27,11 +29,12 @@ def faces(cache: str, subjects: int, processes: int) -> str:
     return folder
 
 
-def _draw(job) -> Sequence[str]:
+def _draw(job: tuple[str, int, int]) -> Sequence[str]:
+    """Draws the images of a subject, and returns their lines of subjects.csv. job: folder, subject, subjects."""
     folder, subject, subjects = job
-    name, part, lines = f"S{subject + 1:03d}", synthetic.split_of(subject, subjects), []
+    name, split, lines = f"S{subject + 1:03d}", synthetic.split_of(subject, subjects), []
     for expression, class_name in enumerate(SEVEN):
-        path = os.path.join(part, class_name, name + ".png")
+        path = os.path.join(split, class_name, name + ".png")
         os.makedirs(os.path.join(folder, "faces", os.path.dirname(path)), exist_ok=True)
         image, _ = synthetic.draw_face(subject, expression, FRAMES - 1, FRAMES)
         cv2.imwrite(os.path.join(folder, "faces", path), image, synthetic.PNG)
@@ -39,14 +42,14 @@ def _draw(job) -> Sequence[str]:
     return lines
 
 
-def settings(drawn: str, crops: str, features: Sequence[str]) -> prepare.Settings:
-    """Of a preparation of `faces`."""
-    return prepare.Settings("folder", os.path.join(drawn, "faces"), crops=crops, features=list(features),
-                            subjects=os.path.join(drawn, "subjects.csv"))
+def settings(faces_folder: str, crops: str, features: Sequence[str]) -> prepare.Settings:
+    """Settings to prepare a folder that `faces` made, with these crops and handcrafted features."""
+    return prepare.Settings("folder", os.path.join(faces_folder, "faces"), crops=crops, features=list(features),
+                            subjects=os.path.join(faces_folder, "subjects.csv"))
 
 
 def prepared(cache: str, subjects: int, crops: str, features: Sequence[str], processes: int) -> str:
-    """A prepared folder of `faces`, with these crops and features."""
+    """The prepared folder of `faces`, with these crops and handcrafted features. It is made if it is missing."""
     out = os.path.join(cache, "-".join([crops, *features, str(subjects)]))
     prepare.prepare(settings(faces(cache, subjects, processes), crops, features), out, processes)
     return out

@@ -1,7 +1,7 @@
-"""Records evaluated per second against plain `caffe test`, on the same records with the same weights.
+"""Records evaluated per second, compared with plain `caffe test` on the same records with the same weights.
 
-`caffe test` computes with all cores as BLAS threads; ours with a process of one BLAS thread on each core. Both times
-are of the whole program's work: the net is made, its weights are read, all records pass once. The weights are random.
+Both use one BLAS thread for each core; `caffe test` also runs with one thread. The times include all of the work: make
+the net, read its weights, pass all records through the net once. The weights are random.
 """
 import functools
 import os
@@ -60,20 +60,22 @@ def measure(options) -> list[dict]:
 
 
 class Pair:
-    """Both ways, of one net with random weights, over the validation split of a prepared folder; records: how many, at
-    least."""
+    """Evaluates a net with random weights on the validation split of a prepared folder, in both ways.
 
-    def __init__(self, chosen: experiment.Experiment, folder: str, scratch: str, records: int):
+    records: the least number of records to evaluate. The split is repeated until there are enough.
+    """
+
+    def __init__(self, settings: experiment.Experiment, folder: str, scratch: str, records: int):
         note = prepared_folder.read_note(folder)
         data = parts.prepared(os.path.abspath(folder), note)
         self._batch = parts.test_batch(data.counts["val"])
         self._iterations = -(-records // self._batch)
-        self.chosen, self.part = chosen, forward.read(folder, note, "val")
+        self.settings, self.split = settings, forward.read(folder, note, "val")
         self.deploy, self.tested, self.weights = (
             os.path.join(scratch, name) for name in ("deploy.prototxt", "tested.prototxt", "random.caffemodel"))
-        files.write_text(self.deploy, build.text(nets.deploy(chosen, data)))
-        files.write_text(self.tested, build.text(nets.train_val(chosen, data)))
-        # One pass of training gives BatchNorm the statistics without which it divides by nothing.
+        files.write_text(self.deploy, build.text(nets.deploy(settings, data)))
+        files.write_text(self.tested, build.text(nets.train_val(settings, data)))
+        # A forward pass in the TRAIN phase sets the statistics of BatchNorm, which would divide by 0 without them.
         net = caffe.Net(self.deploy, caffe.TRAIN)
         net.blobs["data"].reshape(4, *net.blobs["data"].shape[1:])
         net.blobs["data"].data[...] = np.random.RandomState(0).normal(size=net.blobs["data"].shape)
@@ -81,19 +83,22 @@ class Pair:
         net.save(self.weights)
 
     def caffe_test(self, threads: int) -> int:
-        said = caffe_program.log(["test", "-model", self.tested, "-weights", self.weights, "-iterations",
+        """Evaluates with `caffe test`. Returns the number of records."""
+        log = caffe_program.log(["test", "-model", self.tested, "-weights", self.weights, "-iterations",
                                   str(self._iterations)], threads)
-        self.theirs = float(ACCURACY.findall(said)[-1])
+        self.theirs = float(ACCURACY.findall(log)[-1])
         return self._iterations * self._batch
 
     def ours(self, cores: int) -> int:
-        self.order = np.resize(np.arange(len(self.part.images)), self._iterations * self._batch)
-        self.prob = forward.outputs(self.deploy, self.weights, forward.Images(self.part.images, self.order), ["prob"],
-                                    forward.transform(self.chosen), engine=Engine(cores))["prob"]
+        """Evaluates with our `forward.outputs`. Returns the number of records."""
+        self.order = np.resize(np.arange(len(self.split.images)), self._iterations * self._batch)
+        self.prob = forward.outputs(self.deploy, self.weights, forward.Images(self.split.images, self.order), ["prob"],
+                                    forward.transform(self.settings), engine=Engine(cores))["prob"]
         return len(self.prob)
 
     def require_agreement(self) -> None:
-        """That both measured the same; random weights may find two classes equal to within rounding."""
-        ours = np.mean(self.prob.argmax(axis=1) == np.array(self.part.labels)[self.order])
+        """Raises RuntimeError if the accuracies differ by more than 0.02. They may differ a little: with random weights
+        two classes may have the same probability up to rounding."""
+        ours = np.mean(self.prob.argmax(axis=1) == np.array(self.split.labels)[self.order])
         if abs(ours - self.theirs) > 0.02:
             raise RuntimeError(f"caffe test has an accuracy of {self.theirs}, ours is {ours}")

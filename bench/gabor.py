@@ -1,8 +1,9 @@
-"""Gabor features per second against scikit-image's `gabor` filters on the same bank, in one run.
+"""Gabor features per second, compared with scikit-image's `gabor` filters with the same filter bank.
 
-One process and one thread each, on faces of 114x114 pixels. scikit-image gives the 32 magnitude maps alone; ours
-goes on to codes, histograms and the vector of 12800 values. The third line is for all three features in literal
-geometry (227x227), the fourth for the ten crops of [xie2019a], of one filtering, all three features.
+Each way uses one process and one thread, on faces of 114x114 pixels. scikit-image only computes the 32 magnitude maps.
+Our extractor also computes the codes, the histograms and the vector of 12800 values. The third row is all three
+features in the literal geometry (227x227). The fourth row is all three features of the ten crops of [xie2019a], which
+share one filtering.
 """
 from collections.abc import Sequence
 from typing import Callable
@@ -18,20 +19,20 @@ from data_prep.features import gabor
 
 
 def measure(options) -> list[dict]:
-    images, repeats = (10, 1) if options.quick else (60, 3)
+    count, repeats = (10, 1) if options.quick else (60, 3)
     cv2.setNumThreads(1)
     random = np.random.RandomState(0)
-    faces = [cv2.GaussianBlur(random.randint(0, 256, (256, 256)).astype(np.uint8), (0, 0), 4) for _ in range(images)]
+    faces = [cv2.GaussianBlur(random.randint(0, 256, (256, 256)).astype(np.uint8), (0, 0), 4) for _ in range(count)]
     small = [cv2.resize(face, (114, 114)) for face in faces[:2]]
     whole = features.Extractor(("gabor",), "compact", 256)
     literal = features.Extractor(features.NAMES, "literal", 256)
     ten = features.Extractor(features.NAMES, "compact", 227)
     windows = crops.SETS["xie2019a"].train
 
-    def each(work: Callable, things: Sequence[np.ndarray], amount: int = 1) -> int:
-        for thing in things:
-            work(thing)
-        return amount * len(things)
+    def each(work: Callable, images: Sequence[np.ndarray], amount: int = 1) -> int:
+        for image in images:
+            work(image)
+        return amount * len(images)
     with threadpool_limits(1):
         whole.describe(faces[0], [crops.Window(0, 0, 256)])
         literal.describe(faces[0], [crops.Window(0, 0, 256)])
@@ -45,15 +46,15 @@ def measure(options) -> list[dict]:
 
 
 def by_skimage(face: np.ndarray) -> np.ndarray:
-    """float (32, height, width): magnitudes; frequency in waves a pixel, sigma in pixels."""
-    found = []
+    """float (32, height, width): the magnitude maps of a face, uint8 (height, width)."""
+    magnitudes = []
     for orientation in range(gabor.ORIENTATIONS):
         for scale in range(gabor.SCALES):
             wavelength = gabor.SHORTEST_WAVELENGTH * np.sqrt(2) ** scale
-            # sigma = pi in waves of 2 pi is half a wavelength.
+            # The frequency is in waves per pixel. sigma is in pixels: pi radians are half a wavelength.
             real, imaginary = skimage_gabor(face.astype(float), 1 / wavelength,
                                             theta=np.pi * orientation / gabor.ORIENTATIONS,
                                             sigma_x=wavelength / 2, sigma_y=wavelength / 2)
-            found.append(np.hypot(real, imaginary))
-    return np.stack(found)
+            magnitudes.append(np.hypot(real, imaginary))
+    return np.stack(magnitudes)
 

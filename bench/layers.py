@@ -1,6 +1,6 @@
-"""Where an iteration goes: `caffe time` on the training nets of four experiments, their layers summed by type.
+"""The time of each type of layer in an iteration: `caffe time` on the training nets of five experiments.
 
-Small batches: what a layer of ours does once an iteration weighs more there than in a training.
+The batches are small. So the fixed cost of our layers in an iteration has a larger share here than in a training.
 """
 import collections
 import os
@@ -51,11 +51,12 @@ def measure(options) -> list[dict]:
 
 
 def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int) -> list[dict]:
-    """A row a type of layer, the longest first, after the sums: data, our losses and all."""
+    """The rows of a net: first the sums over all layers, the data layers and our other layers, then one row for each
+    type of layer, the slowest first."""
     changes = [f"solver.batch_size={net.batch}"]
-    chosen = experiment.load(net.experiment, changes)
+    settings = experiment.load(net.experiment, changes)
     data = parts.prepared(os.path.abspath(data_folder), prepared_folder.read_note(data_folder))
-    times = of_experiment(chosen, data, scratch, iterations)
+    times = of_experiment(settings, data, scratch, iterations)
     total = sum(times.values())
     kinds: dict[str, float] = collections.defaultdict(float)
     sums = dict.fromkeys(("all", "data", "our layers"), 0.0)
@@ -84,18 +85,18 @@ class Layer:
     bottoms: int
 
 
-def of_experiment(chosen: experiment.Experiment, data: parts.Data, scratch: str, iterations: int
+def of_experiment(settings: experiment.Experiment, data: parts.Data, scratch: str, iterations: int
                   ) -> dict[Layer, float]:
-    """Milliseconds an iteration, forward and backward, of each layer of a training net."""
-    text = build.definitions(chosen.one_training(), data, scratch, scratch)["train_val.prototxt"]
+    """Layer of a training net -> milliseconds of its forward and backward pass in an iteration."""
+    text = build.definitions(settings.one_training(), data, scratch, scratch)["train_val.prototxt"]
     path = os.path.join(os.path.abspath(scratch), "train_val.prototxt")
     files.write_text(path, text)
-    said = caffe_program.log(["time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
+    log = caffe_program.log(["time", "-model", path, "-phase", "TRAIN", "-iterations", str(iterations)],
                              all_cores().threads)
     layers = {layer.name: Layer(layer.name, layer.python_param.layer or layer.type, layer.type == "Python",
                                 len(layer.bottom)) for layer in build.parse(text, parts.NetParameter()).layer}
     times: dict[Layer, float] = collections.defaultdict(float)
-    for name, _, milliseconds in TIME.findall(said):
-        # Caffe puts these in itself.
+    for name, _, milliseconds in TIME.findall(log):
+        # A name that is not in the prototxt is a Split layer, which Caffe inserts.
         times[layers.get(name, Layer(name, "Split", False, 1))] += float(milliseconds)
     return times

@@ -1,7 +1,7 @@
-"""Peak anonymous memory (RssAnon) of a whole preparation, all its processes together, for several numbers of images.
+"""Peak anonymous memory (RssAnon) of a preparation, summed over all its processes, for two numbers of images.
 
-Ten crops and all features of made-up FER2013 rows, in compact geometry, which is quicker. LMDB's mapped pages are
-files' and are not counted.
+The preparation makes ten crops with all features of random images in FER2013's format. It uses the compact geometry,
+which is faster. The mapped pages of LMDB belong to files, so they do not count.
 """
 import csv
 import os
@@ -28,7 +28,7 @@ def measure(options) -> list[dict]:
 
 
 def of_preparation(folder: str, count: int, processes: int = 2) -> int:
-    """Bytes at the peak of a preparation of `count` images."""
+    """Peak memory of a preparation of `count` images, in bytes. folder: for its files."""
     source = os.path.join(folder, "fer2013.csv")
     random = np.random.RandomState(0)
     with open(source, "w", newline="") as stream:
@@ -43,7 +43,10 @@ def of_preparation(folder: str, count: int, processes: int = 2) -> int:
 
 
 def peak(command: list[str]) -> int:
-    """Runs the command to its end, and returns the most bytes that it and its descendants held at once."""
+    """Runs the command, and returns the peak memory of it and its descendants together, in bytes.
+
+    Raises RuntimeError if the command fails.
+    """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = 0
     while process.poll() is None:
@@ -55,11 +58,12 @@ def peak(command: list[str]) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    found, new = [], [pid]
-    while new:
-        found += new
-        new = [child for parent in new for child in _children(parent)]
-    return found
+    """The process itself and all its descendants."""
+    pids, generation = [], [pid]
+    while generation:
+        pids += generation
+        generation = [child for parent in generation for child in _children(parent)]
+    return pids
 
 
 def _children(pid: int) -> list[int]:

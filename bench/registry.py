@@ -1,4 +1,4 @@
-"""What `./fer bench` can measure, and how it is printed and kept."""
+"""The benchmarks of `./fer bench`, their tables and their JSON files."""
 import importlib
 import os
 import platform
@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 from common import files
 
-# Name, of a module here with a function `measure(options) -> rows`, and what it tells.
+# Name of the benchmark -> what it measures. The module of this name has a function `measure(options) -> rows`.
 BENCHMARKS = {
-    "layers": "where an iteration goes, in four nets",
-    "crops": "records written, against Caffe's convert_imageset",
-    "gabor": "features, against scikit-image's filters",
-    "evaluation": "evaluating, against plain `caffe test`",
-    "side_by_side": "trainings side by side, a thread each, against one after the other with all threads",
-    "kernels": "OpenBLAS's kernels that this processor can run",
-    "adaptive": "a training with adaptive loss weights, against one with fixed ones",
+    "layers": "the time of each type of layer in an iteration, for five nets",
+    "crops": "records written per second, compared with Caffe's convert_imageset",
+    "gabor": "features computed per second, compared with scikit-image's filters",
+    "evaluation": "records evaluated per second, compared with plain `caffe test`",
+    "side_by_side": "trainings side by side with one thread each, compared with one after the other with all threads",
+    "kernels": "the speed of OpenBLAS's kernels that this processor can run",
+    "adaptive": "a training with adaptive loss weights, compared with one with fixed weights",
     "scaling": "how time grows with the number of images",
-    "memory": "peak memory of a preparation, of ten times the images",
+    "memory": "peak memory of a preparation, for two numbers of images",
 }
 
 KIND = "folder of benchmarks"
@@ -42,23 +42,24 @@ class Options:
 
 
 def measure(name: str, options: Options) -> dict:
-    """What is printed of a benchmark, and kept in OUT/<name>.json."""
+    """Runs a benchmark. Returns its result, and writes it to OUT/<name>.json."""
     began = time.time()
     machine_before = machine()
     for folder in (options.data, options.out):
         files.claim(folder, KIND)
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=options.out) as scratch:
         rows = importlib.import_module("bench." + name).measure(replace(options, scratch=scratch))
-    found = {"benchmark": name, "tells": BENCHMARKS[name], "quick": options.quick, "machine": machine_before,
-            "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)), "seconds": time.time() - began,
-            "rows": rows}
-    files.write_json(os.path.join(options.out, name + ".json"), found)
-    return found
+    result = {"benchmark": name, "tells": BENCHMARKS[name], "quick": options.quick, "machine": machine_before,
+              "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)), "seconds": time.time() - began,
+              "rows": rows}
+    files.write_json(os.path.join(options.out, name + ".json"), result)
+    return result
 
 
 def machine() -> dict:
-    """Facts that the figures depend on. load: processes that wanted a core in the last minute, ours among them."""
-    from tools.training import run  # loads Caffe, which the command line's help needs not
+    """Facts about the machine, on which the results depend. load: the average number of processes that used or waited
+    for a core in the last minute, including our own."""
+    from tools.training import run  # here, because it loads Caffe, which the command line's help does not need
     with open("/proc/cpuinfo") as stream:
         models = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
     return {"processor": next(iter(models), platform.machine()), "cores": len(os.sched_getaffinity(0)),
@@ -68,7 +69,7 @@ def machine() -> dict:
 
 
 def table(rows: Sequence[dict]) -> str:
-    """Text and numbers in columns."""
+    """The rows as a text table, with their keys as the header. Columns of numbers are aligned to the right."""
     names = list(rows[0])
     cells = [names] + [[_cell(row[name]) for name in names] for row in rows]
     numeric = [not any(isinstance(row[name], str) for row in rows) for name in names]
@@ -85,8 +86,9 @@ def _cell(value) -> str:
     return str(value)
 
 
-def headline(found: dict) -> str:
-    facts = found["machine"]
+def headline(result: dict) -> str:
+    """The line above the table of a benchmark. result: of `measure`."""
+    facts = result["machine"]
     return "{}: {} ({}, {} cores, load {:.1f}; {:.0f} s)".format(
-        found["benchmark"], found["tells"], facts["processor"], facts["cores"], facts["load"], found["seconds"])
+        result["benchmark"], result["tells"], facts["processor"], facts["cores"], facts["load"], result["seconds"])
 

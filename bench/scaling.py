@@ -1,7 +1,8 @@
-"""How time grows with the number of images: for three numbers of synthetic faces, the exponent of images in the time.
+"""How the time grows with the number of images: the exponent of the number of images, from three numbers of faces.
 
-1 is in proportion; below, what is done once counts; above, something looks at all images for each. Preparation is of
-ten crops with GSF and SIFT; training is one pass of the toy net over all images.
+An exponent of 1 means that the time is proportional to the number of images. It is below 1 if fixed costs matter, and
+above 1 if something looks at all images for each image. The benchmark prepares synthetic faces, and trains the toy net
+for one epoch.
 """
 import functools
 import os
@@ -32,19 +33,19 @@ def measure(options) -> list[dict]:
 
         steps = {name: functools.partial(_prepare, faces, os.path.join(folder, name), crops, features, options.cores)
                  for name, (crops, features) in PREPARATIONS.items()}
-        steps["training, a pass of the toy net"] = functools.partial(_train, os.path.join(folder, WHOLE), folder)
+        steps["training, one epoch of the toy net"] = functools.partial(_train, os.path.join(folder, WHOLE), folder)
         for name, step in steps.items():
             began = time.perf_counter()
             step()
             times.setdefault(name, []).append(time.perf_counter() - began)
         images.append(sum(files.read_json(os.path.join(folder, WHOLE, prepared_folder.NOTE))["counts"].values()))
         files.remove(folder)
-    return [dict({"what": name}, **{f"{count} images, s": seconds for count, seconds in zip(images, taken)},
-                 exponent=exponent(images, taken)) for name, taken in times.items()]
+    return [dict({"what": name}, **{f"{count} images, s": seconds for count, seconds in zip(images, step_times)},
+                 exponent=exponent(images, step_times)) for name, step_times in times.items()]
 
 
 def exponent(counts: Sequence[int], seconds: Sequence[float]) -> float:
-    """b of seconds = a * count^b, by least squares of the logarithms."""
+    """b in seconds = a * count^b, fitted by least squares of the logarithms."""
     return float(np.polyfit(np.log(counts), np.log(seconds), 1)[0])
 
 
@@ -53,8 +54,8 @@ def _prepare(faces: str, out: str, crops: str, features: Sequence[str], cores: i
 
 
 def _train(data: str, folder: str) -> None:
-    passes = prepared_folder.read_note(data)["records"]["train"] // BATCH
-    chosen = experiment.load("xie2019a/fer2013-toy-softmax", [
-        f"solver.batch_size={BATCH}", f"solver.max_iter={passes}", "solver.snapshot=0",
-        f"solver.test_interval={passes + 1}"])
-    run.train(chosen, data, os.path.join(folder, "run"), None, Engine(1))
+    iterations = prepared_folder.read_note(data)["records"]["train"] // BATCH
+    settings = experiment.load("xie2019a/fer2013-toy-softmax", [
+        f"solver.batch_size={BATCH}", f"solver.max_iter={iterations}", "solver.snapshot=0",
+        f"solver.test_interval={iterations + 1}"])
+    run.train(settings, data, os.path.join(folder, "run"), None, Engine(1))

@@ -1,5 +1,7 @@
-"""Independent trainings, as folds, seeds and trials of adaptive weights are: side by side with one BLAS thread each,
-against one after the other with a thread a core. What one thread more gives a single training, the first two rows say.
+"""Independent trainings side by side with one BLAS thread each, compared with one after the other.
+
+Folds, seeds and trials of adaptive weights are such trainings. One after the other, they use one thread for each core,
+or one thread. The first two rows show what more threads gain for a single training.
 """
 import dataclasses
 import os
@@ -41,16 +43,16 @@ def measure(options) -> list[dict]:
         case = CASES[name]
         data = drawn.prepared(options.data, SUBJECTS, case.crops, case.features, options.cores)
         iterations = 2 if options.quick else case.iterations
-        chosen = experiment.load(case.experiment, experiment.applicable(case.experiment, [
+        settings = experiment.load(case.experiment, experiment.applicable(case.experiment, [
             f"solver.batch_size={case.batch}", f"solver.max_iter={iterations}",
             f"solver.snapshot={iterations}", f"solver.test_interval={iterations + 1}"]))
-        chosen = dataclasses.replace(chosen, halving={})
+        settings = dataclasses.replace(settings, halving={})
 
-        def train(threads: int, processes: int, chosen=chosen, data=data) -> int:
+        def train(threads: int, processes: int, settings=settings, data=data) -> int:
             with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-                groups.train(chosen, data, os.path.join(folder, "run"), None, range(1, options.cores + 1), threads,
+                groups.train(settings, data, os.path.join(folder, "run"), None, range(1, options.cores + 1), threads,
                              None, processes)
-            return options.cores * chosen.solver["max_iter"]
+            return options.cores * settings.solver["max_iter"]
         took = timing.in_turn({
             f"one after the other, {options.cores} threads": lambda: train(options.cores, 1),
             "one after the other, 1 thread": lambda: train(1, 1),

@@ -1,13 +1,14 @@
-"""Accuracy and sparseness of what [xie2019b] compares, with the toy net: mean and standard deviation over seeds.
+"""Accuracy and sparseness of the methods of [xie2019b] with the toy net: mean and standard deviation over the seeds.
 
     ./fer prepare synthetic --out data/synthetic
     ./fer python -m bench.sparseness --data data/synthetic --out runs/sparseness
     ./fer python -m bench.sparseness --data data/synthetic --out runs/weight-1e-2 --methods l2 l1 \\
         --set losses.sparse_x.weight=1e-2
 
-The trainings are runs of `./fer train` in OUT/<method>/seed01 ...; the same command goes on with them. Near zero: share
-of the components of x below a hundredth of the largest one; |x|_1: over sqrt(D) |x|_2, from 1/sqrt(D), one component
-alone, to 1; |x|_2: mean. All three are of the test split.
+The trainings are runs of `./fer train` in OUT/<method>/seed01 ... If it was interrupted, the same command continues
+them. The last three columns are measured on the test split. "near zero" is the share of the components of x whose
+magnitude is below a hundredth of the largest one. "|x|_1" is |x|_1 / (sqrt(D) |x|_2): it is 1/sqrt(D) if only one
+component is not 0, and 1 if all have the same magnitude. "|x|_2" is the mean L2 norm.
 """
 import argparse
 import os
@@ -26,35 +27,38 @@ FORMATS = {"val": "{:.2f}", "test": "{:.2f}", "near zero": "{:.3f}", "|x|_1": "{
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="prepared folder of fer2013 or synthetic, 48x48")
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="of xie2019b/<data set>-toy-<method>")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--data", required=True, help="The prepared folder of fer2013 or synthetic, 48x48.")
+    parser.add_argument("--out", required=True, help="The folder of the runs.")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="Methods of the experiments "
+                        "xie2019b/<data set>-toy-<method> (default: all).")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="The seeds (default: 1 2 3).")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)),
+                        help="How many trainings run side by side (default: one a core).")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="change a setting of those methods that have it")
+                        help="Change a setting of the methods that have it.")
     options = parser.parse_args()
     data_set = prepared_folder.read_note(options.data)["asked"]["dataset"]
     print("".join(["".ljust(36)] + [name.rjust(18) for name in FORMATS]), flush=True)
     for method in options.methods:
         name = f"xie2019b/{data_set}-toy-{method}"
-        chosen = experiment.load(name, experiment.applicable(name, options.set))
-        trained = groups.train(chosen, options.data, os.path.join(options.out, method), None, options.seeds, 1, None,
-                               options.processes)
-        print(line(chosen.title, [measure(run) for run in groups.runs(trained)]), flush=True)
+        settings = experiment.load(name, experiment.applicable(name, options.set))
+        group = groups.train(settings, options.data, os.path.join(options.out, method), None, options.seeds, 1, None,
+                             options.processes)
+        print(line(settings.title, [measure(run) for run in groups.runs(group)]), flush=True)
 
 
 def measure(run) -> dict[str, float]:
-    """Column -> value."""
-    found = sparseness.of_run(run, "test")
+    """Column -> value of a run."""
+    measures = sparseness.of_run(run, "test")
     accuracies = {split: 100 * evaluate.evaluate(run, split)["accuracy"] for split in ("val", "test")}
-    return dict(accuracies, **{"near zero": found["near_zero"], "|x|_1": found["l1"], "|x|_2": found["norm"]})
+    return dict(accuracies, **{"near zero": measures["near_zero"], "|x|_1": measures["l1"], "|x|_2": measures["norm"]})
 
 
-def line(title: str, measured: list[dict[str, float]]) -> str:
+def line(title: str, runs: list[dict[str, float]]) -> str:
+    """A line of the table: mean and standard deviation of each column over the runs."""
     cells = [title.ljust(36)]
     for name, form in FORMATS.items():
-        values = [one[name] for one in measured]
+        values = [columns[name] for columns in runs]
         cells.append(f"{form} +- {form}".format(
             np.mean(values), np.std(values, ddof=len(values) > 1)).rjust(18))
     return "".join(cells)

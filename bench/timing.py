@@ -1,4 +1,4 @@
-"""Times of things done in turn, A B A B, so that what else the machine does falls on all of them."""
+"""Measures several kinds of work in turn (A B A B), so that other load on the machine affects all of them alike."""
 import os
 import time
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Took:
-    """The time that some work took."""
+    """The time of one call."""
 
-    # How much was done, such as a number of records.
+    # How much work the call did, such as a number of records.
     amount: float
     # Seconds of wall time.
     wall: float
-    # Seconds of processor time, with that of child processes that have ended.
+    # Seconds of processor time, including child processes that have ended.
     cpu: float
 
 
 def in_turn(works: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[Took]]:
-    """Name -> what each of `repeats` calls took. A work returns how much it did."""
+    """Name -> the times of its `repeats` calls. Each call returns the amount of its work."""
     took: dict[str, list[Took]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
@@ -36,14 +36,14 @@ def _processor() -> float:
 
 
 def rows(took: dict[str, list[Took]], unit: str) -> list[dict]:
-    """One for each name: how many `unit` a second (median, least, most), the processor's time, and how many times
-    as fast as the first it is (median of the turns)."""
+    """A row for each name: how many `unit` per second (median, least, most), the processor time of one `unit` (median,
+    ms), and the speed divided by that of the first name (median of the turns)."""
     first = next(iter(took.values()))
-    found = []
+    table = []
     for name, turns in took.items():
         rates = [turn.amount / turn.wall for turn in turns]
         ratios = [rate / (base.amount / base.wall) for rate, base in zip(rates, first)]
-        found.append({"what": name, unit + "/s": float(np.median(rates)), "least": min(rates), "most": max(rates),
+        table.append({"what": name, unit + "/s": float(np.median(rates)), "least": min(rates), "most": max(rates),
                       "CPU ms each": float(np.median([1000 * turn.cpu / turn.amount for turn in turns])),
                       "times the first": float(np.median(ratios))})
-    return found
+    return table
