@@ -5,7 +5,7 @@
     ./fer python -m bench.sparseness --data data/synthetic --out runs/weight-1e-2 --methods l2 l1 \\
         --set losses.sparse_x.weight=1e-2
 
-The trainings are runs of `./fer train` in OUT/<method>/seed01 ... If it was interrupted, the same command continues
+The trainings are runs of `./fer train` in OUT/<method>/seed01 ... After an interruption, the same command continues
 them. The last three columns are measured on the test split. "near zero" is the share of the components of x whose
 magnitude is below a hundredth of the largest one. "|x|_1" is |x|_1 / (sqrt(D) |x|_2): it is 1/sqrt(D) if only one
 component is not 0, and 1 if all have the same magnitude. "|x|_2" is the mean L2 norm.

@@ -7,7 +7,7 @@ from layers.functions import tuplet_loss
 
 class _TupletLayer(base.LossLayer):
     """Bottom: the features of T tuplets, (T * K, D), one tuplet after the other. Each tuplet has K = M + N rows: M
-    positives, the first one is the query, then N negatives.
+    positives (the first one is the query), then N negatives.
     Top: the loss, divided by T (normalization "batch", default) or summed over the tuplets ("none").
     Errors (ValueError): the number of rows is not a multiple of K.
 
