@@ -1,5 +1,6 @@
 """What is said about a name that does not exist: the names close to it, in one short line."""
 import difflib
+import re
 from collections.abc import Iterable
 
 # How much a name must resemble another one, as difflib's ratio has it.
@@ -11,11 +12,11 @@ LONGEST = 160
 
 
 def close(name: str, names: Iterable[str]) -> list[str]:
-    """The names that resemble `name`, the closest first, whatever their case. A name of the form FOLDER/REST is also
-    compared by REST alone."""
+    """The names that resemble `name`, the closest first, whatever their case. A name of the form FOLDER/REST or
+    SECTION.REST is also compared by REST alone."""
     keys: dict[str, str] = {}
     for candidate in names:
-        for key in (candidate, candidate.rpartition("/")[2]):
+        for key in (candidate, re.split("[/.]", candidate)[-1]):
             keys.setdefault(key.lower(), candidate)
     near = difflib.get_close_matches(name.lower(), keys, 2 * MOST, ALIKE)
     return list(dict.fromkeys(keys[key] for key in near))[:MOST]

@@ -196,7 +196,7 @@ def write(root: str, texts: dict[str, str]) -> None:
     """
     for path in texts:
         if os.path.exists(os.path.join(root, path)) and not _is_generated(os.path.join(root, path)):
-            raise UserError(f"{path}: is there already and is not a generated file; move it elsewhere")
+            raise UserError(f"{path}: exists and is not a generated file; move it elsewhere")
     for path, text in texts.items():
         files.write_text(os.path.join(root, path), text)
     for path in sorted(generated(root) - set(texts)):

@@ -103,7 +103,8 @@ def test_head_can_be_changed():
     ("solver.max_ier=7", "--set solver.max_ier=7: there is no setting 'solver.max_ier'; did you mean solver.max_iter"),
     ("solver=7", "there is no setting 'solver'"), ("max_iter=7", "did you mean solver.max_iter"),
     ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "did you mean solver.max_iter"),
-    ("solver.max_iter=many", "'many' is no number"), ("losses.sift.weight=1", "did you mean losses.gabor.weight")])
+    ("solver.max_iter=many", "'many' is no number"),
+    ("losses.sift.weight=1", "did you mean losses.center.weight or losses.gabor.weight")])
 def test_wrong_changes_are_named(change, said):
     with pytest.raises(UserError) as error:
         experiment.load(NAME, [change])
