@@ -82,7 +82,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(users, write, name, above):
     before = tree(users)
     with pytest.raises(UserError) as error:
         write(str(users / name))
-    assert str(error.value) == f"{users / name}: {users / above} is no folder; give another --out"
+    assert str(error.value) == f"{users / name}: {users / above} is not a folder; give another --out"
     assert tree(users) == before
 
 
@@ -135,9 +135,9 @@ def test_links_in_our_folders_are_taken_away_and_not_followed(users):
     files.claim(str(ours), "run")
     before = tree(users)
     (ours / "snapshots").symlink_to("../folder")
-    with pytest.raises(UserError, match="thesis.txt: is there already"):
+    with pytest.raises(UserError, match="thesis.txt: exists and was not made by caffe-fer"):
         files.remove(str(ours / "snapshots" / "thesis.txt"))
-    with pytest.raises(UserError, match="thesis.txt: is there already"):
+    with pytest.raises(UserError, match="thesis.txt: exists and was not made by caffe-fer"):
         files.write_text(str(ours / "snapshots" / "thesis.txt"), "ours")
     files.remove(str(ours / "snapshots"))
     assert tree(users) == before
@@ -179,7 +179,7 @@ def test_a_file_that_stands_alone_is_ours_by_its_signature(tmp_path):
     # Also in a folder of ours the user may have put a file of the same name.
     files.claim(str(tmp_path / "run"), "run")
     (tmp_path / "run" / "notes.html").write_text("notes")
-    with pytest.raises(UserError, match="notes.html: is there already"):
+    with pytest.raises(UserError, match="notes.html: exists and was not made by caffe-fer"):
         files.write_text(str(tmp_path / "run" / "notes.html"), "new", alone=True)
 
 
