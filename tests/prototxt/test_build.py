@@ -114,7 +114,7 @@ def test_generated_files_are_replaced(root):
 
 def test_file_that_was_not_generated_is_not_replaced(root):
     before = tree(root)
-    with pytest.raises(UserError, match="prototxt/a/deploy/mine.prototxt: is there already and is not a generated"):
+    with pytest.raises(UserError, match="prototxt/a/deploy/mine.prototxt: exists and is not a generated"):
         build.write(str(root), {"prototxt/b/new.prototxt": "", "prototxt/a/deploy/mine.prototxt": ""})
     assert tree(root) == before
 
