@@ -67,7 +67,7 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def learned(experiment: Experiment, data: Data) -> NetParameter:
-    """The net with all layers that learn, also the attention network. The centers are left out: they are state of a run."""
+    """The net with all layers that learn, also the attention network. It has no centers: they are state of a run."""
     net = _image(data)
     _body(net, experiment, data)
     if experiment.head["attention"] == "network":
