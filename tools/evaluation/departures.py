@@ -87,15 +87,16 @@ def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
     if not printed.begins_with:
         return [Departure("weights", here, printed.pretrained or NONE)] if bool(digest) != bool(
             printed.pretrained) else []
-    wanted = "those of " + printed.begins_with
+    expected = "those of " + printed.begins_with
     for stage in reversed(experiments.stages(printed)[:-1]):
-        before = digest and _run_of(run, stage.name, digest)
-        if before:
-            own = [Departure("weights", "those of " + stage.name, wanted)] if stage.name != printed.begins_with else []
+        earlier = digest and _run_of(run, stage.name, digest)
+        if earlier:
+            own = [] if stage.name == printed.begins_with else [
+                Departure("weights", "those of " + stage.name, expected)]
             of_settings = _of_settings(run.experiment, printed)
             return own + [replace(departure, what=f"{stage.name}: {departure.what}")
-                          for departure in of_runs([before]) if departure not in of_settings]
-    return [Departure("weights", here, wanted)]
+                          for departure in of_runs([earlier]) if departure not in of_settings]
+    return [Departure("weights", here, expected)]
 
 
 def _run_of(run: Run, name: str, digest: str) -> Optional[Run]:
@@ -162,13 +163,13 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
     departures = []
     if not prepared_folder.is_of(note, data):
         departures.append(Departure("data", prepared_folder.data_set(note), data))
-    settled = [("crops", asked.get("crops"), protocol.crops)]
+    compared = [("crops", asked.get("crops"), protocol.crops)]
     if protocol.folds and asked.get("validation"):
-        settled.append(("validation split (fold, none)", asked["validation"], protocol.validation))
+        compared.append(("validation split (fold, none)", asked["validation"], protocol.validation))
     if used:
-        settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
-                    ("features of", asked.get("features_of"), FEATURES_OF)]
-    departures += [Departure(what, _text(here), paper) for what, here, paper in settled if here != paper]
+        compared += [("geometry of the features", asked.get("geometry"), GEOMETRY),
+                     ("features of", asked.get("features_of"), FEATURES_OF)]
+    departures += [Departure(what, _text(here), paper) for what, here, paper in compared if here != paper]
     if protocol.template and prepared_folder.is_of(note, data):
         here = prepared_folder.template(note)["dataset"]
         if here != protocol.template:
@@ -188,15 +189,15 @@ def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
     return departures
 
 
-def _of_repetitions(trained: Sequence[Run], printed: Experiment, wanted: int) -> list[Departure]:
+def _of_repetitions(trained: Sequence[Run], printed: Experiment, expected: int) -> list[Departure]:
     data = {run.info["data"] for run in trained}
     folds, departures = datasets.protocol(printed.data).folds, []
     if folds and len(data) != folds:
         departures.append(Departure("folds", f"{len(data)} of {folds}", str(folds)))
     times = len(trained) // len(data)
-    if times != wanted:
+    if times != expected:
         departures.append(Departure("trainings", *("one" if count == 1 else f"{count} with other seeds"
-                                                   for count in (times, wanted))))
+                                                   for count in (times, expected))))
     return departures
 
 

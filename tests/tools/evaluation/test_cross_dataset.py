@@ -32,7 +32,7 @@ def test_classes_are_matched_by_name(trained, tested, without, expected):
 
 
 def test_without_common_classes_it_is_refused():
-    with pytest.raises(UserError, match="those of the data, x, y, have 0 in common; expected at least two"):
+    with pytest.raises(UserError, match="the classes of the data, x, y, have 0 in common; expected at least two"):
         cross_dataset.match(SEVEN, ("x", "y"))
     with pytest.raises(UserError, match="have 1 in common"):
         cross_dataset.match(SEVEN, ("happy", "y"))
