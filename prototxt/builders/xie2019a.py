@@ -21,7 +21,7 @@ from prototxt.builders.parts import MEAN, SCALE, Data, NetParameter, merge, pyth
 GRIDS = {name: handcrafted.GRIDS[name] for name in handcrafted.PROJECTED}
 # All handcrafted features. GABOR is for z, FC1's input.
 FEATURES = ("gabor",) + tuple(GRIDS)
-# Added to the squared norm (which a fixed scale has divided before), so that a zero vector is normalised to 0.
+# Added to the squared norm (with a fixed scale: to |x|^2 / scale^2), so that a zero vector is normalised to 0.
 EPSILON = 1e-10
 
 
