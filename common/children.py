@@ -1,4 +1,4 @@
-"""Child processes: work done in parallel and handed over in order, by children that don't outlive a killed parent."""
+"""Child processes that work in parallel and return their results in order. They end when their parent is killed."""
 import contextlib
 import ctypes
 import fcntl
@@ -11,33 +11,34 @@ import cv2
 
 PR_SET_PDEATHSIG = 1
 F_SETPIPE_SZ = 1031
-# What Linux lets everybody have: a default pipe of 64 KiB holds one face, and each side waits for the other.
+# The largest pipe that Linux allows every user. The default of 64 KiB holds one face only, so both sides would wait.
 PIPE_BYTES = 1 << 20
-# Which of its parent's children this process is.
+# The index of this process among its parent's children; 0 in a process that is no such child.
 number = 0
 
 
 def die_with_parent(by: int = signal.SIGKILL) -> None:
-    """To be called in the child: the kernel sends it that signal when the parent dies."""
+    """Makes the kernel send this process the signal `by` when its parent dies. Call it in the child."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))
 
 
 def in_order(processes: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> Iterator:
-    """work(job) of each job, in the order of the jobs, by forked children that call start(*arguments) first.
+    """Yields work(job) for each job, in the order of the jobs. Forked children do the work; each calls
+    start(*arguments) first.
 
-    Child k takes the jobs k, k + processes, ... and waits with each result until it is taken, so finished work
-    never piles up in memory. Functions, arguments and jobs need no pickling; results do. What `work` raises is
-    raised here.
+    Child k takes the jobs k, k + processes, ... It starts the next job only after its result was taken, so results
+    do not pile up in memory. Results must be picklable; functions, arguments and jobs need not be. An exception in
+    `work` is raised here. Raises RuntimeError if a child ends before its work is done.
     """
     context = multiprocessing.get_context("fork")
     processes = max(1, min(processes, len(jobs)))
     children, connections = [], []
-    # What this process has freed: else each child would hold it too.
+    # Returns freed memory to the system: otherwise each child would hold it too.
     ctypes.CDLL(None).malloc_trim(0)
     try:
         for index in range(processes):
             ours, theirs = context.Pipe(duplex=False)
-            with contextlib.suppress(OSError):  # a user may have many pipes open
+            with contextlib.suppress(OSError):  # refused if the user has many pipes open
                 fcntl.fcntl(theirs.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
             child = context.Process(target=_run, daemon=True,
                                     args=(theirs, index, start, arguments, work, jobs[index::processes]))
@@ -55,7 +56,7 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
             yield result
     finally:
         try:
-            # All of them first: some write down how far they are.
+            # Signal all of them before waiting for any: some save their progress first.
             for child in children:
                 child.terminate()
             for child in children:

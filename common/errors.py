@@ -1,5 +1,5 @@
-"""The one exception for what a person can mend: shown as one line, without a traceback."""
+"""The exception for errors that the user can correct. It is shown as one line, without a traceback."""
 
 
 class UserError(Exception):
-    """Bad input or a wrong request. The message names the file, row, layer or key and what was expected."""
+    """Wrong input or a wrong request. The message names the file, row, layer or key and what was expected."""

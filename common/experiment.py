@@ -17,49 +17,49 @@ ROOT = papers.ROOT
 DEFAULTS = "defaults"
 # The sections of settings, as the fields of Experiment.
 SECTIONS = ("losses", "head", "tuplets", "halving", "weighting", "pacing", "solver")
-# Settings that stand in no section.
+# Settings outside the sections.
 ALONE = ("begins_with", "decision", "passes_on")
-# What a file must say besides its settings.
+# Keys that each file must have besides its settings.
 TEXTS = ("title", "source", "data", "net")
-# The setting that the defaults of others go by.
+# The setting that other settings' defaults depend on.
 NET = "net"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained, on which data."""
+    """A net, its losses, how it is trained, and on which data."""
 
     # "<paper>/<experiment>".
     name: str
-    # For tables.
+    # Title in tables.
     title: str
-    # Where the paper has it.
+    # Where the paper describes it.
     source: str
     # Name of the prepared data, "<data set>" or "<data set>-<protocol>".
     data: str
     # Name of the backbone, see prototxt.builders.backbones.
     net: str
-    # What is added to the softmax loss: name -> settings.
+    # Losses that are added to the softmax loss: name -> settings.
     losses: dict[str, dict[str, Any]]
-    # What follows the backbone.
+    # Settings of the layers after the backbone.
     head: dict[str, Any]
-    # Of adaptive loss weights; empty where the weights are fixed.
+    # Settings of adaptive loss weights; empty if the weights are fixed.
     weighting: dict[str, Any]
-    # Caffe's settings, and the batch size.
+    # Settings of Caffe's solver, and the batch size.
     solver: dict[str, Any]
-    # Positives and negatives of a query; empty where a training image stands for itself.
+    # Numbers of positive and negative images in a tuplet; empty if training uses single images.
     tuplets: dict[str, Any] = field(default_factory=dict)
-    # Of a learning rate that is halved where training stalls; empty where it is not.
+    # Settings of a learning rate that is halved when training stalls; empty if it is not halved.
     halving: dict[str, Any] = field(default_factory=dict)
-    # Of self-paced learning; empty where all samples are there from the start.
+    # Settings of self-paced learning; empty if all samples are used from the start.
     pacing: dict[str, Any] = field(default_factory=dict)
-    # Experiment whose weights this one begins with, or "".
+    # Name of the experiment whose weights this one starts from, or "".
     begins_with: str = ""
-    # How the predictions of several images become one, see tools.evaluation.predictions.
+    # How the predictions for several images are combined, see tools.evaluation.predictions.
     decision: str = "mean"
-    # Snapshot that the next experiment takes, "last" or "best" on the validation split.
+    # Snapshot that the next experiment starts from: "last", or "best" on the validation split.
     passes_on: str = "last"
-    # What the paper's net was trained on before, where no experiment of ours does that, or "".
+    # What the paper's net was pretrained on, if no experiment of this project does that, or "".
     pretrained: str = ""
 
     @property
@@ -68,28 +68,28 @@ class Experiment:
 
     @property
     def is_one_training(self) -> bool:
-        """Whether one definition of its nets trains it from beginning to end; see tools.training.schedules."""
+        """Whether one definition of its nets covers the whole training; see tools.training.schedules."""
         return not (self.weighting or self.pacing)
 
     def one_training(self, **factors: float) -> "Experiment":
-        """One training of those that it consists of: with all samples, and with fixed weights, each loss's own one
-        times its factor, 1 where there is none."""
+        """One of the trainings that the experiment consists of, with all samples and fixed weights. The weight of
+        each loss is multiplied by its factor, which is 1 by default."""
         return replace(self, weighting={}, pacing={}, losses={
             loss: dict(loss_settings, weight=loss_settings["weight"] * factors.get(loss, 1))
             for loss, loss_settings in self.losses.items()})
 
 
 def names() -> list[str]:
-    """All experiments, sorted."""
+    """The names of all experiments, sorted."""
     return sorted(f"{paper}/{file[:-4]}" for paper in papers.names()
                   for file in os.listdir(papers.get(paper).experiments)
                   if file.endswith(".yml") and file != DEFAULTS + ".yml")
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Experiment:
-    """An experiment, with changes such as "solver.max_iter=3000" or "net=toy".
+    """Reads an experiment and applies changes such as "solver.max_iter=3000" or "net=toy".
 
-    Raises UserError on an unknown experiment, and on a setting that the paper's schema does not allow.
+    Raises UserError for an unknown experiment, and for a setting that the paper's schema does not allow.
     """
     path = _path(name)
     schema = schema_of(name)
@@ -105,7 +105,7 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
             _change(values, change, schema)
     settings.checked(schema, values, path)
     if values.get("begins_with") and values["begins_with"] not in names():
-        raise UserError(f"{path}: begins with {values['begins_with']!r}, which is no experiment")
+        raise UserError(f"{path}: begins_with is {values['begins_with']!r}, which is not an experiment")
     texts = _merged({"pretrained": level["pretrained"]} for level in levels if "pretrained" in level)
     return Experiment(name, **{text: own[text] for text in TEXTS}, **texts,
                       **{section: values.get(section, {}) for section in SECTIONS},
@@ -118,7 +118,7 @@ def schema_of(name: str) -> type[settings.Settings]:
 
 
 def describe(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
-    """The settings in force: key as with --set, value, and a sentence that says what it does."""
+    """Yields each setting of the experiment: its key as in --set, its value, and a sentence that describes it."""
     schema = schema_of(experiment.name)
     yield NET, experiment.net, "Backbone; see prototxt/builders/backbones.py."
     for key in _paths({section: getattr(experiment, section) for section in SECTIONS}):
@@ -130,7 +130,7 @@ def describe(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
 
 
 def applicable(name: str, changes: Sequence[str]) -> list[str]:
-    """Those changes whose setting the experiment has."""
+    """The changes whose setting the experiment has."""
     nets = [change for change in changes if change.startswith(NET + "=")]
     experiment = load(name, nets)
     levels = _levels(_defaults(name), dict(_read(_path(name)), net=experiment.net))
@@ -140,15 +140,17 @@ def applicable(name: str, changes: Sequence[str]) -> list[str]:
 
 
 def stages(last: Experiment, changes: Sequence[str] = ()) -> list[Experiment]:
-    """The experiments that are trained in turn, each with the weights of the one before, up to this one.
+    """The experiments that are trained one after another, up to `last`. Each starts from the weights of the previous
+    one.
 
-    changes: to those before, where they have the setting. Raises UserError where one would come before itself.
+    changes: also applied to the earlier experiments that have the setting. Raises UserError if an experiment would
+    start from its own weights.
     """
     stages = [last]
     while stages[0].begins_with:
         name = stages[0].begins_with
         if name in [stage.name for stage in stages]:
-            raise UserError(f"{last.name}: begins with its own weights, by begins_with={name}")
+            raise UserError(f"{last.name}: starts from its own weights through begins_with={name}")
         stages.insert(0, load(name, applicable(name, changes)))
     return stages
 
@@ -156,12 +158,12 @@ def stages(last: Experiment, changes: Sequence[str] = ()) -> list[Experiment]:
 # ---------------------------------------------------------------- files
 
 def _defaults(name: str) -> dict[str, Any]:
-    """Of an experiment's paper."""
+    """The default settings of an experiment's paper."""
     return _read(os.path.join(papers.get(name.split("/")[0]).experiments, DEFAULTS + ".yml"))
 
 
 def _path(name: str) -> str:
-    """Of an experiment's file. Raises UserError where there is none."""
+    """The path of an experiment's file. Raises UserError if there is none."""
     paper, _, experiment = name.partition("/")
     if paper in papers.names():
         path = os.path.join(papers.get(paper).experiments, experiment + ".yml")
@@ -177,7 +179,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _check_files(path: str, defaults: dict[str, Any], own: dict[str, Any], schema: type[settings.Settings]) -> None:
-    """Raises UserError on a key that stands in no schema, and where a text is missing."""
+    """Raises UserError for a key that the schema does not have, and for a missing text."""
     losses = schema.__fields__["losses"].type_.__fields__
     _check_keys(path, own, {*TEXTS, "pretrained", *schema.__fields__})
     _check_keys(path + ": losses", own.get("losses", {}), losses)
@@ -200,7 +202,7 @@ def _check_keys(where: str, values: Iterable[str], allowed: Iterable[str]) -> No
 # ---------------------------------------------------------------- levels of settings
 
 def _levels(defaults: dict[str, Any], own: dict[str, Any]) -> list[dict[str, Any]]:
-    """What an experiment's settings come from, the last the strongest."""
+    """The sources of an experiment's settings. Each one overrides those before it."""
     return [defaults, defaults.get("nets", {}).get(own["net"], {}), defaults.get("data", {}).get(own["data"], {}), own]
 
 
@@ -210,7 +212,7 @@ def _merged(levels: Iterable[Optional[Mapping[str, Any]]]) -> dict[str, Any]:
 
 def _merged_settings(levels: Sequence[Mapping[str, Any]], own: Mapping[str, Any], schema: type[settings.Settings]
                      ) -> dict[str, Any]:
-    """The values of all levels, without the sections that are not in force."""
+    """The merged values of all levels, without the sections that do not apply to the experiment."""
     values = _merged({key: level[key] for key in ALONE if key in level} for level in levels)
     values["losses"] = {loss: _merged(level.get("losses", {}).get(loss) for level in levels)
                         for loss in own.get("losses", {})}
@@ -244,7 +246,7 @@ def _change(values: dict[str, Any], change: str, schema: type[pydantic.BaseModel
 
 
 def _settable(values: Mapping[str, Any]) -> list[str]:
-    """The keys of the settings that an experiment has, and all of the solver's."""
+    """The keys of an experiment's settings, and those of all settings that a solver may have."""
     keys = list(_paths(values))
     return keys + sorted({"solver." + key for key in settings.Solver.__fields__} - set(keys))
 
@@ -263,4 +265,4 @@ def _number(text: str, change: str) -> Any:
             value = kind(text)
             if math.isfinite(value):
                 return value
-    raise UserError(f"--set {change}: {text!r} is no number")
+    raise UserError(f"--set {change}: {text!r} is not a number")

@@ -1,17 +1,15 @@
-"""Files and folders that are either whole or not there, and what of them may be replaced or removed.
+"""Writes files completely or not at all, and replaces or removes only files that the project itself made ("ours").
 
-Only what is ours is ever replaced or removed:
+    what                             when it is ours
+    a folder                         it holds MARK, which `claim` writes first of all, or one of the older NOTES
+    everything in such a folder      the folder is ours, after links in the path are resolved
+    a single file                    its first bytes hold SIGNATURE: a report, picture or template that the user named
+    a partial file or a lock         its name comes from `hidden`, and nobody else uses such names
 
-    what                             it is ours where
-    a folder                         it holds MARK, which `claim` puts there before all else, or an old one of NOTES
-    all that is in such a folder     that folder is ours; links in the path are resolved before
-    a file that stands alone         its first bytes hold SIGNATURE: a report, picture or template that the user named
-    what is not yet whole, a lock    its name is that of `hidden`, which nobody else uses
+Everything else belongs to the user, and a UserError names it. Symbolic links are not followed: `remove` removes the
+link itself, and `replacing` refuses to replace it.
 
-All else is the user's, and UserError, one line, names it. No symbolic link is followed to what lies behind it:
-`remove` takes the link itself away, `replacing` refuses to write in its place.
-
-The environment of env/host.py has rules of its own, since it is made without this module.
+The environment of env/host.py has its own rules, because it is built without this module.
 """
 import contextlib
 import errno
@@ -24,7 +22,7 @@ from typing import Optional
 from common.errors import UserError
 
 MARK = ".caffe-fer"
-# Of folders that were made before there was MARK: file -> what the folder is, and keys that its note has.
+# For folders that were made before MARK existed: file -> kind of the folder, and keys that the file must have.
 NOTES = {"run.json": ("run", {"experiment", "manifest"}), "prepare.json": ("prepared data", {"asked", "manifest"}),
          "group.json": ("group of runs", {"kind", "members"}),
          "plan.json": ("folder of `reproduce`", {"command", "makes"})}
@@ -33,8 +31,8 @@ SIGNED_BYTES = 4096
 
 
 def kind(folder: str) -> Optional[str]:
-    """What a folder of ours is: "run", "prepared data", ... ("" where a killed call did not come to note it); None
-    where the folder is not ours, or not there."""
+    """The kind of a folder of ours: "run", "prepared data", ..., or "" if the call that made it was killed before it
+    wrote the kind. None if the folder is not ours or does not exist."""
     try:
         with open(os.path.join(folder, MARK), encoding="utf-8", errors="replace") as stream:
             return stream.readline().strip()
@@ -53,20 +51,20 @@ def kind(folder: str) -> Optional[str]:
 
 
 def require_claimable(folder: str, what: str) -> None:
-    """Raises UserError where `claim` would; makes nothing."""
+    """Raises UserError if `claim` would; makes nothing."""
     _require_folders_above(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: exists and is not a folder; give another --out")
-    known = kind(folder)
-    # Empty folders are what Snakemake makes for what a job will write.
-    if known not in (None, "", what) or known is None and any(
+    present = kind(folder)
+    # Empty inner folders are allowed: Snakemake makes them for the outputs of a job.
+    if present not in (None, "", what) or present is None and any(
             names or any(os.path.islink(os.path.join(inner, name)) for name in folders)
             for inner, folders, names in os.walk(folder)):
         raise UserError(f"{folder}: exists and is not a {what}; give another --out")
 
 
 def _require_folders_above(path: str) -> None:
-    """Raises UserError where a folder cannot be made for `path`, since a file is in its way."""
+    """Raises UserError if the folder of `path` cannot be made because a file is in its place."""
     above = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -75,9 +73,9 @@ def _require_folders_above(path: str) -> None:
 
 
 def claim(folder: str, what: str) -> None:
-    """Makes a folder that is ours from its first moment on; one that is empty, or ours already, will do.
+    """Makes a folder and marks it as ours. The folder may exist if it is empty or already ours.
 
-    what: "run", ...; of one word for all folders that may stand for each other. Raises UserError where the folder
+    what: the kind of the folder, such as "run"; a folder of another kind is refused. Raises UserError if the folder
     holds something else.
     """
     require_claimable(folder, what)
@@ -97,15 +95,15 @@ def is_inside_ours(path: str) -> bool:
 
 
 def hidden(path: str, what: str) -> str:
-    """A name beside `path` that only we use. what: "partial" or "lock"."""
+    """A path beside `path`, of a hidden name that only this project uses. what: "partial" or "lock"."""
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(folder, f".{name}.caffe-fer-{what}")
 
 
 def require_replaceable(path: str, alone: bool = False) -> None:
-    """Raises UserError where a file may not be written to `path`: what is there is not ours. alone: of a file whose
-    place the user has named, which is ours by its SIGNATURE only, also in a folder that is ours."""
-    if os.path.basename(path) in ("", ".", ".."):  # `os.replace` would fail on it, when all is written
+    """Raises UserError if a file must not be written to `path` because what is there is not ours. alone: whether the
+    user named the path; then only SIGNATURE makes an existing file ours, also in a folder that is ours."""
+    if os.path.basename(path) in ("", ".", ".."):  # `os.replace` would fail, but only after all is written
         raise UserError(f"{path}: is the name of a folder, expected a file's; give another name")
     _require_folders_above(path)
     if not os.path.lexists(path):
@@ -124,10 +122,10 @@ def _is_signed(path: str) -> bool:
 
 @contextlib.contextmanager
 def replacing(path: str, alone: bool = False):
-    """Gives a partial name beside `path`, for a file that takes its place when the block ends well.
+    """Yields the path of a partial file beside `path`. The file replaces `path` if the block ends without an error.
 
-    What an interrupted earlier call left is removed. The error of a full disk, which names no file, names this one.
-    Raises UserError as `require_replaceable`.
+    A partial file of an interrupted earlier call is removed. The error for a full disk gets the name of the file.
+    Raises UserError as `require_replaceable` does.
     """
     require_replaceable(path, alone)
     partial = hidden(path, "partial")
@@ -149,7 +147,7 @@ def _unlink(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file, a link or a whole folder, if it is there. Raises UserError where it is not ours."""
+    """Removes a file, a link or a whole folder, if it exists. Raises UserError if it is not ours."""
     if not os.path.lexists(path):
         return
     is_folder = os.path.isdir(path) and not os.path.islink(path)
@@ -162,18 +160,18 @@ def remove(path: str) -> None:
 
 
 def write_text(path: str, text: str, alone: bool = False) -> None:
-    """alone: see `require_replaceable`."""
+    """Replaces a file by a text, in UTF-8. alone: see `require_replaceable`."""
     with replacing(path, alone) as partial, open(partial, "w", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def write_json(path: str, value, alone: bool = False) -> None:
-    """alone: see `require_replaceable`."""
+    """Replaces a file by a value as JSON. alone: see `require_replaceable`."""
     write_text(path, json.dumps(value, indent=2) + "\n", alone)
 
 
 def read_json(path: str):
-    """Raises UserError where the file is missing or no JSON."""
+    """The content of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:
         with open(path, encoding="utf-8") as stream:
             return json.load(stream)
@@ -184,7 +182,7 @@ def read_json(path: str):
 
 
 def free_space(folder: str) -> int:
-    """Bytes free on the disk that holds `folder`, which need not be there yet."""
+    """Free bytes on the disk of `folder`, which need not exist yet."""
     existing = os.path.abspath(folder)
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
@@ -192,7 +190,7 @@ def free_space(folder: str) -> int:
 
 
 def require_space(folder: str, needed: int) -> None:
-    """Raises UserError where the disk on which `folder` lies, or will lie, has fewer than `needed` bytes free."""
+    """Raises UserError if the disk of `folder`, which need not exist yet, has fewer than `needed` bytes free."""
     free = free_space(folder)
     if free < needed:
         raise UserError(f"{folder}: {amount(needed)} are needed and {amount(free)} are free on this disk")
@@ -213,13 +211,13 @@ def size(folder: str) -> int:
 
 
 def digest(path: str) -> str:
-    """SHA-256 in hexadecimal digits: of a file's content, or of the names and sizes of a folder's files."""
+    """SHA-256 of a file's content, or of the names and sizes of a folder's files, in hexadecimal digits."""
     sha = hashlib.sha256()
     if os.path.isdir(path):
         for folder, _, names in sorted(os.walk(path)):
             for name in sorted(names):
                 inner = os.path.join(folder, name)
-                # A link that leads nowhere has no size but its own.
+                # The target of a broken link has no size: take that of the link itself.
                 size_of = os.stat if os.path.exists(inner) else os.lstat
                 sha.update(f"{os.path.relpath(inner, path)} {size_of(inner).st_size}\n".encode(
                     "utf-8", "surrogateescape"))

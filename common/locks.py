@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from common.errors import UserError
 
-# How often a lock is asked for, and the seconds in between: `is_held` may have it for a moment.
+# How many times a lock is requested, and the seconds in between: `is_held` may hold it for a moment.
 ATTEMPTS, PAUSE = 3, 0.1
 
 

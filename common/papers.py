@@ -1,7 +1,7 @@
-"""The papers, each registered in one line: all that generic code must know of a paper it asks here.
+"""The papers, each registered in one line. Generic code finds here all that it must know about a paper.
 
-A paper has a schema of its settings, a builder of its nets, experiments, printed figures, and, where it has figures or
-sections of its own, a module for the report. By default these are `prototxt/schemas/<paper>.py`,
+A paper has a schema of its settings, a builder of its nets, experiments, printed figures, and a module for the report
+if it has its own figures or sections there. By default these are `prototxt/schemas/<paper>.py`,
 `prototxt/builders/<paper>.py`, `experiments/<paper>/`, `published/<paper>.csv` and `tools/report/papers/<paper>.py`.
 """
 import importlib
@@ -15,16 +15,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 @dataclass(frozen=True)
 class Paper:
-    # As in an experiment's name, "<paper>/<experiment>".
+    """Where the parts of a paper are."""
+
+    # The first part of an experiment's name, "<paper>/<experiment>".
     name: str
-    # Folder of its experiments' YAML files, with defaults.yml.
+    # Folder with the YAML files of its experiments, and defaults.yml.
     experiments: str
     # CSV file of its printed figures; see published/README.md.
     published: str
-    # Modules, which are imported when they are needed: each takes time, and some load Caffe.
+    # Names of modules. They are imported when they are needed, because some load Caffe, which takes time.
     schema: str
     builder: str
-    # None where the report shows of the paper what it shows of all.
+    # None if the report shows nothing of the paper beside what it shows of all papers.
     report: Optional[str]
 
 
@@ -34,8 +36,8 @@ _papers: dict[str, Paper] = {}
 def register(name: str, experiments: Optional[str] = None, published: Optional[str] = None,
              schema: Optional[str] = None, builder: Optional[str] = None, report: Optional[str] = None,
              has_report: bool = True) -> Paper:
-    """Adds a paper. Each argument but the name has the default that the module's docstring says. Raises ValueError
-    where a paper of this name is there."""
+    """Adds a paper. The docstring of this module gives the defaults of the arguments. Raises ValueError if a paper of
+    this name is registered already."""
     if name in _papers:
         raise ValueError(f"the paper {name} is registered twice")
     _papers[name] = Paper(
@@ -47,21 +49,22 @@ def register(name: str, experiments: Optional[str] = None, published: Optional[s
 
 
 def unregister(name: str) -> None:
+    """Removes a paper that `register` added."""
     del _papers[name]
 
 
 def names() -> list[str]:
-    """In the order in which they were registered."""
+    """The names of the papers, in the order of registration."""
     return list(_papers)
 
 
 def get(name: str) -> Paper:
-    """Raises KeyError where there is no such paper."""
+    """A paper by its name. Raises KeyError if there is no such paper."""
     return _papers[name]
 
 
 def schema(name: str) -> ModuleType:
-    """The module whose `Settings` says which settings the paper's experiments have."""
+    """The module whose class `Settings` declares the settings of the paper's experiments."""
     return importlib.import_module(_papers[name].schema)
 
 
@@ -71,7 +74,7 @@ def builder(name: str) -> ModuleType:
 
 
 def report(name: str) -> Optional[ModuleType]:
-    """The module of the paper's figures and report sections; None where it has none."""
+    """The module with the paper's figures and report sections; None if there is none."""
     module = _papers[name].report
     return importlib.import_module(module) if module else None
 

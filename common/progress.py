@@ -1,4 +1,4 @@
-"""How far work is, on stderr: on a terminal a bar, elsewhere a line now and then."""
+"""Shows the progress of work on stderr: a bar on a terminal, otherwise a line from time to time."""
 import datetime
 import sys
 import time
@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from common import children
 
-# Seconds from one line to the next, at least. Of long work, this share of its time instead.
+# Minimum seconds between two lines; for long work, this share of the time since its start, if that is longer.
 QUIET, SHARE = 10, 1 / 500
-# So many times that between two lines which tell no more than how far it is.
+# Factor of this minimum for lines that show nothing but the progress.
 PLAIN = 3
 
 
 class Lines:
-    """Says when a line is due, and how fast the work goes since its first step: what comes before is starting."""
+    """Decides when a line is due, and measures the speed of the work from its first step on, without the start-up."""
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock
@@ -35,14 +35,14 @@ class Lines:
         self._last = self._clock()
 
     def rate(self, done: int) -> Optional[float]:
-        """Steps a second; None where too little is known."""
+        """Steps per second; None before the second step."""
         step, since = self._first or (done, self._clock())
         seconds = self._clock() - since
         return (done - step) / seconds if done > step and seconds else None
 
 
 class Bar(tqdm):
-    """tqdm's, and where it shows nothing, since no terminal is there, lines. lines: None for none."""
+    """A bar of tqdm, which shows nothing without a terminal; then lines are printed instead. lines: None for none."""
 
     def __init__(self, what: str, total: int, done: int, lines: Optional[Lines]):
         super().__init__(total=total, initial=done, desc=what, disable=None, file=sys.stderr, dynamic_ncols=True,
@@ -63,17 +63,19 @@ class Bar(tqdm):
 
 
 def bar(what: str, total: int, done: int = 0, lines: bool = True) -> Bar:
-    """done: of the total, by an earlier call; lines: whether it says lines where it shows nothing."""
+    """A progress bar. done: how much of the total an earlier call has done; lines: whether lines are printed if there
+    is no terminal."""
     return Bar(what, total, done, Lines() if lines else None)
 
 
 def each(what: str, things: Sequence) -> Iterator:
-    """The things, one by one, under a bar."""
-    with bar(what, len(things)) as shown:
+    """Yields the things one by one, and shows a bar."""
+    with bar(what, len(things)) as progress_bar:
         for thing in things:
             yield thing
-            shown.update()
+            progress_bar.update()
 
 
 def remaining(seconds: float) -> str:
+    """A duration as text, such as "0:01:30 left"."""
     return f"{datetime.timedelta(seconds=round(seconds))} left"

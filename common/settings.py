@@ -1,7 +1,7 @@
-"""Schemas: settings with their types, ranges and a sentence each, and errors in one line.
+"""Schemas of settings: their types, their ranges, a sentence for each, and errors in one line.
 
-A schema is a class of pydantic. It checks values and leaves them as they are: 1 stays an integer, and nothing is
-filled in. Values come from YAML files, in which defaults stand beside the paper's words.
+A schema is a pydantic class. It checks values but does not change them: 1 stays an integer, and missing values are not
+filled in. Values and defaults come from YAML files.
 """
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +17,14 @@ LARGEST = 2 ** 31 - 1
 
 
 class Section(pydantic.BaseModel):
-    """A group of settings. A setting that the schema does not have is an error."""
+    """A group of settings. An unknown setting is an error."""
 
     class Config:
         extra = "forbid"
 
 
 class Number(float):
-    """A finite number, with its range in the class."""
+    """A finite number. The class attributes give its range."""
 
     least: Optional[float] = None
     most: Optional[float] = None
@@ -64,7 +64,7 @@ class NonNegative(Number):
 
 
 class Share(Number):
-    """From 0 to below 1."""
+    """A number of at least 0 and below 1."""
 
     least = 0
     below = 1
@@ -92,7 +92,7 @@ class Count(Whole):
 
 
 class Rising(list):
-    """Whole numbers in rising order; 1000,2000 with --set."""
+    """Whole numbers in rising order, written as 1000,2000 in --set."""
 
     @classmethod
     def __get_validators__(cls) -> Iterator[Any]:
@@ -111,7 +111,8 @@ class Rising(list):
 
 
 def setting(sentence: str, optional: bool = False, **more: Any) -> Any:
-    """A field of a schema: what the setting does, with its unit. more: for code that looks at the schema."""
+    """A field of a schema. sentence: what the setting does, with its unit; more: attributes for code that reads the
+    schema."""
     return pydantic.Field(None if optional else ..., description=sentence, **more)
 
 
@@ -119,8 +120,8 @@ Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
 def checked(schema: type[Schema], values: Mapping[str, Any], where: str) -> Schema:
-    """The values as the schema's object. Raises UserError, in one line that begins with `where`, on the first value
-    that the schema does not allow."""
+    """The values as an object of the schema. Raises UserError, in one line that begins with `where`, for the first
+    value that the schema does not allow."""
     try:
         return schema(**values)
     except pydantic.ValidationError as error:
@@ -136,22 +137,22 @@ def _sentence(schema: type[pydantic.BaseModel], error: dict[str, Any]) -> str:
         model = model.__fields__[section].type_
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error.extra":
-        said = f"unknown key {key!r}, expected one of {', '.join(sorted(model.__fields__)) or 'none'}"
+        message = f"unknown key {key!r}, expected one of {', '.join(sorted(model.__fields__)) or 'none'}"
     elif kind == "value_error.missing":
-        said = f"missing {key}"
+        message = f"missing {key}"
     elif kind == "value_error.const":
-        said = f"{key} is {context['given']!r}, expected {expected(model.__fields__[key])}"
+        message = f"{key} is {context['given']!r}, expected {expected(model.__fields__[key])}"
     elif kind == "type_error.none.not_allowed":
-        said = f"{key} is None, expected {expected(model.__fields__[key])}"
+        message = f"{key} is None, expected {expected(model.__fields__[key])}"
     elif kind.startswith("type_error"):
-        said = f"{key}: {error['msg']}"
+        message = f"{key}: {error['msg']}"
     else:
-        said = f"{key} {error['msg']}"
-    return ": ".join([*sections, said])
+        message = f"{key} {error['msg']}"
+    return ": ".join([*sections, message])
 
 
 def expected(field: ModelField) -> str:
-    """What a field takes, in words."""
+    """The values that a field allows, in words."""
     if get_origin(field.outer_type_) is Literal:
         return "one of " + ", ".join(map(str, get_args(field.outer_type_)))
     words = getattr(field.outer_type_, "expected", None)
@@ -159,17 +160,18 @@ def expected(field: ModelField) -> str:
 
 
 def is_number(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:
-    """Whether the setting with this path takes a number."""
+    """Whether the value of the setting with this path is a number."""
     kind = _field(schema, names).outer_type_
     return not (kind is str or get_origin(kind) is Literal and isinstance(get_args(kind)[0], str))
 
 
 def is_list(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:
+    """Whether the value of the setting with this path is a list of numbers."""
     return _field(schema, names).outer_type_ is Rising
 
 
 def sentence(schema: type[pydantic.BaseModel], names: Sequence[str]) -> str:
-    """What the setting with this path does."""
+    """The sentence that describes the setting with this path."""
     return _field(schema, names).field_info.description or ""
 
 
@@ -180,7 +182,7 @@ def _field(schema: type[pydantic.BaseModel], names: Sequence[str]) -> ModelField
     return schema.__fields__[key]
 
 
-# ---------------------------------------------------------------- what experiments of several papers have
+# ---------------------------------------------------------------- settings that several papers share
 
 # Caffe's policies for the learning rate, and the settings that each needs: SolverParameter in its caffe.proto.
 POLICIES = {"fixed": (), "step": ("gamma", "stepsize"), "exp": ("gamma",), "inv": ("gamma", "power"),
@@ -191,30 +193,30 @@ class Solver(Section):
     """Caffe's SolverParameter, with the batch size of the training net."""
 
     type: Optional[Literal["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]] = setting(
-        "Optimiser; SGD where it is not set.", optional=True)
-    base_lr: NonNegative = setting("Learning rate at the start.")
+        "Optimiser; SGD if it is not set.", optional=True)
+    base_lr: NonNegative = setting("Initial learning rate.")
     lr_policy: Literal["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"] = setting(
         "How the learning rate changes over the iterations.")
     gamma: Optional[NonNegative] = setting("Factor of the learning rate, see lr_policy.", optional=True)
     power: Optional[Number] = setting("Exponent of the learning rate, see lr_policy.", optional=True)
-    stepsize: Optional[Count] = setting("Iterations between two steps of the learning rate.", optional=True)
-    stepvalue: Optional[Rising] = setting("Iterations at which the learning rate steps.", optional=True)
-    momentum: Optional[NonNegative] = setting("Momentum; of Adam beta 1.", optional=True)
+    stepsize: Optional[Count] = setting("Iterations between two changes of the learning rate.", optional=True)
+    stepvalue: Optional[Rising] = setting("Iterations at which the learning rate changes.", optional=True)
+    momentum: Optional[NonNegative] = setting("Momentum; for Adam, beta 1.", optional=True)
     momentum2: Optional[NonNegative] = setting("Beta 2 of Adam.", optional=True)
-    delta: Optional[NonNegative] = setting("Number that keeps a division by zero away, of adaptive optimisers.",
+    delta: Optional[NonNegative] = setting("Number by which adaptive optimisers avoid a division by zero.",
                                            optional=True)
     rms_decay: Optional[NonNegative] = setting("Decay of RMSProp's mean square.", optional=True)
     weight_decay: Optional[NonNegative] = setting("Factor of the regularisation term.", optional=True)
-    regularization_type: Optional[Literal["L1", "L2"]] = setting("Norm of the regularisation term; L2 where it is "
-                                                                 "not set.", optional=True)
+    regularization_type: Optional[Literal["L1", "L2"]] = setting(
+        "Norm of the regularisation term; L2 if it is not set.", optional=True)
     clip_gradients: Optional[Number] = setting("Largest L2 norm of all gradients together.", optional=True)
     average_loss: Optional[Count] = setting("Iterations over which Caffe averages the loss that it displays.",
                                             optional=True)
     batch_size: Count = setting("Images, pairs or tuplets in an iteration.")
-    max_iter: Count = setting("Iterations of the training.")
+    max_iter: Count = setting("Number of training iterations.")
     display: Optional[Whole] = setting("Iterations between two lines of the log; 0 for none.", optional=True)
     test_interval: Count = setting("Iterations between two tests on the validation split.")
-    snapshot: Optional[Whole] = setting("Iterations between two snapshots; 0 for the last one alone.", optional=True)
+    snapshot: Optional[Whole] = setting("Iterations between two snapshots; 0 for the last one only.", optional=True)
     random_seed: Whole = setting("Seed of all random numbers.")
 
     @pydantic.root_validator(skip_on_failure=True, allow_reuse=True)
@@ -228,10 +230,10 @@ class Solver(Section):
 
 
 class Tuplets(Section):
-    """Which images a tuplet has beside its query."""
+    """The images of a tuplet."""
 
     positives: Count = setting("Images of the query's expression, the query included.")
-    negatives: Count = setting("Images of other expressions and the query's person.")
+    negatives: Count = setting("Images of the query's person with other expressions.")
 
 
 class Weighting(Section):
@@ -239,16 +241,16 @@ class Weighting(Section):
 
     gamma: NonNegative = setting("Factor by which the weight of the better loss grows in a round.")
     kappa: NonNegative = setting("Factor of the sparseness in the objective.")
-    eps: NonNegative = setting("Difference of the objectives below which the weights stay.")
-    restart_iterations: Count = setting("Iterations of a round.")
+    eps: NonNegative = setting("Difference of the objectives below which the weights do not change.")
+    restart_iterations: Count = setting("Number of iterations in a round.")
     rounds: Count = setting("Number of rounds.")
 
 
 class Halving(Section):
     """When the learning rate is halved; see tools.training.schedules.plateau."""
 
-    loss_rise: NonNegative = setting("Share by which an epoch's loss must exceed the lowest one.")
-    patience: Count = setting("Epochs without a higher validation accuracy.")
+    loss_rise: NonNegative = setting("The rate is halved if an epoch's loss exceeds the lowest one by this share.")
+    patience: Count = setting("The rate is halved after this many epochs without a higher validation accuracy.")
 
 
 class Pacing(Section):
@@ -257,21 +259,22 @@ class Pacing(Section):
     paces: Count = setting("Number of paces.")
     first: Percentage = setting("Samples of each class in the first pace, in %.")
     more: Percentage = setting("Samples of each class that each further pace adds, in %.")
-    epochs: Count = setting("Epochs of all paces together.")
+    epochs: Count = setting("Number of epochs of all paces together.")
 
 
 class Settings(Section):
     """The settings of an experiment. A paper's schema adds its own sections: `losses`, whose keys are the losses that
-    an experiment may have, `head`, and those of its schedule.
+    an experiment may have, `head`, and the sections of its schedule.
 
-    A section with own=True is in force only where an experiment's own file names it; one with losses=(...) only where
-    the experiment has one of these losses.
+    A section with own=True applies only if the experiment's own file has it. A section with losses=(...) applies only
+    if the experiment has one of these losses.
     """
 
     solver: Solver = setting("Settings of Caffe's solver.")
-    begins_with: str = setting("Experiment whose weights this one begins with.", optional=True)
+    begins_with: str = setting("Experiment whose weights this one starts from.", optional=True)
     decision: Literal["mean", "highest"] = setting(
-        "How the predictions of several images become that of their sequence.", optional=True)
+        "How the predictions for the images of a sequence are combined: the mean of their probabilities, or the "
+        "highest one.", optional=True)
     passes_on: Literal["last", "best"] = setting(
-        "Snapshot that an experiment which begins with this one takes: the last, or that with the highest validation "
+        "Snapshot that the next experiment starts from: the last one, or the one with the highest validation "
         "accuracy.", optional=True)

@@ -1,4 +1,4 @@
-"""SIGINT, which is Ctrl-C, and SIGTERM: the first one asks for an orderly end, a second one for the end at once."""
+"""SIGINT (Ctrl-C) and SIGTERM: the first one asks for an orderly end, the second one for an immediate end."""
 import contextlib
 import os
 import signal
@@ -6,13 +6,13 @@ import time
 from typing import Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds within which several count as one: a process group was sent it, and the launcher or the parent passes it on.
-ONE = 0.5
-_last = -ONE
+# Signals within this many seconds count as one signal: a process may get it from its group and from its parent too.
+REPEATED = 0.5
+_last = -REPEATED
 
 
 class Interrupted(KeyboardInterrupt):
-    """number: of the signal."""
+    """Raised by `interrupt`. number: the number of the signal."""
 
     def __init__(self, number: int):
         super().__init__(f"signal {number}")
@@ -20,17 +20,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 def interrupt(number: int) -> None:
+    """A handler for `handled` that ends the block."""
     raise Interrupted(number)
 
 
 @contextlib.contextmanager
 def handled(act: Callable[[int], None]):
-    """Calls act(number of the signal) where one comes while the block runs; those that this process ignores stay
-    ignored."""
+    """Calls act(number of the signal) for each signal that comes while the block runs. Signals that this process
+    ignores stay ignored."""
     def handler(number: int, _) -> None:
         global _last
         now = time.monotonic()
-        if now - _last >= ONE:
+        if now - _last >= REPEATED:
             _last = now
             act(number)
     before = {number: signal.signal(number, handler) for number in SIGNALS
@@ -38,12 +39,12 @@ def handled(act: Callable[[int], None]):
     try:
         yield
     finally:
-        for number, one in before.items():
-            signal.signal(number, one)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def say(text: str) -> None:
-    """From within a handler, where `print` may be at work already."""
+    """Prints a line on stderr from within a handler, which may have interrupted a call of `print`."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{text}\n".encode("utf-8", "replace") if os.isatty(2) else
                  (text + "\n").encode("utf-8", "replace"))

@@ -1,19 +1,19 @@
-"""What is said about a name that does not exist: the names close to it, in one short line."""
+"""The message for a name that does not exist: it suggests similar names, in one short line."""
 import difflib
 import re
 from collections.abc import Iterable
 
-# How much a name must resemble another one, as difflib's ratio has it.
+# Minimum similarity of two names, by difflib's ratio.
 ALIKE = 0.7
-# How many close names are suggested.
+# Maximum number of names that are suggested.
 MOST = 3
-# Longest list of names that is printed in full, in characters, where no name is close.
+# If no name is close, all names are listed, unless the list has more characters than this.
 LONGEST = 160
 
 
 def close(name: str, names: Iterable[str]) -> list[str]:
-    """The names that resemble `name`, the closest first, whatever their case. A name of the form FOLDER/REST or
-    SECTION.REST is also compared by REST alone."""
+    """The names that resemble `name` without regard to case, the closest first. A name of the form FOLDER/REST or
+    SECTION.REST is also compared by REST only."""
     keys: dict[str, str] = {}
     for candidate in names:
         for key in (candidate, re.split("[/.]", candidate)[-1]):
@@ -23,8 +23,8 @@ def close(name: str, names: Iterable[str]) -> list[str]:
 
 
 def unknown(kind: str, name: str, names: Iterable[str], elsewhere: str = "") -> str:
-    """The message for a name that is not among `names`. kind: what the name stands for, such as "experiment";
-    elsewhere: where all names are listed, for lists that are too long to print."""
+    """The message for a name that is not among `names`. kind: what is named, such as "experiment"; elsewhere: a
+    sentence that says where all names are listed, for lists that are too long to print."""
     names = list(names)
     near = close(name, names)
     listed = ", ".join(names)

@@ -1,1 +1,1 @@
-"""Network definitions: builders in Python, and the text that they generate, committed."""
+"""Network definitions: builders in Python, and the generated text, which is committed."""

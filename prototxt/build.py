@@ -1,14 +1,16 @@
 """Writes the definitions of experiments as Caffe's text: train_val, deploy and solver prototxt.
 
-    ./fer python -m prototxt.build        writes those that are committed, and removes those that no longer belong
+    ./fer python -m prototxt.build        writes the committed definitions, and removes those that are obsolete
 
-    prototxt/<paper>/<experiment>/{train_val,solver}.prototxt     train with plain `caffe train`
-    prototxt/<paper>/deploy/<kind>.prototxt                       predict; one for all experiments that share the net
+    prototxt/<paper>/<experiment>/{train_val,solver}.prototxt     for training with plain `caffe train`
+    prototxt/<paper>/deploy/<kind>.prototxt                       for predictions; one for all experiments with this net
 
-An experiment with adaptive loss weights or self-paced learning has no committed train_val and solver: its nets are
-those of the one without, trained by `./fer train` in many restarts. Where a set has folds, the committed ones are for
-fold01, and take each fold for an equal share of what is published: the record counts in them (test_iter, epoch_size)
-are close to, not those of, the prepared fold; so it is with a part that is held out. `./fer train` writes exact ones.
+An experiment with adaptive loss weights or self-paced learning has no committed train_val and solver: `./fer train`
+trains the nets of the experiment without them, in many restarts.
+
+If a data set has folds, the committed definitions are for fold01 and assume that all folds have the same size. Their
+record counts (test_iter, epoch_size) are then close to those of the prepared fold, but not equal. The same is true if
+images are held out for validation. `./fer train` writes definitions with the exact counts.
 """
 import os
 import sys
@@ -30,23 +32,23 @@ from prototxt import nets
 from prototxt.builders import backbones, parts
 
 FOLDER = "prototxt"
-# Of a paper's folder: where its deploy nets are.
+# The folder of the deploy nets in a paper's folder.
 DEPLOY = "deploy"
-# What a generated file that is committed begins with; no other file is replaced or removed.
+# How generated files that are committed begin; no other file is replaced or removed.
 GENERATED = "# Generated from experiments/"
 COMMITTED = GENERATED + "{}.yml by ./fer python -m prototxt.build; do not edit.\n"
 RUN = "# Generated from the experiment {} and the settings in the run's run.json; do not edit.\n"
-# Training images of each class, for committed class weights. FER2013: of its CSV; CK+: of all folds.
+# Training images of each class, for class weights in committed definitions. FER2013: from its CSV; CK+: in all folds.
 CLASS_COUNTS = {"fer2013": (3995, 436, 4097, 7215, 4830, 3171, 4965), "ckplus": (135, 177, 75, 207, 84, 249, 106)}
 
 
 def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str,
                 tested: bool = True) -> dict[str, str]:
-    """File name -> text. folder: where the files will lie; snapshot_prefix: as Caffe has it; tested: whether the
-    solver looks at the validation split.
+    """The definitions of an experiment, file name -> text. folder: the folder for the files; snapshot_prefix: Caffe's
+    setting; tested: whether the solver tests on the validation split.
 
-    Raises UserError if the experiment consists of several trainings. Each has its own definitions, those of
-    `experiment.one_training()` or `experiment.one_training(gsf=..., sift=...)`.
+    Raises UserError if the experiment consists of several trainings. Each of them has its own definitions, which
+    `experiment.one_training()` or `experiment.one_training(gsf=..., sift=...)` gives.
     """
     if not experiment.is_one_training:
         raise UserError(f"{experiment.name}: consists of several trainings, which `./fer train` does in turn")
@@ -57,7 +59,8 @@ def definitions(experiment: Experiment, data: parts.Data, folder: str, snapshot_
 
 
 def text(message: Message) -> str:
-    """Caffe's text format, as its own models are written: a line a setting, in the order of caffe.proto."""
+    """A message in Caffe's text format, written as in Caffe's own models: a line for each setting, in the order of
+    caffe.proto."""
     return "".join(line + "\n" for line in _lines(message, ""))
 
 
@@ -79,7 +82,7 @@ def _lines(message: Message, indent: str) -> Iterator[str]:
 def _scalar(field: FieldDescriptor, value: Any) -> str:
     if field.type == FieldDescriptor.TYPE_STRING:
         escaped = text_encoding.CEscape(value.encode("utf-8"), False)
-        # JSON, of our layers' param_str, is read with ease between single quotes.
+        # JSON, which our layers have in param_str, is easier to read between single quotes.
         if '"' in value and "'" not in value:
             return "'" + escaped.replace('\\"', '"') + "'"
         return f'"{escaped}"'
@@ -91,10 +94,10 @@ def _scalar(field: FieldDescriptor, value: Any) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The shortest text that is read as the same float as eight digits are.
+    """The shortest text that is parsed to the same float32 as the text with eight digits.
 
-    A float may need a ninth to be read exactly. That would change the last bit of some adaptive loss weights, and so
-    the weights of the runs that have been trained with eight.
+    An exact text may need a ninth digit. That would change the last bit of some adaptive loss weights, and then the
+    results would differ from those of earlier runs.
     """
     eight = f"{value:.8g}"
     shorter = (f"{value:.{digits}g}" for digits in (6, 7))
@@ -102,12 +105,13 @@ def _shortest(value: float) -> str:
 
 
 def parse(text: str, message):
-    """Fills a message of Caffe's from its text format, and returns it."""
+    """Reads a text in Caffe's text format into a message, and returns the message."""
     return text_format.Merge(text, message)
 
 
 def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
-    """Caffe's SolverParameter. Each test sees the validation split once where it fits in whole batches."""
+    """Caffe's SolverParameter. Each test covers the validation split; some of its records come twice if they do not
+    fill whole batches."""
     settings = {key: value for key, value in experiment.solver.items() if key != "batch_size"}
     if tested and "val" in data.counts:
         settings["test_iter"] = [-(-data.counts["val"] // parts.test_batch(data.counts["val"]))]
@@ -119,12 +123,13 @@ def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefi
 
 
 def committed_names() -> list[str]:
-    """The experiments that plain `caffe train` can train."""
+    """The names of the experiments that plain `caffe train` can train."""
     return [name for name in names() if load(name).is_one_training]
 
 
 def committed(name: str) -> dict[str, str]:
-    """Path from the project root -> text, for plain `caffe train` from there, data in data/<data set>."""
+    """The committed definitions of an experiment: path from the project root -> text. They are for plain `caffe train`
+    in the project root, with the data in data/<data set>."""
     experiment, folder = load(name), f"{FOLDER}/{name}"
     data = expected(experiment)
     protos = {"train_val.prototxt": nets.train_val(experiment, data),
@@ -133,9 +138,9 @@ def committed(name: str) -> dict[str, str]:
 
 
 def committed_deploys() -> dict[str, str]:
-    """Path from the project root -> text of the nets that predict, each once.
+    """All deploy nets, each once: path from the project root -> text.
 
-    Raises UserError where two nets have the same name.
+    Raises UserError if two different nets have the same name.
     """
     nets_by_path: dict[str, parts.NetParameter] = {}
     experiments: dict[str, list[str]] = {}
@@ -161,7 +166,7 @@ def _deploy_header(experiments: list[str]) -> str:
 
 
 def all_committed() -> dict[str, str]:
-    """Path from the project root -> text of all generated files that are committed."""
+    """All generated files that are committed: path from the project root -> text."""
     texts = committed_deploys()
     for name in committed_names():
         texts.update(committed(name))
@@ -169,7 +174,7 @@ def all_committed() -> dict[str, str]:
 
 
 def expected(experiment: Experiment) -> parts.Data:
-    """What is published of an experiment's data; of a set with folds: the first."""
+    """An experiment's data with the published record counts. If the data set has folds, the data of the first one."""
     protocol = datasets.protocol(experiment.data)
     root, images = "data/" + experiment.data, protocol.counts
     if protocol.folds:
@@ -190,9 +195,9 @@ def expected(experiment: Experiment) -> parts.Data:
 
 
 def write(root: str, texts: dict[str, str]) -> None:
-    """Writes all files below `root`, and removes the generated ones that are not among them.
+    """Writes all files below `root`, and removes all other generated files.
 
-    Raises UserError where a file that was not generated is in the way.
+    texts: path from `root` -> text. Raises UserError if a file that was not generated would be replaced.
     """
     for path in texts:
         if os.path.exists(os.path.join(root, path)) and not _is_generated(os.path.join(root, path)):
@@ -206,7 +211,7 @@ def write(root: str, texts: dict[str, str]) -> None:
 
 
 def generated(root: str) -> set[str]:
-    """Paths from `root` of the generated files in its folder `prototxt`."""
+    """The paths, relative to `root`, of the generated files in its folder `prototxt`."""
     paths = (os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(root, FOLDER)) for name in names
              if name.endswith(".prototxt"))
     return {os.path.relpath(path, root) for path in paths if _is_generated(path)}

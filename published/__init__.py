@@ -1,1 +1,1 @@
-"""The figures that the papers print, and what of them is a count. Knows nothing of data and nets."""
+"""The figures that the papers print. This package does not depend on data or nets."""

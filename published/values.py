@@ -25,9 +25,9 @@ class Figure:
     column: str
     # "own", "baseline" or "other".
     system: str
-    # "<data set>-<protocol>"; for other people's systems the data set alone.
+    # "<data set>-<protocol>"; for other people's systems only the data set.
     data: str
-    # For a test on another data set: the one that the net was trained on. Else "".
+    # For a test on another data set: the data that the net was trained on. Else "".
     trained_on: str
     # "val" or "test".
     split: str
@@ -35,17 +35,17 @@ class Figure:
     value: str
     # What the figure is, such as "count" or "fold_mean".
     kind: str
-    # What a count counts: "image" or "sequence". Else "".
+    # For a count, its unit: "image" or "sequence". Else "".
     unit: str
-    # Correct units of a count. Else None.
+    # For a count, the number of correct units. Else None.
     correct: Optional[int]
-    # All units of a count. Else None.
+    # For a count, the number of all units. Else None.
     total: Optional[int]
-    # What is read from the run, such as "accuracy".
+    # What is measured for the comparison, such as "accuracy".
     measure: str
     # Name of the experiment that reproduces the figure.
     experiment: str
-    # What a comparison with other people's systems prints beside the figure, in its words.
+    # From here on: what a comparison with other people's systems prints beside the figure, in the paper's words.
     images: str
     classes: str
     subjects: str
@@ -58,17 +58,17 @@ class Figure:
 
 
 COLUMNS = tuple(field.name for field in fields(Figure))
-# What a comparison with other people's systems prints beside their figures.
+# The columns that a comparison with other people's systems prints beside their figures.
 BESIDE = COLUMNS[COLUMNS.index("images"):]
 MAY_BE_EMPTY = {"trained_on", "unit", "correct", "total", "measure", "experiment", *BESIDE}
 OF_A_COUNT = ("unit", "correct", "total")
 
 
 def read(paper: str, path: Optional[str] = None) -> list[Figure]:
-    """The figures of a paper, in the order in which it prints them. path: of the CSV file; None for the paper's own.
+    """The figures of a paper, in the order of the paper. path: the CSV file; None for the paper's own.
 
-    Raises UserError, with file and line, on an unknown or missing column or word, a value that is no number, and a
-    count without its unit, correct and total, or with more right than there are.
+    Raises UserError, with file and line, for an unknown or missing column or word, for a value that is not a number,
+    and for a count without unit, correct and total, or with more correct than total.
     """
     if paper not in papers.names():
         raise UserError(suggestions.unknown("paper", paper, papers.names()))
@@ -82,21 +82,22 @@ def read(paper: str, path: Optional[str] = None) -> list[Figure]:
 
 
 def of_experiment(name: str, split: str, tested: Optional[str] = None) -> Optional[Figure]:
-    """The first printed accuracy of an experiment on a part of its data, or on those of another data set."""
+    """The first printed accuracy of an experiment on a split of its data, or of the data `tested`; None if there is
+    none."""
     return next((figure for figure in read(name.split("/")[0])
                  if (figure.experiment, figure.split) == (name, split) and figure.measure.startswith("accuracy")
                  and (figure.data == tested if tested else not figure.trained_on)), None)
 
 
 def tables() -> dict[str, tuple[str, str]]:
-    """Name, such as "xie2019a-table7" -> paper, and the table as it is printed there; those with figures of the
-    authors' own."""
+    """The tables with figures of the authors' own systems: name, such as "xie2019a-table7" -> paper, and the table's
+    number as it is printed there."""
     return {f"{paper}-table{_arabic(figure.table)}": (paper, figure.table)
             for paper in papers.names() for figure in read(paper) if figure.system != "other"}
 
 
 def _arabic(number: str) -> int:
-    """Of a Roman number up to 39, or an Arabic one."""
+    """The value of a Roman number up to 39, or of an Arabic one."""
     if number.isdigit():
         return int(number)
     values = [{"I": 1, "V": 5, "X": 10}[letter] for letter in number]
@@ -104,17 +105,18 @@ def _arabic(number: str) -> int:
 
 
 def counts(value: str, total: int) -> list[int]:
-    """All k of 0..total for which 100 k / total is the printed value when rounded, or cut, to its digits."""
+    """All k in 0..total for which 100 k / total, rounded or truncated to the digits of `value`, is the printed
+    value."""
     scale = 10 ** len(value.partition(".")[2])
     digits = int(value.replace(".", ""))
-    # digits - 1/2 <= 100 scale k / total < digits + 1, in whole numbers; -(-a // b) is the ceiling.
+    # Solves digits - 1/2 <= 100 scale k / total < digits + 1 with integers; -(-a // b) rounds up.
     first = -(-(2 * digits - 1) * total // (200 * scale))
     end = -(-2 * (digits + 1) * total // (200 * scale))
     return list(range(max(first, 0), min(end, total + 1)))
 
 
 def nearest(value: str, total: int) -> tuple[int, float]:
-    """The k whose 100 k / total is nearest to the value, and 100 k / total - value, in percentage points."""
+    """The k whose 100 k / total is nearest to the value, and 100 k / total - value in percentage points."""
     printed = Fraction(value)
     k = round(printed * total / 100)
     return k, float(Fraction(100 * k, total) - printed)

@@ -1,4 +1,4 @@
-"""Backbones: what lies before the FC layers, from the image to FC1's input z."""
+"""Backbones: the layers before the FC layers, from the image to FC1's input z."""
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ def toy(net: caffe.NetSpec) -> None:
 def face_resnet(net: caffe.NetSpec, pad: int) -> None:
     """[xie2019a] Fig. 6: 227x227 grey -> z, 512 x 5 x 5 = 12800 with pad 0, 512 x 6 x 6 with pad 4 ([xie2019b]).
 
-    `face_base` with a 9x9 convolution of stride 2 in place of conv1a. Every other layer keeps its name there, so
-    that `caffe train -weights face_model.caffemodel` copies it.
+    It is `face_base` with a 9x9 convolution of stride 2 in place of conv1a. All other layers have the same names as
+    there, so that `caffe train -weights face_model.caffemodel` copies them.
     """
     net.conv1_9x9 = convolution(net.data, 32, kernel=9, stride=2, pad=pad)
     net.relu1a = L.PReLU(net.conv1_9x9, in_place=True)
@@ -52,7 +52,8 @@ def face_resnet(net: caffe.NetSpec, pad: int) -> None:
 
 
 def face_base(net: caffe.NetSpec) -> None:
-    """The face recognition net of Wen et al. (ECCV 2016): 3x112x96 -> fc5, 512. Layers of face_model.caffemodel."""
+    """The face recognition net of Wen et al. (ECCV 2016): 3x112x96 -> fc5, 512. Its layers are those of
+    face_model.caffemodel."""
     net.conv1a = convolution(net.data, 32, kernel=3)
     net.relu1a = L.PReLU(net.conv1a, in_place=True)
     _after_first_convolution(net)
@@ -63,18 +64,18 @@ def _after_first_convolution(net: caffe.NetSpec) -> None:
     _conv_prelu(net, "1b", net.relu1a, 64)
     net.pool1b = max_pooling(net.relu1b)
     below = net.pool1b
-    # Stage, convolutions in its residual blocks, width of the next stage.
-    for stage, convolutions, following in ((2, 2, 128), (3, 4, 256), (4, 10, 512), (5, 6, None)):
+    # Stage, convolutions in its residual blocks, width of the next stage (None after the last).
+    for stage, convolutions, next_width in ((2, 2, 128), (3, 4, 256), (4, 10, 512), (5, 6, None)):
         width = 32 << (stage - 1)
         for second in range(2, convolutions + 1, 2):
             first = _conv_prelu(net, f"{stage}_{second - 1}", below, width, pad=1, filler=GAUSSIAN)
             top = _conv_prelu(net, f"{stage}_{second}", first, width, pad=1, filler=GAUSSIAN)
             below = net[f"res{stage}_{second}"] = L.Eltwise(below, top, operation=P.Eltwise.SUM)
-        if following:
-            below = net[f"pool{stage}"] = max_pooling(_conv_prelu(net, str(stage), below, following))
+        if next_width:
+            below = net[f"pool{stage}"] = max_pooling(_conv_prelu(net, str(stage), below, next_width))
 
 
-# Outputs of an inception module: 1x1; 3x3 after a 1x1; 5x5 after a 1x1; 1x1 after pooling.
+# Outputs of each inception module: 1x1; (1x1, then 3x3); (1x1, then 5x5); 1x1 after pooling.
 INCEPTION = {"3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 96), 64),
              "4a": (192, (96, 208), (16, 48), 64)}
 
@@ -82,7 +83,7 @@ INCEPTION = {"3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 9
 def inception(net: caffe.NetSpec, narrow: int = 1) -> None:
     """[liu2017] Section 4: 48x48 grey -> z, 512, the inception net of Mollahosseini et al. (WACV 2016) with PReLU.
 
-    narrow: divides all widths.
+    narrow: the divisor of all widths.
     """
     first = _conv_prelu(net, "1", net.data, 64 // narrow, kernel=7, stride=2, pad=3)
     net.pool1 = max_pooling(first, kernel=3)
@@ -120,8 +121,9 @@ def one_map(net: caffe.NetSpec) -> None:
 def vgg16(net: caffe.NetSpec) -> None:
     """[xie2019b] ref. [50], configuration D: 227x227 grey -> z, the 4096 of fc6.
 
-    Layers have their names and shapes in the published caffemodels (ImageNet, VGG-Face), which take 3 x 224 x 224
-    values about 0 of the range of grey values: the central window, three times, scaled back.
+    Layers have the names and shapes of the published caffemodels (ImageNet, VGG-Face). These take 3 x 224 x 224 values
+    around 0 with the range of grey values. So the net crops the central window, scales it back and repeats it three
+    times.
     """
     net.window = L.DummyData(shape=dict(dim=[1, 1, 224, 224]))
     net.central = L.Crop(net.data, net.window, axis=2, offset=1)
@@ -140,14 +142,15 @@ def vgg16(net: caffe.NetSpec) -> None:
 
 def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
            ) -> None:
-    """ResNet of basic blocks (He et al., CVPR 2016), two a stage: an image -> pool5, one value a channel.
+    """ResNet with two basic blocks in each stage (He et al., CVPR 2016): image -> pool5, one value for each channel.
 
-    widths: channels of the stages, the last of which is stage 5; kernel: of conv1, which has stride 2; pooled:
-    whether a maximum of 3x3, stride 2 follows it. bottom: the images (`data` if None); suffix: of its layers' names.
+    widths: channels of each stage; the last stage is stage 5. kernel: kernel size of conv1, which has stride 2.
+    pooled: whether a 3x3 maximum pooling with stride 2 follows conv1. bottom: the images (`data` if None). suffix:
+    suffix of the layers' names.
 
     Each stage begins with a projection, also the first, as in the ResNet-18 that was trained in Caffe; layers have
-    its names (models/resnet18.txt). BatchNorm takes the batch's statistics in training and its blobs' in tests, as
-    Caffe decides by the phase; these three blobs are no weights, and Caffe keeps the solver from them itself.
+    its names (models/resnet18.txt). BatchNorm uses the statistics of the batch in the TRAIN phase and its blobs in the
+    TEST phase. These three blobs are not weights, and Caffe itself excludes them from the solver's updates.
     """
     below = _normalized_convolution(net, "conv1", "_conv1", suffix, net.data if bottom is None else bottom, widths[0],
                                     kernel, stride=2)
@@ -184,7 +187,7 @@ def _normalized_convolution(net: caffe.NetSpec, name: str, normalized: str, suff
 
 
 def resnet18_base(net: caffe.NetSpec) -> None:
-    """The ResNet-18 for ImageNet whose caffemodels are about: 3x224x224 -> fc1000."""
+    """The ResNet-18 of the published ImageNet caffemodels: 3x224x224 -> fc1000."""
     RESNET18(net)
     net.fc1000 = inner_product(net.pool5, 1000)
 
@@ -194,23 +197,23 @@ RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, poole
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone, and what the rest of a net must know of it."""
+    """A backbone, and the facts that the rest of a net needs."""
 
     # Adds the layers to a NetSpec that has `data`.
     build: Callable[..., None]
     # The name of the last layer, whose output is z.
     output: str
-    # (channels, height, width) of the images that it takes.
+    # (channels, height, width) of its images.
     shape: tuple[int, int, int]
-    # The number of values of z; of a ResNet, the number of channels of its last stage.
+    # The number of values of z; for a ResNet, the number of channels of its last stage.
     width: int
     # The name of FC1 in published caffemodels that hold this backbone and FC1.
     fc1: str = "fc1"
-    # What is done to the pixels before the first layer.
+    # The transformation of pixels before the first layer.
     transform: Transform = PLAIN
 
 
-# Of the caffemodels trained on ImageNet, and of the official code of [farzaneh2021], times 255.
+# The means of the caffemodels trained on ImageNet, and those of the official code of [farzaneh2021] times 255.
 IMAGENET = Transform((104, 117, 123), 1)
 RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
 SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False)
@@ -232,14 +235,14 @@ BACKBONES = {
 
 
 def named(name: str) -> Backbone:
-    """Raises UserError where there is none."""
+    """A backbone by its name. Raises UserError if there is none."""
     if name not in BACKBONES:
         raise UserError(suggestions.unknown("net", name, BACKBONES))
     return BACKBONES[name]
 
 
 def alone(name: str) -> caffe.proto.caffe_pb2.NetParameter:
-    """A backbone and nothing after it: `data` in, z out."""
+    """The net of a backbone only: `data` in, z out."""
     net = caffe.NetSpec()
     net.data = L.Input(shape=dict(dim=[1] + list(BACKBONES[name].shape)))
     BACKBONES[name].build(net)

@@ -1,4 +1,4 @@
-"""The nets of [farzaneh2021]: a ResNet, and beside softmax the (sparse) center loss with its attention network."""
+"""The nets of [farzaneh2021]: a ResNet with softmax loss and the (sparse) center loss with its attention network."""
 import caffe
 from caffe import layers as L
 
@@ -15,7 +15,8 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 def _attention(net: caffe.NetSpec, width: int) -> None:
     """The attention network, Eq. (5) to (7): res5b -> `attention`, (M, 1, width) weights.
 
-    The context encoder's layers have 7, 1 and 1/8 times the map's channels: 3584, 512 and 64 of ResNet-18's 512.
+    The layers of the context encoder have 7, 1 and 1/8 times the channels of the map: 3584, 512 and 64 for the 512
+    channels of ResNet-18.
     """
     below = net.res5b_relu
     for number, outputs, activation in ((1, 7 * width, L.ReLU), (2, width, L.ReLU), (3, width // 8, L.TanH)):
@@ -32,7 +33,7 @@ def _attention(net: caffe.NetSpec, width: int) -> None:
 
 
 def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    """Eq. (4) with the attention network, Eq. (3) without one."""
+    """Eq. (4) with the attention network, or Eq. (3) without it."""
     settings = dict(experiment.losses["sparse_center"])
     bottoms = [net.pool5, net.label]
     if experiment.head["attention"] == "network":
@@ -44,7 +45,7 @@ def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and where there is a validation split the one that the solver tests on it."""
+    """The training net, and the net that the solver tests on the validation split, if there is one."""
     backbone = BACKBONES[experiment.net]
     train = caffe.NetSpec()
     augmented_data(train, data, backbone.transform, experiment.solver, augmentation="five_crops",
@@ -58,7 +59,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that predicts: `data` in, `prob` out."""
+    """The deploy net, with the input `data` and the output `prob`."""
     net = _image(data)
     _body(net, experiment, data)
     net.prob = L.Softmax(net.fc)
@@ -66,7 +67,7 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def learned(experiment: Experiment, data: Data) -> NetParameter:
-    """With the attention network, where there is one; the centers are state of a run."""
+    """The net with all layers that learn, also the attention network. It has no centers: they are state of a run."""
     net = _image(data)
     _body(net, experiment, data)
     if experiment.head["attention"] == "network":
@@ -75,12 +76,12 @@ def learned(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def classified(experiment: Experiment) -> str:
-    """The blob of the backbone's features."""
+    """The name of the blob with the backbone's features."""
     return "pool5"
 
 
 def attention(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that tells a trained model's attention weights (Fig. 5): `data` in, `attention` out."""
+    """The net that computes the attention weights of a trained model (Fig. 5): `data` in, `attention` out."""
     net = _image(data)
     BACKBONES[experiment.net].build(net)
     _attention(net, BACKBONES[experiment.net].width)

@@ -1,4 +1,4 @@
-"""The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax, and a loss of tuplets."""
+"""The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax loss, and a tuplet loss."""
 import caffe
 from caffe import layers as L
 
@@ -10,21 +10,21 @@ from prototxt.schemas.liu2017 import TUPLET_LOSSES
 
 LAYERS = {"tuplet": "TupletLossLayer", "clusters": "AdaptiveClustersLossLayer",
           "fixed_clusters": "FixedClustersLossLayer"}
-# Of a tuplet's images, all but the query: softmax does not see them.
+# The label of all images of a tuplet but the query: the softmax loss ignores them.
 NO_LABEL = -1
 
 
 def _tuplet_loss(experiment: Experiment) -> str:
-    """Its name, "" for softmax alone."""
-    found = [loss for loss in experiment.losses if loss in TUPLET_LOSSES]
-    if len(found) < len(experiment.losses) or len(found) > 1:
+    """The name of the tuplet loss; "" if softmax is the only loss."""
+    losses = [loss for loss in experiment.losses if loss in TUPLET_LOSSES]
+    if len(losses) < len(experiment.losses) or len(losses) > 1:
         raise UserError("{}: losses {}, expected none or one of {}".format(
             experiment.name, ", ".join(experiment.losses), ", ".join(TUPLET_LOSSES)))
-    return found[0] if found else ""
+    return losses[0] if losses else ""
 
 
 def _positives(experiment: Experiment) -> int:
-    """M, with the query; Eq. (1) has one beside it."""
+    """M, the number of positives with the query; in Eq. (1) it is 2."""
     return 2 if "tuplet" in experiment.losses else experiment.tuplets["positives"]
 
 
@@ -39,8 +39,8 @@ def _fc(net: caffe.NetSpec, name: str, bottom, outputs: int):
 
 
 def _classification_branch(net: caffe.NetSpec, experiment: Experiment, data: Data):
-    """From the image to the classes' scores; the last layer is named for the data set, since each has its own
-    classes, and a stage takes over the layers of the one before by their names."""
+    """The layers from the image to the class scores. The name of the last layer contains the data set: each data set
+    has its own classes, and an experiment takes over layers of an earlier one by their names."""
     backbone = BACKBONES[experiment.net]
     backbone.build(net)
     head = experiment.head
@@ -51,7 +51,7 @@ def _classification_branch(net: caffe.NetSpec, experiment: Experiment, data: Dat
 
 
 def _metric_loss(net: caffe.NetSpec, experiment: Experiment) -> None:
-    """On FC2, or on FC4 of a branch of its own: FC3, and the connecting layer of Eq. (13)."""
+    """The metric loss on FC2 or, if there are two branches, on FC4: FC3, then the connecting layer of Eq. (13)."""
     features = net.relu_fc2
     if experiment.head["branches"] == 2:
         fc3 = _fc(net, "fc3", net[BACKBONES[experiment.net].output], experiment.head["fc2"])
@@ -74,7 +74,8 @@ def _softmax_loss(net: caffe.NetSpec, scores):
 
 
 def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    """Named for the data set: its position is nothing to a stage on another one."""
+    """The data layer. Its name contains the data set, so that training on another data set does not take over its
+    position."""
     layer, tuplets = "WindowDataLayer", {}
     if _tuplet_loss(experiment):
         layer = "TupletDataLayer"
@@ -85,7 +86,7 @@ def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and the one that the solver tests on the validation split."""
+    """The training net, and the net that the solver tests on the validation split."""
     train = caffe.NetSpec()
     _train_data(train, experiment, data)
     train.softmax_loss = _softmax_loss(train, _classification_branch(train, experiment, data))
@@ -93,7 +94,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
         _metric_loss(train, experiment)
 
     val = caffe.NetSpec()
-    # As the preparation has normalised them.
+    # The preparation has already normalised the images.
     validation_data(val, data, Transform((0,), 1))
     scores = _classification_branch(val, experiment, data)
     val.softmax_loss = _softmax_loss(val, scores)
@@ -102,7 +103,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that predicts, the classification branch alone: `data` in, `prob` out."""
+    """The deploy net, with the input `data` and the output `prob`: only the classification branch."""
     net = caffe.NetSpec()
     net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
     net.prob = L.Softmax(_classification_branch(net, experiment, data))
@@ -110,12 +111,13 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def deploy_words(experiment: Experiment, data: Data) -> list[str]:
-    """For the name of the deploy net: the FC layers' widths, and the data set, for which its last layer is named."""
+    """The words in the deploy net's name: the widths of the FC layers, and the data set, which is part of its last
+    layer's name."""
     return [f"{name}_{experiment.head[name]}" for name in ("fc1", "fc2")] + [_data_set(experiment)]
 
 
 def learned(experiment: Experiment, data: Data) -> NetParameter:
-    """Both branches and the learned metric, on one tuplet."""
+    """The net with both branches and the learned metric, for one tuplet."""
     net = caffe.NetSpec()
     images = _positives(experiment) + experiment.tuplets["negatives"] if _tuplet_loss(experiment) else 1
     net.data = L.Input(shape=dict(dim=[images] + list(data.shape)))
@@ -126,7 +128,7 @@ def learned(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def classified(experiment: Experiment) -> str:
-    """The blob of FC2, after its activation."""
+    """The name of FC2's blob, after the activation."""
     return "relu_fc2"
 
 

@@ -1,4 +1,4 @@
-"""What the nets of all papers have in common: their data, our layers in them, and one text for both phases."""
+"""Parts of the nets of all papers: their data, the project's own layers, and one definition for both phases."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ MEAN, SCALE = 127.5, 1 / 128
 
 @dataclass(frozen=True)
 class Transform:
-    """The values that a net computes from pixels: (pixel - mean) * scale."""
+    """How a net transforms pixels: (pixel - mean) * scale."""
 
-    # One value, or one for each channel in the order of the LMDB, BGR.
+    # One value for all channels, or one for each channel in the order of the LMDB (BGR).
     mean: Sequence[float] = (MEAN,)
     scale: float = SCALE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """images: (..., channels, height, width)."""
+        """The transformed images. images: (..., channels, height, width)."""
         return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
 
 
@@ -31,7 +31,7 @@ PLAIN = Transform()
 
 @dataclass(frozen=True)
 class Data:
-    """What a net must know of its data."""
+    """The facts about data that a net needs."""
 
     # The folder that `./fer prepare` made.
     root: str
@@ -41,9 +41,9 @@ class Data:
     counts: dict[str, int]
     # (channels, height, width) of an image.
     shape: Sequence[int]
-    # Training samples of each class, which class weights need.
+    # Training samples of each class, for class weights.
     class_counts: Sequence[int] = ()
-    # Numbers of the training records to train with; empty for all of them.
+    # Indices of the training records to train with; empty for all of them.
     records: Sequence[int] = ()
     # The pace of self-paced learning, from 1; 0 for other trainings.
     pace: int = 0
@@ -59,14 +59,14 @@ def prepared(root: str, note: dict[str, Any]) -> Data:
 
 
 def test_batch(count: int) -> int:
-    """Batch size that sees `count` records in whole batches, if there is one of a fair size; else 100."""
+    """The largest batch size from 16 to 128 that divides `count`; 100 if there is none."""
     return next((size for size in range(128, 15, -1) if count % size == 0), 100)
 
 
 def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, stateful: bool = False,
                  loss_weight: Optional[float] = None, options: Optional[dict] = None, **param):
-    """A layer of ours. stateful: its parameter blob is no weight, and the solver must leave it alone; options: the
-    layer's other settings; param: of its param_str."""
+    """One of the project's own layers. stateful: whether its parameter blob is state, which the solver must not change;
+    options: other settings of the layer; param: the content of its param_str."""
     options = dict(options or {}, **(FROZEN if stateful else {}))
     if loss_weight is not None:
         options["loss_weight"] = loss_weight
@@ -77,7 +77,8 @@ def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, st
 
 def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver: dict, references: bool = False,
                    **augmentation) -> None:
-    """Training data: blobs `data` and `label`, with references `reference` also. solver: the experiment's."""
+    """Adds the training data: the blobs `data` and `label`, and `reference` if there are references. solver: the
+    experiment's settings."""
     if references:
         augmentation["references"] = data.lmdb("train", "references")
     if data.records:
@@ -91,7 +92,7 @@ def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver:
 
 
 def validation_data(net: caffe.NetSpec, data: Data, transform: Transform = PLAIN, references: bool = False) -> None:
-    """The same blobs of the validation split, record by record."""
+    """Adds the same blobs for the validation split, record by record."""
     net.data, net.label = _records("val_data", data, "images", transform, ntop=2)
     if references:
         net.reference = _records("val_references", data, "references", transform)
@@ -106,7 +107,8 @@ def _records(name: str, data: Data, content: str, transform: Transform, ntop: in
 
 def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSpec], None], references: bool = False
                    ) -> NetParameter:
-    """The net that the solver tests on the validation split; empty where there is none. body: from `data` to `fc`."""
+    """The net that the solver tests on the validation split; empty if there is none. body: adds the layers from `data`
+    to `fc`."""
     net = caffe.NetSpec()
     if "val" in data.counts:
         validation_data(net, data, transform, references)
@@ -117,9 +119,9 @@ def validation_net(data: Data, transform: Transform, body: Callable[[caffe.NetSp
 
 
 def merge(name: str, train: NetParameter, test: NetParameter) -> NetParameter:
-    """One definition for both phases: what only one of them has is included in its phase alone.
+    """One definition for both phases. A layer that only one of the nets has is included in that phase only.
 
-    Where there is nothing to test, all of it is for training.
+    If the test net is empty, the result is the training net.
     """
     if not test.layer:
         train.name = name

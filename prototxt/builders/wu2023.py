@@ -1,4 +1,4 @@
-"""The nets of [wu2023]: softmax on a ResNet's features, from which those of a neutral face may be subtracted."""
+"""The nets of [wu2023]: softmax on the features of a ResNet. The features of a neutral face may be subtracted first."""
 import caffe
 from caffe import layers as L
 from caffe import params as P
@@ -7,20 +7,20 @@ from common.experiment import Experiment
 from prototxt.builders.backbones import BACKBONES, HE
 from prototxt.builders.parts import Data, NetParameter, augmented_data, merge, validation_net
 
-# Of the layers of the backbone that extracts neutral information from the target itself.
+# Suffix of the layers of the backbone that extracts neutral information from the target itself.
 NEUTRAL = "_neutral"
 
 
 def needs_references(experiment: Experiment) -> bool:
-    """Whether a sample is a target and its reference."""
+    """Whether a sample is a target with its reference."""
     return experiment.head["subtracted"] == "reference"
 
 
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    """`features`, Eq. (3), (8) or V_tar alone, and `fc`.
+    """Adds the features, Eq. (3), Eq. (8) or only V_tar, and `fc`.
 
-    A reference goes through the backbone in one batch with its target, so that BatchNorm's statistics are those of
-    both together, Eq. (4) to (6).
+    Targets and references go through the backbone in one batch, so that BatchNorm computes its statistics over both,
+    Eq. (4) to (6).
     """
     build = BACKBONES[experiment.net].build
     if needs_references(experiment):
@@ -37,21 +37,22 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 
 
 def classified(experiment: Experiment) -> str:
-    """The blob that is classified."""
+    """The name of the blob that is classified."""
     return "pool5" if experiment.head["subtracted"] == "none" else "features"
 
 
 def copied_suffix(experiment: Experiment) -> str:
-    """The second backbone begins as the first, where a given caffemodel has one backbone."""
+    """The suffix of the second backbone's layers. It starts from the weights of the first if a caffemodel has only
+    one backbone."""
     return NEUTRAL if experiment.head["subtracted"] == "backbone" else ""
 
 
-def _difference(one, other):
-    return L.Eltwise(one, other, operation=P.Eltwise.SUM, coeff=[1, -1])
+def _difference(target, neutral):
+    return L.Eltwise(target, neutral, operation=P.Eltwise.SUM, coeff=[1, -1])
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that trains, and where there is a validation split the one that the solver tests on it."""
+    """The training net, and the net that the solver tests on the validation split, if there is one."""
     transform, paired = BACKBONES[experiment.net].transform, needs_references(experiment)
     train = caffe.NetSpec()
     augmented_data(train, data, transform, experiment.solver, paired, augmentation="mirror_or_noise",
@@ -63,7 +64,7 @@ def train_val(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
-    """The net that predicts: `data`, and of pairs `reference`, in, `prob` out."""
+    """The deploy net, with the input `data`, the input `reference` for pairs, and the output `prob`."""
     net = caffe.NetSpec()
     for name in ("data", "reference") if needs_references(experiment) else ("data",):
         net[name] = L.Input(shape=dict(dim=[1] + list(data.shape)))
@@ -75,6 +76,6 @@ def deploy(experiment: Experiment, data: Data) -> NetParameter:
 
 
 def deploy_words(experiment: Experiment, data: Data) -> list[str]:
-    """For the name of the deploy net: what is subtracted from the features."""
+    """The words in the deploy net's name: what is subtracted from the features."""
     subtracted = experiment.head["subtracted"]
     return [] if subtracted == "none" else ["minus_" + subtracted]

@@ -1,4 +1,4 @@
-"""The nets of [xie2019a]: a backbone, FC1 and FC2, and the feature losses on their inputs."""
+"""The nets of [xie2019a]: a backbone, FC1 and FC2, and feature losses on the inputs of FC1 and FC2."""
 import functools
 import itertools
 from collections.abc import Sequence
@@ -17,31 +17,31 @@ from layers.functions import class_weights
 from prototxt.builders.backbones import BACKBONES, inner_product
 from prototxt.builders.parts import MEAN, SCALE, Data, NetParameter, merge, python_layer, validation_data
 
-# Blocks a side of the handcrafted features on x, FC1's output: each block has one value less than there are classes.
+# Blocks per side of the handcrafted features for x, FC1's output. Each block has (number of classes - 1) values.
 GRIDS = {name: handcrafted.GRIDS[name] for name in handcrafted.PROJECTED}
-# All handcrafted features. GABOR is on z, FC1's input.
+# All handcrafted features. GABOR is for z, FC1's input.
 FEATURES = ("gabor",) + tuple(GRIDS)
-# Added to |x|^2, in units of the scale: a zero vector is normalised to 0.
+# Added to the squared norm (with a fixed scale: to |x|^2 / scale^2), so that a zero vector is normalised to 0.
 EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
 class Branch:
-    """FC1 and FC2 on z."""
+    """A branch of FC1 and FC2 on z."""
 
-    # Of its layers' names.
+    # Suffix of its layers' names.
     suffix: str
-    # The features of the blocks that x consists of, in order.
+    # The handcrafted features of the blocks of x, in order.
     features: Sequence[str]
 
     def widths(self, classes: int) -> list[int]:
-        """Of the blocks. Without a feature loss on it, x has the width of GSF."""
+        """The widths of the blocks. If there is no feature loss on x, x has the width of GSF."""
         return [GRIDS[feature] ** 2 * (classes - 1) for feature in self.features or ("gsf",)]
 
 
 def branches(experiment: Experiment) -> list[Branch]:
-    """[xie2019a] Fig. 4: "single" has one, where GSF and SIFT share x = (x_gsf, x_sift), the alternative loss;
-    "branched" has one for each of the two."""
+    """The branches of a net, [xie2019a] Fig. 4. "single" has one branch, in which GSF and SIFT share
+    x = (x_gsf, x_sift), the alternative loss. "branched" has one for each of the two features."""
     features = [feature for feature in GRIDS if feature in experiment.losses]
     if experiment.head.get("structure") == "branched":
         return [Branch("_" + feature, (feature,)) for feature in features]
@@ -49,17 +49,17 @@ def branches(experiment: Experiment) -> list[Branch]:
 
 
 def features(experiment: Experiment) -> list[str]:
-    """Handcrafted features that the training reads."""
+    """The handcrafted features that the training reads."""
     return [name for name in FEATURES if name in experiment.losses]
 
 
 def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
-    """Shapes of the handcrafted features of one image."""
+    """The shapes of the handcrafted features of one image."""
     return {"gabor": (BACKBONES[experiment.net].width,),
             **{feature: (side ** 2 * (data.classes - 1),) for feature, side in GRIDS.items()}}
 
 
-# Adds a net's layers from `data` to `fc2`; the last argument: whether it is the net that trains.
+# A function that adds the layers from `data` to `fc2`; the last argument says whether it is the training net.
 Body = Callable[[caffe.NetSpec, Experiment, Data, bool], None]
 
 
@@ -76,13 +76,13 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool
 
 
 def _masked(net: caffe.NetSpec, x, branch: Branch, data: Data, only: str):
-    """Fig. 4 (c), (d): x with all but one block set to 0, so that FC2's weights on them count for nothing."""
+    """Fig. 4 (c), (d): x with all blocks but one set to 0, so that FC2's weights for them have no effect."""
     blocks = _blocks(net, x, branch, data)
     return L.Concat(*(block if feature == only else L.Power(block, scale=0) for feature, block in blocks.items()))
 
 
 def _blocks(net: caffe.NetSpec, x, branch: Branch, data: Data) -> dict[str, caffe.net_spec.Top]:
-    """Feature -> its block of x."""
+    """The blocks of x: feature -> its block."""
     if len(branch.features) == 1:
         return {branch.features[0]: x}
     ends = list(itertools.accumulate(branch.widths(data.classes)))
@@ -93,26 +93,27 @@ def _blocks(net: caffe.NetSpec, x, branch: Branch, data: Data) -> dict[str, caff
 
 
 def readings(experiment: Experiment) -> dict[str, tuple[str, str]]:
-    """Feature -> blobs of a deploy net with adaptive weights: the feature's block of x, and the probabilities that
-    Eq. (11) judges it by; of the alternative loss in the net with `only` this feature."""
-    several = branches(experiment)
-    if len(several) == 1:
-        return {feature: ("x_" + feature, "prob") for feature in several[0].features}
-    return {branch.features[0]: (fc2_input(experiment, branch.suffix), "prob" + branch.suffix) for branch in several}
+    """Feature -> blobs of the deploy net for adaptive weights, Eq. (11): the feature's block of x, and the
+    probabilities. For the alternative loss the deploy net is the one with `only` this feature."""
+    net_branches = branches(experiment)
+    if len(net_branches) == 1:
+        return {feature: ("x_" + feature, "prob") for feature in net_branches[0].features}
+    return {branch.features[0]: (fc2_input(experiment, branch.suffix), "prob" + branch.suffix)
+            for branch in net_branches}
 
 
 def classified(experiment: Experiment) -> str:
-    """The blob x of the only branch."""
+    """The name of the blob x of the only branch."""
     return fc2_input(experiment)
 
 
 def fc2_input(experiment: Experiment, suffix: str = "") -> str:
-    """The blob x, FC2's input, on which center, GSF and SIFT loss are imposed. suffix: of the branch."""
+    """The name of the blob x, FC2's input, on which the center, GSF and SIFT losses act. suffix: the branch's."""
     return {"none": "fc1", "fixed": "normalized", "learned": "scaled"}[experiment.head["normalize"]] + suffix
 
 
 def normalize(net: caffe.NetSpec, suffix: str, normalize: str, scale: float, **_) -> None:
-    """L2-constrained features ([xie2019a] ref. [40], [xie2019b] Eq. (3)): x = scale * FC1 / |FC1|."""
+    """Adds L2-constrained features ([xie2019a] ref. [40], [xie2019b] Eq. (3)): x = scale * FC1 / |FC1|."""
     if normalize == "none":
         return
     learned = normalize == "learned"
@@ -138,10 +139,10 @@ def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
 
 
 def _softmax_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    """Of each branch: Eq. (1), or Eq. (14) with class weights.
+    """Adds the softmax loss of each branch: Eq. (1), or Eq. (14) with class weights.
 
-    Those of Eq. (13) sum to 1, so the loss of an average image shrinks, by 15 on FER2013, against all other losses.
-    "balanced" gives the weighted loss the weight that makes up for it.
+    The class weights of Eq. (13) sum to 1. So the average loss of an image is smaller than without them (by a factor
+    of 15 on FER2013), while the other losses keep their size. "balanced" compensates for this by the loss weight.
     """
     kind, share = experiment.head.get("class_weights", "none"), 1.0
     if kind != "none":
@@ -172,6 +173,7 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
 
 
 def center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, suffix: str = "") -> None:
+    """Adds the center loss on x. suffix: the branch's."""
     settings = dict(experiment.losses["center"])
     name = "center_loss" + suffix
     net[name] = python_layer(
@@ -188,15 +190,16 @@ def _feature_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, featur
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    """The training net, and the net that the solver tests on the validation split, if there is one."""
     return both_phases(experiment, data, _body, _train_losses)
 
 
 def both_phases(experiment: Experiment, data: Data, body: Body,
                 train_losses: Callable[[caffe.NetSpec, Experiment, Data], None]) -> NetParameter:
-    """The net that trains, and where there is a validation split the one that the solver tests on it.
+    """The training net, and the net that the solver tests on the validation split, if there is one.
 
-    `accuracy` is that of what `deploy` predicts; of two branches, each has its own beside it.
-    train_losses: adds those that the training net has beside the softmax loss.
+    `accuracy` is the accuracy of the predictions of `deploy`; if there are two branches, each also has its own.
+    train_losses: a function that adds the losses of the training net other than the softmax loss.
     """
     train = caffe.NetSpec()
     _train_data(train, experiment, data)
@@ -210,33 +213,33 @@ def both_phases(experiment: Experiment, data: Data, body: Body,
     validation_data(val, data)
     body(val, experiment, data, False)
     _softmax_loss(val, experiment, data)
-    several = branches(experiment)
-    if len(several) == 1:
+    net_branches = branches(experiment)
+    if len(net_branches) == 1:
         val.accuracy = L.Accuracy(val.fc2, val.label)
     else:
-        for branch in several:
+        for branch in net_branches:
             val["accuracy" + branch.suffix] = L.Accuracy(val["fc2" + branch.suffix], val.label)
-        _probabilities(val, several)
+        _probabilities(val, net_branches)
         val.accuracy = L.Accuracy(val.prob, val.label)
     return merge(experiment.name, train.to_proto(), val.to_proto())
 
 
-def _probabilities(net: caffe.NetSpec, several: Sequence[Branch]) -> None:
-    """prob: [xie2019a] II-D, the average of the branches' probabilities."""
-    for branch in several:
+def _probabilities(net: caffe.NetSpec, net_branches: Sequence[Branch]) -> None:
+    """Adds `prob`, the average of the branches' probabilities, [xie2019a] II-D."""
+    for branch in net_branches:
         net["prob" + branch.suffix] = L.Softmax(net["fc2" + branch.suffix])
-    if len(several) > 1:
-        net.prob = L.Eltwise(*(net["prob" + branch.suffix] for branch in several), operation=P.Eltwise.SUM,
-                             coeff=[1 / len(several)] * len(several))
+    if len(net_branches) > 1:
+        net.prob = L.Eltwise(*(net["prob" + branch.suffix] for branch in net_branches), operation=P.Eltwise.SUM,
+                             coeff=[1 / len(net_branches)] * len(net_branches))
 
 
 def deploy(experiment: Experiment, data: Data, only: Optional[str] = None) -> NetParameter:
-    """only: of the alternative loss, the one feature whose block of x is not masked."""
+    """The deploy net. only: for the alternative loss, the feature whose block of x is not masked."""
     return predicting(experiment, data, functools.partial(_body, only=only))
 
 
 def predicting(experiment: Experiment, data: Data, body: Body) -> NetParameter:
-    """The net that predicts: `data` in, `prob` out."""
+    """The deploy net, with the input `data` and the output `prob`."""
     net = caffe.NetSpec()
     net.data = L.Input(shape=dict(dim=[1] + list(data.shape)))
     body(net, experiment, data, False)
@@ -247,10 +250,11 @@ def predicting(experiment: Experiment, data: Data, body: Body) -> NetParameter:
 
 
 def deploy_words(experiment: Experiment, data: Data) -> list[str]:
-    """For the name of the deploy net: the width of each branch's FC1, and how x is normalised."""
+    """The words in the deploy net's name: the width of each branch's FC1, and how x is normalised."""
     widths = [sum(branch.widths(data.classes)) for branch in branches(experiment)]
     return ["fc1_" + "_".join(map(str, widths)), *norm_words(**experiment.head)]
 
 
 def norm_words(normalize: str, scale: float, **_) -> list[str]:
+    """The words in a deploy net's name that say how x is normalised."""
     return {"none": [], "fixed": [f"norm_{scale:g}"], "learned": [f"norm_learned_{scale:g}"]}[normalize]

@@ -1,5 +1,4 @@
-"""The nets of [xie2019b]: [xie2019a]'s with one head, and sparseness of features, hidden units and weights."""
-
+"""The nets of [xie2019b]: nets of [xie2019a] with one branch, and sparseness of features, hidden units and weights."""
 import caffe
 from caffe import layers as L
 from caffe import params as P
@@ -9,20 +8,22 @@ from prototxt.builders import xie2019a
 from prototxt.builders.backbones import BACKBONES, inner_product
 from prototxt.builders.parts import Data, NetParameter, python_layer
 
-# Names by which layers share the weights of FC1 and FC2.
+# Parameter names through which layers share the weights of FC1 (V) and FC2 (W).
 V, W = "V", "W"
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:
+    """The training net, and the net that the solver tests on the validation split, if there is one."""
     return xie2019a.both_phases(experiment, data, _body, _train_losses)
 
 
 def deploy(experiment: Experiment, data: Data) -> NetParameter:
+    """The deploy net, with the input `data` and the output `prob`."""
     return xie2019a.predicting(experiment, data, _body)
 
 
 def deploy_words(experiment: Experiment, data: Data) -> list[str]:
-    """For the name of the deploy net: FC1's width and activation, how x is normalised, and dropout."""
+    """The words in the deploy net's name: FC1's width and activation, how x is normalised, and dropout."""
     head = experiment.head
     activation = [head["activation"]] if head["activation"] != "none" else []
     dropout = [f"dropout_{head['dropout']:g}"] if head["dropout"] else []
@@ -30,13 +31,14 @@ def deploy_words(experiment: Experiment, data: Data) -> list[str]:
 
 
 def classified(experiment: Experiment) -> str:
-    """The blob x."""
+    """The name of the blob x."""
     return xie2019a.fc2_input(experiment)
 
 
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data, training: bool) -> None:
-    """z -> FC1 -> x -> FC2. FC2's layer carries the number of classes in its name: Caffe copies by name, and refuses
-    a blob of another shape, so of a model for other classes it starts fresh."""
+    """Adds the layers z -> FC1 -> x -> FC2. The name of FC2's layer contains the number of classes. Caffe copies
+    weights by name and refuses a blob of another shape, so FC2 starts from random weights if a model has another
+    number of classes."""
     backbone, head = BACKBONES[experiment.net], experiment.head
     backbone.build(net)
     z = _input(net, experiment, "z", net[backbone.output], V, head["fc1"], training)
@@ -53,10 +55,10 @@ def _weights(name: str):
 
 
 def _input(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weights: str, outputs: int, training: bool):
-    """What FC1 takes of z, or FC2 of x: with dropout, and with its connections pruned."""
+    """The input of FC1 (z) or FC2 (x), after dropout, and with some of the connections pruned."""
     dropout, share = experiment.head["dropout"], experiment.head["prune_" + weights.lower()]
     if dropout:
-        # Not in place: the losses are on the features, not on what dropout leaves of them.
+        # Not in place: the losses act on the features before dropout.
         blob = net["dropped_" + name] = L.Dropout(blob, dropout_ratio=dropout)
     if share and training:
         layer = "pruning_" + weights.lower()
@@ -70,7 +72,7 @@ def _input(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weights:
 def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     backbone, losses = BACKBONES[experiment.net], experiment.losses
     x = xie2019a.fc2_input(experiment)
-    # Before any loss is added, so that none is taken for a hidden layer.
+    # Read before the losses are added, so that none of their layers counts as a hidden layer.
     hidden = hidden_layers(net) + [x]
     if "center" in losses:
         xie2019a.center_loss(net, experiment, data)
@@ -91,23 +93,24 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
 
 
 def hidden_layers(net: caffe.NetSpec) -> list[str]:
-    """The backbone's activations; FC1, the last hidden layer, is counted apart, whether it has one or not."""
+    """The names of the backbone's activations. FC1, the last hidden layer, is not among them: the caller adds it,
+    with or without an activation."""
     return [name for name, top in net.tops.items()
             if top.fn.type_name in ("PReLU", "ReLU") and name != "relu_fc1"]
 
 
 def _feature_sparseness(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weight: float, p: int,
                         normalization: str) -> None:
-    """[xie2019b] Eq. (4): 1/p sum_i |x_i|_p^p, by default divided by the batch size as in Eq. (2)."""
+    """Adds [xie2019b] Eq. (4): 1/p sum_i |x_i|_p^p, by default divided by the batch size as in Eq. (2)."""
     divisor = experiment.solver["batch_size"] if normalization == "batch" else 1
     net[name] = _norm(blob, p, 1 / (p * divisor), weight)
 
 
 def _weight_sparseness(net: caffe.NetSpec, name: str, weights: str, shape, weight: float, p: int) -> None:
-    """The same of a weight matrix: 1/p |W|_p^p, beside the solver's weight decay.
+    """Adds the same loss for a weight matrix: 1/p |W|_p^p, in addition to the solver's weight decay.
 
-    It comes after the InnerProduct that has the weights: going backward it writes their gradient first, and the
-    InnerProduct adds its own. So `iter_size` must be 1.
+    Its layer must come after the InnerProduct that has the weights: in the backward pass it overwrites their gradient,
+    and then the InnerProduct adds its own. So `iter_size` must be 1.
     """
     net[name + "_weights"] = L.Parameter(parameter_param=dict(shape=dict(dim=list(shape))),
                                          param=dict(name=weights, lr_mult=1, decay_mult=1))

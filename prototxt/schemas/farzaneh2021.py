@@ -14,13 +14,13 @@ class SparseCenterLoss(Section):
 
 class Losses(Section):
     sparse_center: Optional[SparseCenterLoss] = setting(
-        "Sparse center loss, Eq. (4); without attention the center loss, Eq. (3).", optional=True)
+        "Sparse center loss, Eq. (4), or without attention the center loss, Eq. (3).", optional=True)
 
 
 class Head(Section):
-    attention: Literal["none", "network"] = setting("The attention network, Eq. (5) to (7).")
+    attention: Literal["none", "network"] = setting("Whether there is an attention network, Eq. (5) to (7).")
 
 
 class Settings(Base):
-    losses: Losses = setting("What is added to the softmax loss.")
-    head: Head = setting("What follows the backbone.")
+    losses: Losses = setting("Losses that are added to the softmax loss.")
+    head: Head = setting("Layers after the backbone.")

@@ -16,7 +16,7 @@ class TupletLoss(Section):
 
 class ClustersLoss(Section):
     weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
-    rank: Whole = setting("Rows of L_A and L_B; 0 where they are square.")
+    rank: Whole = setting("Number of rows of L_A and L_B; 0 for square matrices.")
     normalization: Literal["batch", "none"] = setting(
         "What the sum over the tuplets is divided by: the batch size, or nothing.")
 
@@ -37,14 +37,15 @@ class Losses(Section):
 
 
 class Head(Section):
-    branches: Literal[1, 2] = setting("Branches of FC layers: one, or a second one for the metric loss, Fig. 4.")
+    branches: Literal[1, 2] = setting(
+        "Number of branches of FC layers; a second branch is for the metric loss only, Fig. 4.")
     fc1: Count = setting("Outputs of FC1.")
     fc2: Count = setting("Outputs of FC2 and FC3, D_input of Eq. (13).")
     fc4: Count = setting("Outputs of FC4, D_output of Eq. (13).")
 
 
 class Settings(Base):
-    losses: Losses = setting("The metric loss beside the softmax loss; one at most.")
-    head: Head = setting("What follows the backbone.")
+    losses: Losses = setting("The metric loss that is added to the softmax loss; at most one.")
+    head: Head = setting("Layers after the backbone.")
     tuplets: Optional[Tuplets] = setting("Images of a tuplet.", optional=True, losses=TUPLET_LOSSES)
-    halving: Optional[Halving] = setting("When the learning rate is halved, first stage.", optional=True)
+    halving: Optional[Halving] = setting("When the learning rate is halved, Section 5.2, first stage.", optional=True)

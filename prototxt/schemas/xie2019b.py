@@ -15,7 +15,7 @@ class FeatureSparseness(Section):
 
 class HiddenSparseness(FeatureSparseness):
     coefficient: Literal["same", "divided"] = setting(
-        "Whether each hidden layer has the weight, or the weight divided by their number.")
+        "Whether each hidden layer has the full weight, or the weight divided by the number of hidden layers.")
 
 
 class WeightSparseness(Section):
@@ -35,13 +35,14 @@ class Losses(Section):
 class Head(Section):
     fc1: Count = setting("Outputs of FC1.")
     activation: Literal["none", "relu"] = setting("Activation of FC1.")
-    normalize: Literal["none", "fixed", "learned"] = setting("L2 normalisation of FC1's output, Eq. (3).")
-    scale: Number = setting("Scale of the normalised output, alpha of Eq. (3), at the start where it is learned.")
+    normalize: Literal["none", "fixed", "learned"] = setting(
+        "L2 normalisation of FC1's output, Eq. (3): none, or with a fixed or a learned scale.")
+    scale: Number = setting("Scale of the normalised output, alpha of Eq. (3); if it is learned, its initial value.")
     dropout: Share = setting("Share of the inputs of FC1 and of FC2 that dropout sets to 0.")
     prune_v: Share = setting("Share of FC1's connections that are cut.")
     prune_w: Share = setting("Share of FC2's connections that are cut.")
 
 
 class Settings(Base):
-    losses: Losses = setting("What is added to the softmax loss.")
-    head: Head = setting("What follows the backbone.")
+    losses: Losses = setting("Losses that are added to the softmax loss.")
+    head: Head = setting("Layers after the backbone.")

@@ -49,8 +49,8 @@ def test_a_net_that_is_tested_on_fer2013_has_not_seen_it(data):
 
 
 @pytest.mark.parametrize("value, said", [
-    ("xie2019b/fer2013", "begins with 'xie2019b/fer2013', which is no experiment"),
-    ("xie2019b/mmi_whole-center-l2", "mmi_whole-center-l2: begins with its own weights, by begins_with=")])
+    ("xie2019b/fer2013", "begins_with is 'xie2019b/fer2013', which is not an experiment"),
+    ("xie2019b/mmi_whole-center-l2", "mmi_whole-center-l2: starts from its own weights through begins_with=")])
 def test_what_an_experiment_cannot_begin_with(value, said):
     changes = ["begins_with=" + value]
     with pytest.raises(UserError, match=said):
@@ -103,7 +103,7 @@ def test_head_can_be_changed():
     ("solver.max_ier=7", "--set solver.max_ier=7: there is no setting 'solver.max_ier'; did you mean solver.max_iter"),
     ("solver=7", "there is no setting 'solver'"), ("max_iter=7", "did you mean solver.max_iter"),
     ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "did you mean solver.max_iter"),
-    ("solver.max_iter=many", "'many' is no number"),
+    ("solver.max_iter=many", "'many' is not a number"),
     ("losses.sift.weight=1", "did you mean losses.center.weight or losses.gabor.weight")])
 def test_wrong_changes_are_named(change, said):
     with pytest.raises(UserError) as error:
@@ -221,8 +221,8 @@ def test_a_policy_needs_what_caffes_solver_takes_for_it(policy, needed):
 
 
 @pytest.mark.parametrize("change, said", [
-    ("solver.base_lr=nan", "'nan' is no number"), ("losses.center.weight=-inf", "'-inf' is no number"),
-    ("solver.base_lr=1e999", "'1e999' is no number"),
+    ("solver.base_lr=nan", "'nan' is not a number"), ("losses.center.weight=-inf", "'-inf' is not a number"),
+    ("solver.base_lr=1e999", "'1e999' is not a number"),
     ("solver.batch_size=1e9", "batch_size is 1000000000.0, expected a whole number"),
     ("solver.batch_size=2147483648", "batch_size is 2147483648, expected at most 2147483647"),
     ("solver.lr_policy=stp", "lr_policy is 'stp', expected one of fixed, step, "), ("solver.type=Sgd", "type is 'Sgd'"),

@@ -135,9 +135,9 @@ def test_links_in_our_folders_are_taken_away_and_not_followed(users):
     files.claim(str(ours), "run")
     before = tree(users)
     (ours / "snapshots").symlink_to("../folder")
-    with pytest.raises(UserError, match="thesis.txt: exists and was not made"):
+    with pytest.raises(UserError, match="thesis.txt: exists and was not made by caffe-fer"):
         files.remove(str(ours / "snapshots" / "thesis.txt"))
-    with pytest.raises(UserError, match="thesis.txt: exists and was not made"):
+    with pytest.raises(UserError, match="thesis.txt: exists and was not made by caffe-fer"):
         files.write_text(str(ours / "snapshots" / "thesis.txt"), "ours")
     files.remove(str(ours / "snapshots"))
     assert tree(users) == before
@@ -179,7 +179,7 @@ def test_a_file_that_stands_alone_is_ours_by_its_signature(tmp_path):
     # Also in a folder of ours the user may have put a file of the same name.
     files.claim(str(tmp_path / "run"), "run")
     (tmp_path / "run" / "notes.html").write_text("notes")
-    with pytest.raises(UserError, match="notes.html: exists and was not made"):
+    with pytest.raises(UserError, match="notes.html: exists and was not made by caffe-fer"):
         files.write_text(str(tmp_path / "run" / "notes.html"), "new", alone=True)
 
 

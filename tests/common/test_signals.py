@@ -144,7 +144,7 @@ def test_a_signal_that_is_passed_on_counts_once_and_a_second_one_again(monkeypat
             now[0] = at
             os.kill(os.getpid(), signal.SIGTERM)
     assert came == [signal.SIGTERM] * 3 and signal.getsignal(signal.SIGTERM) == before
-    monkeypatch.setattr(signals, "_last", -signals.ONE)
+    monkeypatch.setattr(signals, "_last", -signals.REPEATED)
 
 
 def test_children_that_do_not_end_are_killed_by_the_second_signal():

@@ -1,4 +1,4 @@
-"""What a trained net makes of faces: FC2's input x, its feature maps, and where on the face they respond."""
+"""The activations of a trained net: FC2's input x, feature maps, and where on the face they respond."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,32 +13,32 @@ from common.errors import UserError
 class Blobs:
     """Names of a deploy net's blobs."""
 
-    # Maps of the first convolution, after what follows it in place.
+    # Maps of the first convolution, after its in-place activation.
     first: str
     # FC1's input.
     z: str
-    # FC2's input, of each branch.
+    # FC2's input in each branch.
     x: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a map's cells lie: the centre of the receptive field of cell i is origin + i * step."""
+    """The positions of a map's cells: the centre of the receptive field of cell i is origin + i * step."""
 
-    # In pixels of the image; the centre of the first pixel is 0.
+    # In pixels of the image; 0 is the centre of the first pixel.
     origin: float
-    # In pixels.
+    # In pixels of the image.
     step: float
 
 
 def blobs(deploy: str) -> Blobs:
-    """Raises UserError where the net has no convolution or no FC layer."""
+    """The names of a deploy net's blobs. Raises UserError if the net has no convolution or no FC layer."""
     layers = _layers(deploy)
     products = [layer for layer in layers if layer.type == "InnerProduct"]
     convolutions = [layer for layer in layers if layer.type == "Convolution"]
     if not products or not convolutions:
         raise UserError("{}: has no {} layer".format(deploy, "Convolution" if products else "InnerProduct"))
-    # FC layers that a blob comes from, and those that another FC layer comes from.
+    # The FC layers that each blob depends on, and all FC layers that another FC layer depends on.
     behind: dict[str, set] = {}
     inner = set()
     for layer in layers:
@@ -52,8 +52,8 @@ def blobs(deploy: str) -> Blobs:
 
 
 def grid(deploy: str, blob: str) -> Grid:
-    """The grid of a blob that is computed from `data` by convolutions and poolings of square kernels and by square
-    crops."""
+    """The grid of a blob. It must be computed from `data` by convolutions and poolings with square kernels, and by
+    square crops."""
     grids = {"data": Grid(0, 1)}
     for layer in _layers(deploy):
         below = next((grids[bottom] for bottom in layer.bottom if bottom in grids), None)
@@ -80,28 +80,30 @@ def _layers(deploy: str) -> list:
 
 
 def normalised(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """x of each branch (M, ...), side by side, with L2 norm 1 as the handcrafted features have: (M, D)."""
+    """The x of all branches, each (M, ...), concatenated to (M, D). Each row has L2 norm 1, as the handcrafted features
+    have; a row of zeros stays."""
     joined = np.concatenate([vector.reshape(len(vector), -1) for vector in vectors], axis=1)
     norms = np.linalg.norm(joined, axis=1, keepdims=True)
     return joined / np.where(norms > 0, norms, 1)
 
 
 def average_over_face(maps: np.ndarray, place: Grid, shape: tuple[int, int]) -> np.ndarray:
-    """The mean of maps (channels, h, w) at each pixel of an image of `shape` (height, width), float32: linear
-    between the centres of the cells' receptive fields, and constant beyond the outermost ones."""
+    """The mean of maps (channels, h, w), interpolated at each pixel of an image: float32 of `shape` (height, width). It
+    is linear between the centres of the cells' receptive fields, and constant beyond the outermost centres."""
     mean = maps.mean(axis=0)
     rows, columns = (_interpolation(place, cells, pixels) for cells, pixels in zip(mean.shape, shape))
     return (rows @ mean @ columns.T).astype(np.float32)
 
 
 def _interpolation(place: Grid, cells: int, pixels: int) -> np.ndarray:
-    """(pixels, cells): the share of each cell in each pixel, along one side."""
+    """The share of each cell in each pixel along one side, (pixels, cells)."""
     position = (np.arange(pixels) - place.origin) / place.step
     return np.stack([np.interp(position, np.arange(cells), cell) for cell in np.eye(cells)], axis=1)
 
 
 def largest(response: np.ndarray, share: float) -> np.ndarray:
-    """Mask of the pixels with the largest responses, `share` of them all; more only where equal values tie."""
+    """A mask of the pixels with the largest responses, bool, of the response's shape. share: the share of all pixels,
+    from 0 to 1; there are more if values are equal."""
     count = int(round(share * response.size))
     if count == 0:
         return np.zeros(response.shape, bool)
@@ -109,7 +111,7 @@ def largest(response: np.ndarray, share: float) -> np.ndarray:
 
 
 def most_varied(maps: np.ndarray, count: int) -> np.ndarray:
-    """The `count` of maps (channels, h, w) with the largest standard deviation over the face, that of the largest
-    first; of equal ones the one that comes first."""
+    """The `count` of the maps (channels, h, w) with the largest standard deviation over the face, the largest first.
+    Equal ones keep their order."""
     deviation = maps.reshape(len(maps), -1).std(axis=1)
     return maps[np.argsort(-deviation, kind="stable")[:count]]

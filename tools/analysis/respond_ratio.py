@@ -1,4 +1,4 @@
-"""RespondRatio, [xie2019b] Eq. (13): which parts of the face the outputs of FC1 respond to (Table 2, Fig. 7 (b))."""
+"""RespondRatio, [xie2019b] Eq. (13): the parts of the face to which FC1 responds (Table 2, Fig. 7 (b))."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
 
 FILE = "respond_ratio.json"
-# Boxes (left, top, right, bottom) in distances between the eyes, from the middle between them; those beside it are
-# taken on both sides. The paper names the parts and draws some in Fig. 1, without borders.
+# The boxes of each part (left, top, right, bottom), from the middle between the eyes, in distances between the eyes.
+# The paper names the parts and draws some of them in Fig. 1, but does not give their borders.
 PARTS = {"nose root": ((-0.17, -0.30, 0.17, 0.35),),
          "eyes and brows": ((-0.85, -0.60, -0.18, 0.25), (0.18, -0.60, 0.85, 0.25)),
          "cheek": ((-0.95, 0.30, -0.30, 0.85), (0.30, 0.30, 0.95, 0.85)),
@@ -26,11 +26,11 @@ PARTS = {"nose root": ((-0.17, -0.30, 0.17, 0.35),),
 
 
 def respond_ratio(z: np.ndarray, weights: np.ndarray, bias: np.ndarray, x: np.ndarray, part: np.ndarray) -> float:
-    """Eq. (13) of one part and the samples of one expression.
+    """Eq. (13) for one part and the samples of one expression.
 
-    z: (samples, K) FC1's inputs; weights: (n, K) V; bias: (n,); x: (samples, n) FC2's inputs; part: bool, (K,) or
-    (samples, K), where the part is in z. Of each sample the larger half of x counts, at least one. The factor in the
-    denominator, printed as #PART_m / #PART_m, is read as the part's share of z.
+    z: (samples, K), FC1's inputs; weights: (n, K), V; bias: (n,); x: (samples, n), FC2's inputs; part: bool, (K,) or
+    (samples, K), True where z belongs to the part. For each sample, the n/2 largest values of x count, at least one.
+    The factor in the denominator is printed as #PART_m / #PART_m; it is understood as the part's share of z.
     """
     part = np.broadcast_to(part, z.shape)
     of_part = np.where(part, z, 0) @ weights.T + bias
@@ -43,23 +43,26 @@ def respond_ratio(z: np.ndarray, weights: np.ndarray, bias: np.ndarray, x: np.nd
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the values of a feature map lie in the net's input: each at the centre of its receptive field."""
+    """The positions of a feature map's values in the net's input: each is at the centre of its receptive field."""
 
-    # Values a side.
+    # Number of values per side.
     size: int
-    # Of the first value, in pixels from the border.
+    # Position of the first value, in pixels from the border.
     start: float
-    # From a value to the next, in pixels.
+    # Distance between two values, in pixels.
     step: float
 
     def positions(self) -> np.ndarray:
-        """(size,), along a side, in pixels from the border."""
+        """The positions along a side, (size,), in pixels from the border."""
         return self.start + self.step * np.arange(self.size)
 
 
 def part_mask(boxes, grid: Grid, window: Window, region: int, target: np.ndarray) -> np.ndarray:
-    """Where a part is in the feature map of a window of the aligned face, bool (size, size). target: the triangle
-    that faces were aligned to, see alignment.target_of."""
+    """A mask of a part in the feature map of a window of the aligned face, bool (size, size).
+
+    boxes: as in PARTS; region: side of the aligned face, in pixels; target: the triangle to which faces were aligned,
+    see alignment.target_of.
+    """
     left_eye, right_eye, _ = target * region
     middle, unit = (left_eye + right_eye) / 2, np.linalg.norm(right_eye - left_eye)
     columns = grid.positions()
@@ -74,20 +77,22 @@ def part_mask(boxes, grid: Grid, window: Window, region: int, target: np.ndarray
 
 
 def grid_of(deploy: str) -> tuple[Grid, str]:
-    """The grid of the map that FC1 takes, and that map's blob. Raises UserError where FC1's input is no map."""
+    """The grid of the feature map that is FC1's input, and the name of its blob. Raises UserError if FC1's input is
+    not a map."""
     blob = activations.blobs(deploy).z
     shape = caffe.Net(deploy, caffe.TEST).blobs[blob].shape
     if len(shape) != 4:
-        raise UserError(f"{deploy}: FC1's input is no map of the face")
+        raise UserError(f"{deploy}: FC1's input is not a map of the face")
     place = activations.grid(deploy, blob)
-    # From the border, where a pixel's centre is half a pixel away.
+    # Adds half a pixel, because this grid starts at the border and not at the centre of the first pixel.
     return Grid(shape[3], place.origin + 0.5, place.step), blob
 
 
 def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
-    """Expression -> part -> RespondRatio on a split of the run's data; written into the run's folder.
+    """Expression -> part -> RespondRatio on a split of the run's data. The result is also written into the run's
+    folder.
 
-    Raises UserError where the net has no map before FC1, or the faces are not aligned to the template.
+    Raises UserError if FC1's input is not a map, or if the faces are not aligned to the template.
     """
     info = run.info
     data, note = info["data"], prepared_folder.read_note(info["data"])
@@ -121,18 +126,18 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
 
 
 def _windows(data: str, note: dict, split: str) -> list[Window]:
-    """Record by record, in the order of the LMDB."""
+    """The window of each record, in the order of the LMDB."""
     faces = prepared_folder.faces(data, note)
     return [crops.SETS[note["asked"]["crops"]].windows(split, faces[record.row].role)[record.crop]
             for record in records.read(data, split)]
 
 
 def table(ratios: Mapping[str, Mapping[str, float]]) -> str:
-    """As text, a line for each expression."""
+    """The ratios as a text table, with a line for each expression."""
     return tabulate.tabulate([[expression, *row.values()] for expression, row in ratios.items()],
                              ["", *next(iter(ratios.values()))], tablefmt="plain", floatfmt=".2f")
 
 
 def read(run: Run) -> dict[str, dict[str, float]]:
-    """What `measure` wrote. Raises UserError where there is nothing."""
+    """The result that `measure` wrote. Raises UserError if there is none."""
     return files.read_json(run.path(FILE))["respond_ratio"]

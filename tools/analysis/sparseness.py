@@ -1,4 +1,4 @@
-"""How sparse the features of a trained net are."""
+"""Measures the sparseness of a trained net's features."""
 import numpy as np
 
 from data_prep import prepared_folder
@@ -8,12 +8,12 @@ from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
 from tools.training.schedules import adaptive_weights
 
-# A component is near zero below this share of the largest one beside it: what shrinks all alike is not sparse.
+# A component is near zero up to this share of the largest one in its vector. Scaling a vector does not make it sparse.
 NEAR = 0.01
 
 
 def near_zero(x: np.ndarray) -> float:
-    """Share of the components of x (M, D) whose magnitude is at most NEAR times the largest of their row."""
+    """The share of the components of x (M, D) whose magnitude is at most NEAR times the largest in their row."""
     magnitude = np.abs(x)
     return float((magnitude <= NEAR * magnitude.max(axis=1, keepdims=True)).mean())
 
@@ -21,8 +21,8 @@ def near_zero(x: np.ndarray) -> float:
 def of_run(run: Run, split: str) -> dict[str, float]:
     """Measures x, FC2's input (M, D), on all records of a split of the run's data.
 
-    `near_zero`: see there. `l1`: the mean of |x|_1 / (sqrt(D) |x|_2), from 1/sqrt(D) where one component is left to 1
-    where all are alike ([xie2019a] Eq. (11)). `norm`: the mean of |x|_2.
+    `near_zero`: see the function of this name. `l1`: the mean of |x|_1 / (sqrt(D) |x|_2), [xie2019a] Eq. (11); it is
+    1/sqrt(D) if only one component is not 0, and 1 if all are equal. `norm`: the mean of |x|_2.
     """
     info = run.info
     records = forward.read(info["data"], prepared_folder.read_note(info["data"]), split)

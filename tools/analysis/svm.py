@@ -1,7 +1,7 @@
-"""LIBSVM on handcrafted features, and on what a trained net makes of the same faces.
+"""LIBSVM on handcrafted features of faces, and on the features of a trained net ("deep features").
 
-    DATA/svm/gabor.json    of handcrafted features      RUN/svm.json    of a run's deep features
-    DATA/svm/gabor.csv     their predictions on the test split, a row for each image      RUN/svm.csv
+    DATA/svm/gabor.json, RUN/svm.json    results for a handcrafted feature, and for a run's deep features
+    DATA/svm/gabor.csv, RUN/svm.csv      predictions on the test split, with a row for each image
 """
 import csv
 import os
@@ -25,11 +25,11 @@ from tools.evaluation.departures import Departure
 from tools.training.caffe_process import all_cores
 from tools.training.run import Run, require_same_data
 
-# FC2's input, as a feature.
+# The name of the deep feature, FC2's input.
 DEEP = "x"
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
 COSTS = (1.0, 3.0, 10.0)
-# LIBSVM's Gram matrix and scikit-learn's copy of it, float64.
+# Bytes of a value of the Gram matrix: LIBSVM's and scikit-learn's copy, both float64.
 GRAM_BYTES = 2 * 8
 
 
@@ -37,33 +37,34 @@ GRAM_BYTES = 2 * 8
 class Split:
     """The M images of a split."""
 
-    # Float32 (M, D).
+    # Features, float32 (M, D).
     vectors: np.ndarray
-    # (M,), classes.
+    # Class indices, (M,).
     labels: np.ndarray
     # Bool (M,), False for copies of training images.
     own: np.ndarray
-    # (M,), of the manifest.
+    # Rows of the manifest, (M,).
     rows: np.ndarray
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an SVM, or a net, gets right."""
+    """The accuracy of an SVM, or of a net."""
 
+    # Name of the feature.
     feature: str
     # "published" (an untuned SVM), "tuned" or "softmax" (the net itself).
     setting: str
-    # With its parameters.
+    # Kernel and its parameters, as text.
     kernel: str
-    # Correct and total.
+    # Correct and total on the validation and test splits.
     val: tuple[int, int]
     test: tuple[int, int]
     # `test` without copies of training images.
     test_own: tuple[int, int]
-    # Classes of the test images.
+    # Predicted classes of the test images.
     predicted: Sequence[int]
-    # Test accuracy in %, where a paper prints it.
+    # Test accuracy in %, if a paper prints it.
     published: Optional[float] = None
 
 
@@ -72,12 +73,12 @@ class Saved:
     """Results of an earlier call."""
 
     results: list[Result]
-    # Of the manifest: the test images, beside each result's `predicted`.
+    # Rows of the manifest: the test images, in the order of each result's `predicted`.
     rows: list[int]
 
     @property
     def untuned(self) -> Result:
-        """Of the untuned SVMs, the one that is best on the validation split."""
+        """The untuned SVM that is best on the validation split."""
         return max((result for result in self.results if result.setting == "published"),
                    key=lambda result: result.val[0])
 
@@ -86,10 +87,11 @@ class Saved:
 
 
 def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iterator[Result]:
-    """Results for each feature of a prepared folder, which keeps them: untuned, and tuned on the validation split.
-    The test split is used once for each result. limit: of training images, the first ones in training order.
+    """Yields the results for each feature of a prepared folder, and saves them there: of untuned SVMs, and of one that
+    is tuned on the validation split. The test split is used once for each result.
 
-    Raises UserError where a split or a feature is missing, and where memory is too small for the kernel matrix.
+    names: of the features; None for all. limit: maximum number of training images, the first ones in training order.
+    Raises UserError if a split or a feature is missing, or if the kernel matrix does not fit in memory.
     """
     note = prepared_folder.read_note(data)
     for name in names or note["features"]:
@@ -105,10 +107,10 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
 
 
 def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
-    """The same for the deep features of a trained run, whose folder keeps them, and last the predictions of the net's
-    own softmax on the same crops.
+    """The same results for the deep features of a trained run, saved in its folder. The last result is that of the
+    net's own softmax on the same crops.
 
-    Raises UserError as `svm`, and where training is not complete.
+    Raises UserError as `svm` does, and if training is not complete.
     """
     info = run.info
     data = info["data"]
@@ -128,13 +130,14 @@ def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
 
 
 def published_handcrafted(name: str) -> Optional[Figure]:
-    """What the papers print of an SVM on a handcrafted feature."""
+    """The figure that a paper prints for an SVM on a handcrafted feature; None if there is none."""
     return next((figure for paper in papers.names() for figure in values.read(paper)
                  if (figure.measure, figure.experiment, figure.column) == ("svm", "", name.upper())), None)
 
 
 def published_deep(experiment: str) -> tuple[Optional[Figure], Optional[Figure]]:
-    """What the experiment's paper prints of an SVM on the net's feature, and of its softmax in the same table."""
+    """The figures that the experiment's paper prints for an SVM on the deep feature, and for softmax in the same
+    table; None if there is none."""
     figures = [figure for figure in values.read(experiment.split("/")[0]) if figure.experiment == experiment]
     with_svm = next((figure for figure in figures if figure.measure == "svm"), None)
     return with_svm, with_svm and next((figure for figure in figures if (figure.table, figure.measure) == (
@@ -142,28 +145,29 @@ def published_deep(experiment: str) -> tuple[Optional[Figure], Optional[Figure]]
 
 
 def _is_of_same_images(note: dict, data: str) -> bool:
-    """Whether prepared data are of the data set, whatever their protocol. data: "<data set>-<protocol>"."""
+    """Whether prepared data are from the same data set, with any protocol. data: "<data set>-<protocol>"."""
     return note["asked"]["dataset"] == data.split("-")[0]
 
 
 def departing(data: str, names: Sequence[str]) -> list[Departure]:
-    """Why the results of handcrafted features of a prepared folder are not to be compared with the published ones;
-    empty where no paper prints any."""
+    """The departures of the results for handcrafted features of a prepared folder from the published results; empty if
+    no paper prints any."""
     figures = [figure for figure in map(published_handcrafted, names) if figure]
     return departures.of_data(prepared_folder.read_note(data), figures[0].data, names) if figures else []
 
 
 def data_prefix(data: str, name: str) -> str:
-    """Of the files that keep the results of a handcrafted feature."""
+    """The path, without extension, of the files with the results for a handcrafted feature."""
     return os.path.join(data, "svm", name)
 
 
 def run_prefix(run: Run) -> str:
+    """The path, without extension, of the files with the results for deep features."""
     return run.path("svm")
 
 
 def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Split:
-    """The features of the first crop of each image of a split."""
+    """The features of the first crop of each image of a split. limit: see `svm`."""
     first_crops = _first_crops(data, split, limit)
     reader = lmdb_io.Reader(os.path.join(data, split, name))
     size = lmdb_io.decode(reader[first_crops[0].key])[0].size
@@ -214,7 +218,10 @@ def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit:
 
 
 def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:
-    """None where there are no results, or those of other images."""
+    """The results that were saved under a prefix; None if there are none, or if they are of other images.
+
+    manifest_hash: the hash of the manifest in prepare.json or run.json.
+    """
     if not os.path.exists(prefix + ".json"):
         return None
     note = files.read_json(prefix + ".json")
@@ -228,13 +235,13 @@ def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:
 
 
 def _result(fields: dict[str, Any], predicted: Sequence[int]) -> Result:
-    """fields: of JSON, which has lists for tuples."""
+    """A result from its fields in JSON, where tuples have become lists."""
     return Result(**{**fields, **{key: tuple(fields[key]) for key in ("val", "test", "test_own")}},
                   predicted=predicted)
 
 
 def handcrafted(run: Run) -> dict[str, Saved]:
-    """Results of the handcrafted features of the images that a run was trained with, by their names."""
+    """Name of a handcrafted feature -> its saved results, for the images that a run was trained with."""
     info = run.info
     results = {name: saved(data_prefix(info["data"], name), info["manifest"]) for name in NAMES}
     return {name: result for name, result in results.items() if result}
@@ -244,15 +251,15 @@ HEADER = ("feature", "setting", "kernel", "val", "test", "test, no copies", "pub
 
 
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """Cells of a table under HEADER."""
+    """The cells of a table with HEADER."""
     return [(result.feature, result.setting, result.kernel, *map(percent, (result.val, result.test, result.test_own)),
              "" if result.published is None else str(result.published)) for result in results]
 
 
 def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit: Optional[int] = None) -> list[str]:
-    """Lines below the table: the geometry, and why results are not to be compared with the published ones.
+    """The lines below the table: the geometry, and why results are not compared with the published ones.
 
-    run: of deep features; limit: of training images.
+    run: the run, for deep features; limit: see `svm`.
     """
     lines = ["geometry of the features: {}".format(prepared_folder.read_note(data)["asked"]["geometry"])]
     published = {result.feature for result in results if result.published is not None}
@@ -266,13 +273,14 @@ def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit
 
 
 def table(results: Sequence[Result], data: str, run: Optional[Run] = None, limit: Optional[int] = None) -> str:
-    """`rows` and `notes` as text."""
+    """The `rows` and `notes` as text."""
     text = tabulate.tabulate(rows(results), HEADER, tablefmt="plain", disable_numparse=True,
                              colalign=("left",) * 3 + ("right",) * 4)
     return "\n".join([text] + notes(results, data, run, limit))
 
 
 def percent(counts: tuple[int, int]) -> str:
+    """Correct and total as text, such as "50.00 (6/12)"."""
     return "{:.2f} ({}/{})".format(100 * counts[0] / counts[1], *counts)
 
 
@@ -286,7 +294,7 @@ def _results(name: str, splits: dict[str, Split]) -> Iterator[Result]:
     norms = {name: (split.vectors ** 2).sum(axis=1) for name, split in splits.items()}
 
     def kernel(split: str, gamma: Optional[float]) -> np.ndarray:
-        """(M, train): linear for gamma None, else RBF."""
+        """The kernel matrix (M, training images): linear if gamma is None, else RBF."""
         if gamma is None:
             return products[split].T.astype(np.float64)
         distances = norms[split][:, None] + norms["train"][None, :] - 2 * products[split].T
@@ -323,4 +331,4 @@ def _require_memory(data: str, count: int) -> None:
         available = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
     if needed > available:
         raise UserError(f"{data}: the kernel matrix of {count} training images needs {needed / 1e9:.1f} GB of "
-                        f"memory, {available / 1e9:.1f} GB are available; --limit N takes fewer images")
+                        f"memory, {available / 1e9:.1f} GB are available; --limit N uses fewer images")

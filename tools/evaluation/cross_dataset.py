@@ -1,4 +1,4 @@
-"""Testing on another data set than the one trained on ([xie2019b] 3.5, Tables 12 to 16)."""
+"""Tests a net on a data set other than its training data ([xie2019b] 3.5, Tables 12 to 16)."""
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from common import expressions, files
 from common.errors import UserError
 from data_prep import prepared_folder
 from tools.evaluation import evaluate, forward, predictions, roc
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.training.caffe_process import all_cores
 from tools.training.run import Run
 
@@ -29,49 +29,50 @@ class Matching:
 
 
 def match(trained: Sequence[str], tested: Sequence[str], without: Sequence[str] = ()) -> Matching:
-    """without: classes to leave out. Raises UserError where one of them is unknown, and where fewer than two classes
-    are in both."""
-    known = [expressions.canonical(name) for name in tested]
+    """The classes in common. trained, tested: names of the classes; without: classes to leave out. Raises UserError if
+    one of them is unknown, and if fewer than two classes are in common."""
+    tested_names = [expressions.canonical(name) for name in tested]
     for name in without:
-        if expressions.canonical(name) not in known:
+        if expressions.canonical(name) not in tested_names:
             raise UserError("class {!r} to leave out: the data have {}".format(name, ", ".join(tested)))
     left_out = {expressions.canonical(name) for name in without}
-    pairs = [(index, known.index(name)) for index, name in enumerate(map(expressions.canonical, trained))
-             if name in known and name not in left_out]
+    pairs = [(index, tested_names.index(name)) for index, name in enumerate(map(expressions.canonical, trained))
+             if name in tested_names and name not in left_out]
     if len(pairs) < 2:
-        raise UserError("the classes trained, {}, and those of the data, {}, have {} in common; expected at least "
-                        "two".format(", ".join(trained), ", ".join(tested), len(pairs)))
+        raise UserError("the trained classes, {}, and the classes of the data, {}, have {} in common; expected at "
+                        "least two".format(", ".join(trained), ", ".join(tested), len(pairs)))
     return Matching([trained[index] for index, _ in pairs], *map(list, zip(*pairs)))
 
 
-def restrict(decided: Sequence[Decision], matching: Matching) -> list[Decision]:
-    """Decisions on the units of the matched classes, between these alone: label, predicted and probabilities are
-    over `matching.names`, the probabilities scaled to sum 1."""
+def restrict(predicted: Sequence[Prediction], matching: Matching) -> list[Prediction]:
+    """The predictions for the units of the matched classes, limited to these classes: `label`, `predicted` and
+    `probabilities` refer to `matching.names`, and the probabilities are scaled so that their sum is 1."""
     label_of = {tested: label for label, tested in enumerate(matching.tested)}
     restricted = []
-    for decision in decided:
-        if decision.label in label_of:
-            probabilities = np.array(decision.probabilities)[matching.trained]
+    for prediction in predicted:
+        if prediction.label in label_of:
+            probabilities = np.array(prediction.probabilities)[matching.trained]
             restricted.append(replace(
-                decision, label=label_of[decision.label], predicted=int(probabilities.argmax()),
+                prediction, label=label_of[prediction.label], predicted=int(probabilities.argmax()),
                 probabilities=tuple(probabilities / (probabilities.sum() or 1))))
     return restricted
 
 
-def count_all(decided: Sequence[Decision], matching: Matching) -> dict[str, int]:
-    """Counts on the same units where every class that was trained may be chosen: one that the data have not, or
-    that is left out, is wrong."""
+def count_all(predicted: Sequence[Prediction], matching: Matching) -> dict[str, int]:
+    """The counts for the same units if all trained classes can be predicted. A class that the data do not have, or
+    that is left out, is then a wrong prediction."""
     trained_of = dict(zip(matching.tested, matching.trained))
-    units = [decision for decision in decided if decision.label in trained_of]
-    return {"correct": sum(decision.predicted == trained_of[decision.label] for decision in units),
+    units = [prediction for prediction in predicted if prediction.label in trained_of]
+    return {"correct": sum(prediction.predicted == trained_of[prediction.label] for prediction in units),
             "total": len(units)}
 
 
 def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Sequence[str] = ()) -> dict:
-    """Tests a trained run on another prepared folder; writes metrics-on-DATA.json and decisions-on-DATA.csv.
+    """Tests a trained run on another prepared folder. Writes metrics-on-DATA.json and decisions-on-DATA.csv, and
+    returns the metrics.
 
-    split: by default the test split; of a folder that has none (a data set for cross-validation, prepared as a whole)
-    all of it. Raises UserError where images or classes do not fit.
+    split: by default the test split. If the folder has none (a data set for cross-validation, prepared as a whole),
+    all splits. without: classes to leave out. Raises UserError if images or classes do not fit.
     """
     folder = os.path.abspath(folder)
     note, info = prepared_folder.read_note(folder), run.info
@@ -79,11 +80,11 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     matching = match(prepared_folder.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
     engine = all_cores(info["gpu"])
-    found = [decision for part in splits for decision in evaluate.decide(
-        run.experiment, forward.read(folder, note, part), run.path("deploy.prototxt"), run.caffemodel(), "prob",
+    of_all_classes = [prediction for name in splits for prediction in evaluate.predict(
+        run.experiment, forward.read(folder, note, name), run.path("deploy.prototxt"), run.caffemodel(), "prob",
         engine)]
-    decided = restrict(found, matching)
-    if not decided:
+    predicted = restrict(of_all_classes, matching)
+    if not predicted:
         raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
     name = prepared_folder.data_set(note)
     sequences = any(face.sequence for face in prepared_folder.faces(folder, note))
@@ -91,21 +92,22 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
                    split="+".join(splits),
                    unit=note["unit"] if sequences else "image",
-                   **predictions.count(decided, matching.names), **roc.measures(*predictions.scores(decided)), folds=[],
-                   published=evaluate.published([run], "test", len(decided), note), left_out=len(found) - len(decided),
-                   all_trained_classes=count_all(found, matching))
-    predictions.write(run.path(f"decisions-on-{name}.csv"), decided)
+                   **predictions.count(predicted, matching.names), **roc.measures(*predictions.scores(predicted)),
+                   folds=[], published=evaluate.published([run], "test", len(predicted), note),
+                   left_out=len(of_all_classes) - len(predicted),
+                   all_trained_classes=count_all(of_all_classes, matching))
+    predictions.write(run.path(f"decisions-on-{name}.csv"), predicted)
     files.write_json(metrics_path(run, name), metrics)
     return metrics
 
 
 def metrics_path(run: Run, name: str) -> str:
-    """name: "<data set>-<protocol>"."""
+    """The path of the metrics on another data set. name: "<data set>-<protocol>"."""
     return run.path(f"metrics-on-{name}.json")
 
 
 def _check_shape(run: Run, folder: str, note: dict) -> None:
-    taken = list(caffe.Net(run.path("deploy.prototxt"), caffe.TEST).blobs["data"].shape)[1:]
-    if list(note["shape"]) != taken:
+    expected = list(caffe.Net(run.path("deploy.prototxt"), caffe.TEST).blobs["data"].shape)[1:]
+    if list(note["shape"]) != expected:
         raise UserError("{}: the images are {}, but {} takes {}".format(
-            folder, "x".join(map(str, note["shape"])), run.folder, "x".join(map(str, taken))))
+            folder, "x".join(map(str, note["shape"])), run.folder, "x".join(map(str, expected))))

@@ -1,5 +1,5 @@
-"""In what a run departs from what its paper prints. A measured figure is set against a printed one, with a difference,
-only where nothing departs; what the project has settled for good stands in docs/departures.md and is not told here.
+"""The differences between a run and its paper ("departures"). A measured figure is compared with a printed figure only
+if there are none. Departures that all runs have are not listed here, but in docs/departures.md.
 """
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ from tools.training.run import DATA, Run
 
 NONE = "none"
 DIGITS = 16
-# Of an experiment: names, and what is told of by itself.
+# Fields of an experiment that are not compared as settings: names, and the pretraining, which is compared separately.
 NO_SETTINGS = ("name", "title", "source", "pretrained")
-# Settings that change nothing of the weights; the last two do where a snapshot is picked.
+# Settings that do not change the weights; the second group does if the best snapshot is passed on.
 SILENT, SILENT_UNLESS_BEST = ("solver.display",), ("solver.snapshot", "solver.test_interval")
 ENGINE = "caffe"
 GEOMETRY, FEATURES_OF = "literal", "crop"
@@ -46,37 +46,39 @@ class Departure:
 
 def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = None, tested: Optional[dict] = None
               ) -> list[Departure]:
-    """Of the figure that runs have for a printed one. trained: the run, or all of a group; total: see `of_count`;
-    tested: note of the data that it is of, where they are not those trained on."""
-    found = of_runs(trained)
+    """The departures for a measured figure. figure: the printed figure; trained: the run, or all runs of a group;
+    total: see `of_count`; tested: the note of the test data, if they are not the data that the runs were trained
+    on."""
+    departures = of_runs(trained)
     if tested:
-        found += [replace(departure, what="test " + departure.what) for departure in of_data(tested, figure.data, ())]
-    return found + of_count(figure, total)
+        departures += [replace(departure, what="test " + departure.what)
+                       for departure in of_data(tested, figure.data, ())]
+    return departures + of_count(figure, total)
 
 
 def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Departure]:
-    """Of a run, or of all runs of a group, which have one experiment. trainings: with other seeds, which the paper has;
-    None for one."""
+    """The departures of a run, or of all runs of a group, which have the same experiment. trainings: how many
+    trainings with other seeds the paper has; None for one."""
     first = trained[0]
-    chosen = first.experiment
+    experiment = first.experiment
     try:
-        printed = experiments.load(chosen.name)
+        printed = experiments.load(experiment.name)
     except UserError:
-        return [Departure("experiment", chosen.name, "not among the experiments")]
-    found = []
+        return [Departure("experiment", experiment.name, "not among the experiments")]
+    departures = []
     for run in trained:
-        found += _of_weights(run, printed)
-    found += _of_settings(chosen, printed)
+        departures += _of_weights(run, printed)
+    departures += _of_settings(experiment, printed)
     engine = first.info.get("engine", ENGINE)
     if engine != ENGINE:
-        found.append(Departure("engine", engine, ENGINE))
+        departures.append(Departure("engine", engine, ENGINE))
     features = nets.features(printed)
     for run in trained:
         note, whole = _notes(run)
-        found += of_data(note, printed.data, features)
+        departures += of_data(note, printed.data, features)
         if whole:
-            found += of_data(whole, printed.data, features)
-    return list(dict.fromkeys(found + _of_repetitions(trained, printed, trainings or 1)))
+            departures += of_data(whole, printed.data, features)
+    return list(dict.fromkeys(departures + _of_repetitions(trained, printed, trainings or 1)))
 
 
 def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
@@ -85,19 +87,21 @@ def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
     if not printed.begins_with:
         return [Departure("weights", here, printed.pretrained or NONE)] if bool(digest) != bool(
             printed.pretrained) else []
-    wanted = "those of " + printed.begins_with
+    expected = "those of " + printed.begins_with
     for stage in reversed(experiments.stages(printed)[:-1]):
-        before = digest and _run_of(run, stage.name, digest)
-        if before:
-            own = [Departure("weights", "those of " + stage.name, wanted)] if stage.name != printed.begins_with else []
+        earlier = digest and _run_of(run, stage.name, digest)
+        if earlier:
+            own = [] if stage.name == printed.begins_with else [
+                Departure("weights", "those of " + stage.name, expected)]
             of_settings = _of_settings(run.experiment, printed)
             return own + [replace(departure, what=f"{stage.name}: {departure.what}")
-                          for departure in of_runs([before]) if departure not in of_settings]
-    return [Departure("weights", here, wanted)]
+                          for departure in of_runs([earlier]) if departure not in of_settings]
+    return [Departure("weights", here, expected)]
 
 
 def _run_of(run: Run, name: str, digest: str) -> Optional[Run]:
-    """The run of an experiment which another one has begun with: where trainings of stages, and tables, have it."""
+    """The run of the experiment `name` that `run` started from, if its weights have this digest. It is searched for
+    where trainings of several stages, and reproduced tables, put it. None if it is not there."""
     folder = run.folder
     for _ in range(3):
         folder = os.path.dirname(folder)
@@ -118,22 +122,22 @@ def _digest(path: str, changed: int) -> str:
     return files.digest(path)
 
 
-def _of_settings(chosen: Experiment, printed: Experiment) -> list[Departure]:
-    here, paper = dict(_settings(chosen)), dict(_settings(printed))
-    silent = SILENT if chosen.passes_on == "best" else SILENT + SILENT_UNLESS_BEST
+def _of_settings(experiment: Experiment, printed: Experiment) -> list[Departure]:
+    here, paper = dict(_settings(experiment)), dict(_settings(printed))
+    silent = SILENT if experiment.passes_on == "best" else SILENT + SILENT_UNLESS_BEST
     return [Departure(key, _text(here.get(key)), _text(paper.get(key))) for key in {**paper, **here}
             if key not in silent and here.get(key) != paper.get(key)]
 
 
-def _settings(chosen: Experiment) -> Iterator[tuple[str, Any]]:
-    """By the names that --set has for them."""
+def _settings(experiment: Experiment) -> Iterator[tuple[str, Any]]:
+    """Yields the settings as pairs of a key, as in --set, and a value."""
     def flat(name, value):
         if isinstance(value, dict):
             for key in value:
                 yield from flat(name + "." + key, value[key])
         else:
             yield name, value
-    for key, value in dataclasses.asdict(chosen).items():
+    for key, value in dataclasses.asdict(experiment).items():
         if key not in NO_SETTINGS:
             yield from flat(key, value)
 
@@ -143,7 +147,8 @@ def _text(value) -> str:
 
 
 def _notes(run: Run) -> tuple[dict, Optional[dict]]:
-    """The note of a run's data, and that of the whole set where they are a fold of one that is still there."""
+    """The note of a run's data. If the data are a fold of a prepared data set that still exists, also the note of the
+    data set; else None."""
     data = run.info["data"]
     note = files.read_json(run.path(DATA)) if os.path.exists(run.path(DATA)) else prepared_folder.read_note(data)
     outer = os.path.dirname(data)
@@ -152,49 +157,51 @@ def _notes(run: Run) -> tuple[dict, Optional[dict]]:
 
 
 def of_data(note: dict, data: str, used: Sequence[str]) -> list[Departure]:
-    """note: of prepared data; data: the printed figure's; used: handcrafted features that take part."""
+    """The departures of data. note: the note of the prepared data; data: the printed figure's data; used: the
+    handcrafted features that are used."""
     asked, protocol = note["asked"], datasets.protocol(data)
-    found = []
+    departures = []
     if not prepared_folder.is_of(note, data):
-        found.append(Departure("data", prepared_folder.data_set(note), data))
-    settled = [("crops", asked.get("crops"), protocol.crops)]
+        departures.append(Departure("data", prepared_folder.data_set(note), data))
+    compared = [("crops", asked.get("crops"), protocol.crops)]
     if protocol.folds and asked.get("validation"):
-        settled.append(("validation split (fold, none)", asked["validation"], protocol.validation))
+        compared.append(("validation split (fold, none)", asked["validation"], protocol.validation))
     if used:
-        settled += [("geometry of the features", asked.get("geometry"), GEOMETRY),
-                    ("features of", asked.get("features_of"), FEATURES_OF)]
-    found += [Departure(what, _text(here), paper) for what, here, paper in settled if here != paper]
+        compared += [("geometry of the features", asked.get("geometry"), GEOMETRY),
+                     ("features of", asked.get("features_of"), FEATURES_OF)]
+    departures += [Departure(what, _text(here), paper) for what, here, paper in compared if here != paper]
     if protocol.template and prepared_folder.is_of(note, data):
         here = prepared_folder.template(note)["dataset"]
         if here != protocol.template:
-            found.append(Departure("template", "of " + here, "of " + protocol.template))
+            departures.append(Departure("template", "of " + here, "of " + protocol.template))
     if asked.get("hold_out"):
-        found.append(Departure("held out for validation", f"{100 * asked['hold_out']:g}% of the training images", NONE))
+        departures.append(Departure("held out for validation", f"{100 * asked['hold_out']:g}% of the training images",
+                                    NONE))
     if prepared_folder.is_of(note, data):
         frames = prepared_folder.frames_of(note)
         if protocol.printed_frames and frames != protocol.printed_frames:
-            found.append(Departure("frames of a sequence (middle, deformation)", _text(frames),
-                                   protocol.printed_frames))
+            departures.append(Departure("frames of a sequence (middle, deformation)", _text(frames),
+                                        protocol.printed_frames))
         for what, count in note.get("published_counts", {}).items():
             here = note["found_counts"].get(what, 0)
             if here != count and (here or what not in SPLITS):
-                found.append(Departure(f"{what} images" if what in SPLITS else what, str(here), str(count)))
-    return found
+                departures.append(Departure(f"{what} images" if what in SPLITS else what, str(here), str(count)))
+    return departures
 
 
-def _of_repetitions(trained: Sequence[Run], printed: Experiment, wanted: int) -> list[Departure]:
+def _of_repetitions(trained: Sequence[Run], printed: Experiment, expected: int) -> list[Departure]:
     data = {run.info["data"] for run in trained}
-    folds, found = datasets.protocol(printed.data).folds, []
+    folds, departures = datasets.protocol(printed.data).folds, []
     if folds and len(data) != folds:
-        found.append(Departure("folds", f"{len(data)} of {folds}", str(folds)))
+        departures.append(Departure("folds", f"{len(data)} of {folds}", str(folds)))
     times = len(trained) // len(data)
-    if times != wanted:
-        found.append(Departure("trainings", *("one" if count == 1 else f"{count} with other seeds"
-                                              for count in (times, wanted))))
-    return found
+    if times != expected:
+        departures.append(Departure("trainings", *("one" if count == 1 else f"{count} with other seeds"
+                                                   for count in (times, expected))))
+    return departures
 
 
 def of_count(figure: Figure, total: Optional[int]) -> list[Departure]:
-    """total: units that were decided on, None where no count was made."""
+    """The departure of the number of units. total: the number of evaluated units; None if the figure is no count."""
     return [Departure(figure.unit + "s", str(total), str(figure.total))] if (
         total is not None and figure.total is not None and total != figure.total) else []

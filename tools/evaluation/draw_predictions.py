@@ -1,4 +1,4 @@
-"""Photographs with the predicted faces marked, and the bars of their probabilities beside them."""
+"""Draws photographs with the predicted faces marked, and bars of their probabilities beside them."""
 import os
 from collections.abc import Sequence
 
@@ -7,39 +7,43 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.evaluation.predict import Prediction
+from tools.evaluation.predict import FacePrediction
 
-# Sides of the photograph in the picture: a small one is enlarged, a large one shrunk.
+# Limits of the photograph's shorter and longer side in the picture: it is enlarged or shrunk.
 SMALLEST, LARGEST = 420, 1400
-# The panel beside it: a column's width, and at most so many columns.
+# The panel beside the photograph: width and maximum number of columns, and margin.
 WIDTH, COLUMNS, MARGIN = 300, 3, 16
 ROW, TITLE, GAP = 21, 30, 18
 BACKGROUND, INK, FAINT, TRACK = (250, 250, 250), (30, 30, 30), (110, 110, 110), (228, 228, 228)
-# Of the faces in turn: Tableau's ten, without the grey.
+# The colours of the faces in turn: Tableau's ten without the grey.
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75),
            (227, 119, 194), (188, 189, 34), (23, 190, 207))
+# Maximum number of bars for a face.
 BARS = 7
 
 
-def draw(image: np.ndarray, predictions: Sequence[Prediction], classes: Sequence[str]) -> np.ndarray:
-    """image: uint8 (height, width, 3) BGR; predictions: of its faces, at least one. Returns the picture, BGR."""
+def draw(image: np.ndarray, predictions: Sequence[FacePrediction], classes: Sequence[str]) -> np.ndarray:
+    """The picture of an image and its predictions, uint8 (height, width, 3) BGR.
+
+    image: uint8 (height, width, 3) BGR; predictions: one for each face, at least one.
+    """
     scale = _scale(*image.shape[:2])
     photo = cv2.resize(image, tuple(max(1, round(scale * side)) for side in image.shape[1::-1]),
                        interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     height, width = photo.shape[:2]
-    shown = min(BARS, len(classes))
-    block = TITLE + shown * ROW + GAP
+    bar_count = min(BARS, len(classes))
+    block = TITLE + bar_count * ROW + GAP
     rows = max((height - 2 * MARGIN) // block, -(-len(predictions) // COLUMNS))
     columns = -(-len(predictions) // rows)
     height = max(height, min(rows, len(predictions)) * block + 2 * MARGIN)
     picture = Image.new("RGB", (width + columns * WIDTH + MARGIN, height), BACKGROUND)
     picture.paste(Image.fromarray(photo[:, :, ::-1]), (0, 0))
     canvas = ImageDraw.Draw(picture)
-    for number, one in enumerate(predictions):
-        _mark(canvas, one, scale, width, _Title(number, len(predictions), classes[one.label], one))
+    for number, face in enumerate(predictions):
+        _mark(canvas, face, scale, width, _Title(number, len(predictions), classes[face.label], face))
         column, row = divmod(number, rows)
-        _block(canvas, (width + MARGIN + column * WIDTH, MARGIN + row * block), one,
-               _Title(number, len(predictions), classes[one.label], one), classes, shown)
+        _block(canvas, (width + MARGIN + column * WIDTH, MARGIN + row * block), face,
+               _Title(number, len(predictions), classes[face.label], face), classes, bar_count)
     return np.ascontiguousarray(np.array(picture)[:, :, ::-1])
 
 
@@ -53,11 +57,12 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 class _Title:
-    """What a face of several, or a single one, is called; from long to short, so that one fits."""
+    """The title of a face in several lengths, from long to short, so that one fits. Faces are numbered if there are
+    several."""
 
-    def __init__(self, number: int, count: int, name: str, one: Prediction):
+    def __init__(self, number: int, count: int, name: str, face: FacePrediction):
         prefix = f"{number + 1}: " if count > 1 else ""
-        share = f" {100 * one.probabilities[one.label]:.0f} %"
+        share = f" {100 * face.probabilities[face.label]:.0f} %"
         self.colour = COLOURS[number % len(COLOURS)]
         self.texts = [prefix + name + share, prefix + name] + [str(number + 1)] * (count > 1)
 
@@ -65,13 +70,13 @@ class _Title:
         return next((text for text in self.texts if canvas.textsize(text, font=font)[0] <= width), self.texts[-1])
 
 
-def _mark(canvas: ImageDraw.ImageDraw, one: Prediction, scale: float, right: int, title: _Title) -> None:
-    """Box and landmarks of a face, and its label above the box, or inside where there is no room above."""
-    x, y, width, height = (value * scale for value in one.box)
+def _mark(canvas: ImageDraw.ImageDraw, face: FacePrediction, scale: float, right: int, title: _Title) -> None:
+    """Draws the box and landmarks of a face, and its label above the box, or inside if there is no room above."""
+    x, y, width, height = (value * scale for value in face.box)
     font = _font(int(np.clip(width / 9, 13, 24)), bold=True)
-    if one.landmarks:
+    if face.landmarks:
         canvas.rectangle([x, y, x + width, y + height], outline=title.colour, width=3)
-        for point_x, point_y in np.reshape(one.landmarks, (5, 2)) * scale:
+        for point_x, point_y in np.reshape(face.landmarks, (5, 2)) * scale:
             canvas.ellipse([point_x - 2.5, point_y - 2.5, point_x + 2.5, point_y + 2.5], fill=title.colour,
                            outline="white")
     text = title.fitting(canvas, 1.2 * width, font)
@@ -82,18 +87,18 @@ def _mark(canvas: ImageDraw.ImageDraw, one: Prediction, scale: float, right: int
     canvas.text((left + 5, top + 2), text, fill="white", font=font)
 
 
-def _block(canvas: ImageDraw.ImageDraw, corner: tuple[int, int], one: Prediction, title: _Title,
-           classes: Sequence[str], shown: int) -> None:
-    """The bars of a face's most probable classes, in the order of the classes."""
+def _block(canvas: ImageDraw.ImageDraw, corner: tuple[int, int], face: FacePrediction, title: _Title,
+           classes: Sequence[str], bar_count: int) -> None:
+    """Draws the bars of a face's most probable classes, in the order of the classes."""
     left, top = corner
     canvas.text((left, top), _fitting(canvas, title.texts[0], WIDTH - MARGIN, _font(17, bold=True)),
                 fill=title.colour, font=_font(17, bold=True))
     font = _font(13)
     names, bars = 100, WIDTH - MARGIN - 100 - 50
-    chosen: list[int] = sorted(one.ranked()[:shown])
-    for row, label in enumerate(chosen):
+    labels: list[int] = sorted(face.ranked()[:bar_count])
+    for row, label in enumerate(labels):
         y = top + TITLE + row * ROW
-        share, first = one.probabilities[label], label == one.label
+        share, first = face.probabilities[label], label == face.label
         canvas.text((left, y), _fitting(canvas, classes[label], names - 8, font), fill=INK if first else FAINT,
                     font=font)
         canvas.rectangle([left + names, y + 2, left + names + bars, y + ROW - 6], fill=TRACK)

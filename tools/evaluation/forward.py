@@ -20,8 +20,9 @@ from prototxt.builders.parts import PLAIN, Transform
 from tools.training import pretrained
 from tools.training.caffe_process import Engine
 
-# Larger ones need more memory, and of the face ResNet more time: its maps leave the cache.
+# Larger batches need more memory. For the face ResNet they also need more time: its maps do not fit in the cache.
 BATCH = 32
+# The CPU, with one thread.
 ONE = Engine(1)
 
 
@@ -29,7 +30,7 @@ ONE = Engine(1)
 class Split:
     """The records of a split. All fields have one item a record, in the same order."""
 
-    # Names of the units, images or sequences, that predictions are made for.
+    # Names of the units (images or sequences) that are predicted.
     units: list[str]
     # Class indices.
     labels: list[int]
@@ -42,8 +43,8 @@ class Split:
 
 
 def read(data: str, note: dict, split: str) -> Split:
-    """A split of a prepared folder; note: its prepare.json. Raises UserError that names the file where the split or a
-    record is missing, or the manifest was changed."""
+    """A split of a prepared folder. note: its prepare.json. Raises UserError, which names the file, if the split or a
+    record is missing, or if the manifest was changed."""
     faces = prepared_folder.faces(data, note)
     rows = [record.row for record in records_of(data, note, split)]
     units = [faces[row].unit if note["unit"] == "sequence" else faces[row].source for row in rows]
@@ -53,14 +54,14 @@ def read(data: str, note: dict, split: str) -> Split:
 
 
 def records_of(data: str, note: dict, split: str) -> list[records.Record]:
-    """Of a split, in the order of their keys. Raises UserError where there are not as many as `note` says."""
-    found = records.read(data, split)
-    _require_count(os.path.join(data, split, "records.csv"), len(found), note, split)
-    return found
+    """The records of a split, in the order of their keys. Raises UserError if their number is not that in `note`."""
+    split_records = records.read(data, split)
+    _require_count(os.path.join(data, split, "records.csv"), len(split_records), note, split)
+    return split_records
 
 
 def database(data: str, note: dict, split: str, name: str) -> lmdb_io.Reader:
-    """An LMDB of a split. Raises UserError where it has not as many records as `note` says."""
+    """An LMDB of a split. Raises UserError if its number of records is not that in `note`."""
     reader = lmdb_io.Reader(os.path.join(data, split, name))
     _require_count(reader.path, len(reader), note, split)
     return reader
@@ -73,8 +74,8 @@ def _require_count(path: str, count: int, note: dict, split: str) -> None:
 
 
 class Images(Sequence):
-    """Images (channels, height, width) of an LMDB, in its order or by the numbers of records; each is read when it is
-    asked for."""
+    """Images (channels, height, width) of an LMDB, each read when it is accessed. records: indices of the records to
+    take; by default all, in their order."""
 
     def __init__(self, images: lmdb_io.Reader, records: Optional[Sequence[int]] = None):
         self._images, self._records = images, range(len(images)) if records is None else records
@@ -87,12 +88,12 @@ class Images(Sequence):
 
 
 def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
-    """What a net takes: the pixels around 0, or a float image, which the preparation has normalised, as it is."""
+    """The input of a net: transformed pixels, or an unchanged float image, which the preparation has normalised."""
     return prepared(image) if image.dtype == np.uint8 else image
 
 
 def use(engine: Engine) -> None:
-    """Lets this process's Caffe compute with that."""
+    """Makes Caffe in this process compute with these threads or this GPU."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
     if engine.gpu is not None:
         caffe.set_mode_gpu()
@@ -102,8 +103,8 @@ def use(engine: Engine) -> None:
 def load(deploy: str, caffemodel: str) -> caffe.Net:
     """A net with its weights, in the TEST phase.
 
-    Raises UserError where one of the files is missing, cut or something else, where a weight is NaN or infinite, and
-    where the weights are not those of the net: Caffe ends the process, or goes on with others.
+    Raises UserError if one of the files is missing, truncated or of another kind, if a weight is NaN or infinite, and
+    if the weights do not fit the net. Caffe itself would end the process, or continue with other weights.
     """
     try:
         with open(deploy, encoding="utf-8") as stream:
@@ -111,42 +112,44 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
     except OSError as error:
         raise UserError(f"{deploy}: {error.strerror}") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{deploy}: no definition of a net: {error}") from None
+        raise UserError(f"{deploy}: is not the definition of a net: {error}") from None
     pretrained.require_finite(caffemodel)
     net = caffe.Net(deploy, caffe.TEST)
-    given = pretrained.sizes(caffemodel)
+    sizes = pretrained.sizes(caffemodel)
     for name, parameters in net.params.items():
-        wanted = [parameter.count for parameter in parameters]
-        if given.get(name) != wanted:
+        expected = [parameter.count for parameter in parameters]
+        if sizes.get(name) != expected:
             raise UserError("{}: layer {} has blobs of {} values, the net {} has {}".format(
-                caffemodel, name, given.get(name, "no"), deploy, wanted))
+                caffemodel, name, sizes.get(name, "no"), deploy, expected))
     net.copy_from(caffemodel)
     return net
 
 
 def of_split(experiment: Experiment, samples: Split, deploy: str, caffemodel: str, blobs: Sequence[str],
             engine: Engine = ONE) -> dict[str, np.ndarray]:
-    """`outputs` of all records of a split."""
+    """The `outputs` for all records of a split."""
     references = Images(samples.references) if samples.references else None
     return outputs(deploy, caffemodel, Images(samples.images), blobs, transform(experiment), references, engine)
 
 
 def transform(experiment: Experiment) -> Transform:
-    """What its net makes of pixels."""
+    """How the experiment's net transforms pixels."""
     return BACKBONES[experiment.net].transform
 
 
 def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: Sequence[str],
             prepared: Transform = PLAIN, references: Optional[Sequence[np.ndarray]] = None, engine: Engine = ONE
             ) -> dict[str, np.ndarray]:
-    """Blob -> its values, float32 (images, ...), for images (channels, height, width), uint8 or, normalised, float32.
+    """Blob -> its values, float32 (images, ...).
 
-    prepared: what becomes of pixels; references: of the images, for a net with the blob `reference`. The processor's
-    threads are processes with one BLAS thread each, since much of a forward pass has one thread in Caffe. The values
-    are the same for any number of them.
+    images: (channels, height, width) each, uint8, or float32 if they are normalised; prepared: the transformation of
+    pixels; references: one for each image, for a net with the blob `reference`.
+
+    On a CPU, each thread of the engine is a process with one BLAS thread, because much of Caffe's forward pass uses
+    one thread only. The values do not depend on the number of processes.
     """
     use(engine.with_threads(1))
-    # Before the processes fork, which share the weights; those of trials may not have children.
+    # Loaded before the fork, so that the processes share the weights. Daemonic processes cannot have children.
     net = load(deploy, caffemodel)
     forks = engine.gpu is None and not multiprocessing.current_process().daemon
     starts = range(0, len(images), BATCH)
@@ -156,20 +159,20 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
         return batch(net, [images[row] for row in rows], blobs, prepared,
                      None if references is None else [references[row] for row in rows])
     processes = min(engine.threads, len(starts)) if forks else 1
-    done = children.in_order(processes, lambda: None, (), work, starts) if processes > 1 else map(work, starts)
-    found: dict[str, np.ndarray] = {}
+    batches = children.in_order(processes, lambda: None, (), work, starts) if processes > 1 else map(work, starts)
+    result: dict[str, np.ndarray] = {}
     with progress.bar("evaluating", len(images)) as bar:
-        for start, values_of in zip(starts, done):
+        for start, values_of in zip(starts, batches):
             for blob, values in values_of.items():
-                found.setdefault(blob, np.empty((len(images),) + values.shape[1:], np.float32))[
+                result.setdefault(blob, np.empty((len(images),) + values.shape[1:], np.float32))[
                     start:start + len(values)] = values
             bar.update(min(BATCH, len(images) - start))
-    return found
+    return result
 
 
 def batch(net: caffe.Net, images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
           references: Optional[Sequence[np.ndarray]] = None) -> dict[str, np.ndarray]:
-    """`outputs` of some images in one forward pass; views into the net, good until the next one."""
+    """The `outputs` for some images in one forward pass. They are views into the net, valid until the next pass."""
     inputs = {"data": images, "reference": references or ()}
     for name in net.inputs:
         net.blobs[name].reshape(len(images), *net.blobs[name].shape[1:])

@@ -1,4 +1,4 @@
-"""The metrics of a group of runs, merged from those of its members."""
+"""The metrics of a group of runs, merged from the metrics of its members."""
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -14,8 +14,8 @@ Metrics = dict[str, Any]
 
 
 def evaluate_all(run_or_group: Union[Run, Group], split: str) -> Metrics:
-    """Evaluates a run, or all runs of a group, and writes the metrics. Folds are summed: correct of all. Seeds have a
-    mean and a standard deviation."""
+    """Evaluates a run, or all runs of a group, on a split and writes the metrics. The counts of folds are summed. For
+    seeds, the mean and the standard deviation are computed."""
     if isinstance(run_or_group, Run):
         return evaluate.evaluate(run_or_group, split)
     group = run_or_group
@@ -26,7 +26,7 @@ def evaluate_all(run_or_group: Union[Run, Group], split: str) -> Metrics:
     metrics = {**of_members[0], **merged, group.kind: counts,
                "without_copies": _summed([metrics["without_copies"] for metrics in of_members])}
     if "alone" in metrics:
-        metrics["alone"] = {feature: _summed([one["alone"][feature] for one in of_members])
+        metrics["alone"] = {feature: _summed([member["alone"][feature] for member in of_members])
                             for feature in metrics["alone"]}
     files.write_json(evaluate.metrics_path(group, split), metrics)
     return metrics
@@ -37,19 +37,19 @@ def _summed(counts: Sequence[Metrics]) -> dict[str, int]:
 
 
 def _of_folds(group: Group, split: str) -> Metrics:
-    decided = [decision for member in members(group)
-               for decision in predictions.read(member.path(f"decisions-{split}.csv"))]
-    predictions.write(group.path(f"decisions-{split}.csv"), decided)
+    predicted = [prediction for member in members(group)
+                 for prediction in predictions.read(member.path(f"decisions-{split}.csv"))]
+    predictions.write(group.path(f"decisions-{split}.csv"), predicted)
     trained = runs(group)
     note = prepared_folder.read_note(trained[0].info["data"])
-    return {**predictions.count(decided, note["classes"]), **roc.measures(*predictions.scores(decided)),
-            "published": evaluate.published(trained, split, len(decided))}
+    return {**predictions.count(predicted, note["classes"]), **roc.measures(*predictions.scores(predicted)),
+            "published": evaluate.published(trained, split, len(predicted))}
 
 
 def _of_seeds(of_members: Sequence[Metrics]) -> Metrics:
     accuracies = [metrics["accuracy"] for metrics in of_members]
-    means = {what: float(np.mean([metrics[what] for metrics in of_members]))
-             for what in ("average_accuracy", *roc.MEASURES) if what in of_members[0]}
+    means = {measure: float(np.mean([metrics[measure] for metrics in of_members]))
+             for measure in ("average_accuracy", *roc.MEASURES) if measure in of_members[0]}
     return {"accuracy": float(np.mean(accuracies)), "deviation": float(np.std(accuracies, ddof=len(accuracies) > 1)),
             **means, **_summed(of_members),
             "confusion": np.sum([metrics["confusion"] for metrics in of_members], axis=0).tolist()}

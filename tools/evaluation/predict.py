@@ -1,6 +1,6 @@
-"""Predictions on photographs: each face is found, registered and cut as the run's data were, and voted on.
+"""Predictions for photographs. Faces are detected with MTCNN, then aligned and cropped as in training.
 
-    RUN/framing.json     where the faces of registered training images lie, measured once, see `framing`
+    RUN/framing.json     position of the faces in registered training images, measured once, see `framing`
 """
 import contextlib
 import os
@@ -24,29 +24,30 @@ from tools.training.groups import Group
 from tools.training.run import DATA, DEPLOY, Run, require_same_data
 
 FRAMING = "framing.json"
-# Training images that MTCNN looks at, and how many faces it must find there.
+# Number of training images in which faces are detected, and the minimum number of faces that must be found.
 LOOKED_AT, ENOUGH = 60, 10
-# Of a photograph's shorter side; of the paper's sizes (up to 640 pixels) all that MTCNN can find.
+# Smallest face, as a share of the photograph's shorter side. Up to 640 pixels this includes all that MTCNN can find.
 SMALLEST_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
-class Prediction:
+class FacePrediction:
     """The prediction for one face of a photograph."""
 
     # x, y, width, height in pixels of the photograph.
     box: tuple[float, ...]
     # x1, y1, ... in pixels, as in the manifest; None if the whole image is the face.
     landmarks: Optional[tuple[float, ...]]
-    # A probability for each class: the experiment's vote over the crops, averaged over the nets.
+    # For each class, the probability: the experiment's vote over the crops, averaged over the nets.
     probabilities: tuple[float, ...]
 
     @property
     def label(self) -> int:
+        """The index of the predicted class."""
         return int(np.argmax(self.probabilities))
 
     def ranked(self) -> list[int]:
-        """Classes, the most probable first."""
+        """The indices of the classes, the most probable first."""
         return np.argsort(-np.array(self.probabilities), kind="stable").tolist()
 
 
@@ -65,7 +66,7 @@ class Preparation:
 
 
 def preparation(run: Run) -> Preparation:
-    """Raises UserError where neither the run nor its data, unchanged, tell."""
+    """How a run's data were prepared. Raises UserError if neither the run nor its unchanged data tell it."""
     note = _note(run)
     asked = note["asked"]
     return Preparation(note["classes"], crops.SETS[asked["crops"]],
@@ -78,50 +79,51 @@ def _note(run: Run) -> dict:
     if os.path.exists(run.path(DATA)):
         return files.read_json(run.path(DATA))
     if not prepared_folder.is_prepared(info["data"]):
-        raise UserError("{}: its data, {}, are gone, and the run has no {}, which tells its classes and crops; prepare "
-                        "them again".format(run.folder, info["data"], DATA))
+        raise UserError("{}: its data, {}, are gone, and the run has no {} with its classes and crops; prepare the "
+                        "data again".format(run.folder, info["data"], DATA))
     return require_same_data(run)
 
 
 def framing(run: Run, prepared: Preparation) -> np.ndarray:
-    """Of data that came as registered faces: the mean triangle (`alignment.triangle`) of the training images, float64
-    (3, 2) in sides of the region, in those of them where MTCNN finds a face.
+    """The position of the faces in data that came as registered faces: the mean triangle (`alignment.triangle`) of the
+    training images in which MTCNN finds a face, float64 (3, 2), in sides of the region.
 
-    Where the data are gone, or it finds few, the shipped template, the mean triangle of faces of FER2013.
+    If the data are gone, or MTCNN finds few faces, it is the shipped template, the mean triangle of FER2013.
     """
     if os.path.exists(run.path(FRAMING)):
         return np.array(files.read_json(run.path(FRAMING))["triangle"])
     try:
         require_same_data(run)
-        found = _triangles(run.info["data"], prepared.crops)
+        triangles = _triangles(run.info["data"], prepared.crops)
     except UserError as error:
-        print(f"fer: faces are cut as those of FER2013 lie, since {error}", file=sys.stderr)
+        print(f"fer: faces are cropped as in FER2013, because {error}", file=sys.stderr)
         return alignment.template()
-    triangle = np.mean(found, axis=0) if len(found) >= ENOUGH else alignment.template()
-    with contextlib.suppress(OSError):  # a run that may only be read is measured each time
-        files.write_json(run.path(FRAMING), {"faces": len(found), "of": LOOKED_AT, "triangle": triangle.tolist()})
+    triangle = np.mean(triangles, axis=0) if len(triangles) >= ENOUGH else alignment.template()
+    with contextlib.suppress(OSError):  # in a read-only run the triangle is measured each time
+        files.write_json(run.path(FRAMING), {"faces": len(triangles), "of": LOOKED_AT, "triangle": triangle.tolist()})
     return triangle
 
 
 def _triangles(data: str, crop_set: CropSet) -> list[np.ndarray]:
     first = [record for record in records.read(data, "train") if record.crop == 0]
     window, images, detector = crop_set.train[0], lmdb_io.Reader(os.path.join(data, "train", "images")), Detector()
-    found = []
+    triangles = []
     for record in first[::max(1, len(first) // LOOKED_AT)][:LOOKED_AT]:
         image = lmdb_io.decode(images[record.key])[0]
         if image.dtype == np.uint8:
             landmarks = detector.find(np.ascontiguousarray(image.transpose(1, 2, 0).squeeze()))
             if landmarks:
-                found.append((alignment.triangle(landmarks) + (window.x, window.y)) / crop_set.region)
+                triangles.append((alignment.triangle(landmarks) + (window.x, window.y)) / crop_set.region)
     images.close()
-    return found
+    return triangles
 
 
-def shown(prepared: Preparation, image: np.ndarray, landmarks: Optional[tuple[float, ...]], where: str,
-          target: Optional[np.ndarray] = None) -> list[np.ndarray]:
-    """What a net is shown of a face, (channels, side, side), as the test split's records hold it.
+def face_crops(prepared: Preparation, image: np.ndarray, landmarks: Optional[tuple[float, ...]], where: str,
+               target: Optional[np.ndarray] = None) -> list[np.ndarray]:
+    """The crops of a face for a net, each uint8 or float32 (channels, side, side), as in the test split's records.
 
-    landmarks: None where the image is a registered face; target: `framing`, for data that came registered.
+    landmarks: of the face; None if the image is a registered face; where: the image's name in error messages; target:
+    `framing`, for data that came registered.
     """
     registration = "none" if landmarks is None else prepared.registration if target is None else "template"
     target = alignment.target_of(prepared.margins) if target is None else target
@@ -133,13 +135,13 @@ def shown(prepared: Preparation, image: np.ndarray, landmarks: Optional[tuple[fl
 class Predictor:
     """The nets of a run, or of all runs of a group, loaded once.
 
-    whole: the images are registered faces, as those of the data; reference: image of the neutral face that a net of
-    pairs compares with. Raises UserError where a training is not complete, where the runs of a group do not predict
-    the same, and where a reference is missing, has no face or is of no use.
+    whole: whether the images are registered faces, as in the data; reference: path of the image of the neutral face,
+    for a net of pairs. Raises UserError if a training is not complete, if the runs of a group have different classes
+    or crops, and if a reference is missing, has no face or is not used.
     """
 
-    def __init__(self, one: Union[Run, Group], whole: bool = False, reference: Optional[str] = None):
-        self.runs = groups.runs(one)
+    def __init__(self, run_or_group: Union[Run, Group], whole: bool = False, reference: Optional[str] = None):
+        self.runs = groups.runs(run_or_group)
         self._prepared = preparation(self.runs[0])
         for other in self.runs[1:]:
             if preparation(other) != self._prepared:
@@ -154,39 +156,40 @@ class Predictor:
             raise UserError(f"{self.runs[0].folder}: compares a face with the same person's neutral face; give its "
                             "image with --reference")
         if reference and not paired:
-            raise UserError(f"{self.runs[0].folder}: compares with no neutral face; leave --reference out")
+            raise UserError(f"{self.runs[0].folder}: does not compare with a neutral face; leave --reference out")
         self._detector = None if whole else Detector(SMALLEST_SHARE)
         self._framing = framing(self.runs[0], self._prepared) if (
             self._detector and self._prepared.registration == "none") else None
         self._reference: Sequence[np.ndarray] = ()
         if reference:
             image = read_image(reference)
-            found = self._find(image)
-            if not found:
+            detections = self._find(image)
+            if not detections:
                 raise UserError(f"{reference}: no face found")
-            self._reference = shown(self._prepared, image, found[0].landmarks, reference, self._framing)
+            self._reference = face_crops(self._prepared, image, detections[0].landmarks, reference, self._framing)
 
     @property
     def classes(self) -> Sequence[str]:
         return self._prepared.classes
 
-    def predict(self, path: str) -> tuple[np.ndarray, list[Prediction], list[str]]:
-        """The image (BGR), its faces, the largest first, and what is wrong with others that cannot be registered.
+    def predict(self, path: str) -> tuple[np.ndarray, list[FacePrediction], list[str]]:
+        """The image (BGR), the predictions for its faces, the largest face first, and an error message for each face
+        that cannot be registered.
 
-        Raises UserError that names the file where it is no image or shows no face.
+        Raises UserError, which names the file, if it is not an image or shows no face.
         """
         image = read_image(path)
-        found = self._find(image)
-        if not found:
+        detections = self._find(image)
+        if not detections:
             raise UserError(f"{path}: no face found")
         predictions, problems = [], []
-        for face in found:
+        for face in detections:
             try:
-                crops_of_face = shown(self._prepared, image, face.landmarks, path, self._framing)
+                crops_of_face = face_crops(self._prepared, image, face.landmarks, path, self._framing)
             except UserError as error:
                 problems.append(str(error))
             else:
-                predictions.append(Prediction(face.box, face.landmarks, self._probabilities(crops_of_face)))
+                predictions.append(FacePrediction(face.box, face.landmarks, self._probabilities(crops_of_face)))
         return image, predictions, problems
 
     def _find(self, image: np.ndarray) -> list[Detection]:
@@ -203,17 +206,17 @@ class Predictor:
         return tuple(np.mean(votes, axis=0).tolist())
 
 
-# ---------------------------------------------------------------- what is told of it
+# ---------------------------------------------------------------- output
 
-def line(path: str, number: int, count: int, prediction: Prediction, classes: Sequence[str]) -> str:
-    """One face as text; number: of the image's faces, from 1."""
+def line(path: str, number: int, count: int, prediction: FacePrediction, classes: Sequence[str]) -> str:
+    """The prediction for a face as text. number: the number of the face, from 1; count: of all faces of the image."""
     shares = [f"{classes[label]} {100 * prediction.probabilities[label]:.1f} %"
               for label in prediction.ranked()]
     return "{}{}: {}".format(path, f" face {number} of {count}" if count > 1 else "", ", ".join(shares))
 
 
-def described(prediction: Prediction, classes: Sequence[str]) -> dict:
-    """One face for JSON."""
+def described(prediction: FacePrediction, classes: Sequence[str]) -> dict:
+    """The prediction for a face for JSON."""
     points = prediction.landmarks and np.reshape(prediction.landmarks, (5, 2)).tolist()
     return {"box": dict(zip(("x", "y", "width", "height"), prediction.box)),
             "landmarks": points and dict(zip(alignment.POINTS, points)),
@@ -222,9 +225,9 @@ def described(prediction: Prediction, classes: Sequence[str]) -> dict:
 
 
 def pictures(folder: str, paths: Iterable[str]) -> dict[str, str]:
-    """Image -> where its picture goes, FOLDER/<name>.jpg, with a number where names repeat.
+    """The path of an image -> the path of its picture, FOLDER/<name>.jpg, with a number if names repeat.
 
-    Raises UserError where a picture would take the place of an image, or of any other file that is not ours.
+    Raises UserError if a picture would replace an image, or any other file that is not ours.
     """
     paths = list(dict.fromkeys(paths))
     taken, targets = set(), {}
@@ -236,9 +239,9 @@ def pictures(folder: str, paths: Iterable[str]) -> dict[str, str]:
             name = f"{stem}-{number}"
         taken.add(name)
         targets[path] = os.path.join(folder, name + ".jpg")
-    given = {os.path.realpath(path) for path in paths}
+    images = {os.path.realpath(path) for path in paths}
     for target in targets.values():
-        if os.path.realpath(target) in given:
+        if os.path.realpath(target) in images:
             raise UserError(f"{target}: is an image to predict on; give another folder to --draw")
         files.require_replaceable(target, alone=True)
     return targets

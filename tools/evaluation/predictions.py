@@ -1,4 +1,4 @@
-"""Decisions on units, by the vote of [xie2019a] Eq. (12) or by [liu2017]'s highest probability, and their CSV."""
+"""Predictions for units, by the vote of [xie2019a] Eq. (12) or the highest probability ([liu2017]), and their CSV."""
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ RULES = {"mean": np.mean, "highest": np.max}
 
 
 @dataclass(frozen=True)
-class Decision:
+class Prediction:
     """The prediction for one unit: an image or a sequence."""
 
     # Name of the unit.
@@ -21,9 +21,9 @@ class Decision:
     label: int
     # Index of the predicted class.
     predicted: int
-    # A probability for each class, by the rule of the vote.
+    # For each class, the probability that the vote gives.
     probabilities: tuple[float, ...]
-    # Its rows of the manifest.
+    # The unit's rows of the manifest.
     rows: tuple[int, ...]
 
     @property
@@ -32,63 +32,66 @@ class Decision:
 
 
 def vote(units: Sequence[str], labels: Sequence[int], rows: Sequence[int],
-         probabilities: np.ndarray, rule: str = "mean") -> list[Decision]:
-    """rule "mean", Eq. (12): the class with the largest sum of probabilities over all crops of all frames of a unit;
-    "highest", [liu2017] on CK+: that of the single highest probability among them.
+         probabilities: np.ndarray, rule: str = "mean") -> list[Prediction]:
+    """The prediction for each unit, from the probabilities of all crops of all its frames. The order of the units is
+    that of their first records. If classes are equal, the first one wins.
 
-    units, labels, rows: one entry a record, beside probabilities (records, classes). Units keep the order in
-    which they first come. The first of equal classes wins.
+    units, labels, rows: one item for each record; probabilities: (records, classes). rule: "mean", [xie2019a]
+    Eq. (12), predicts the class with the largest mean probability; "highest", [liu2017] on CK+, the class with the
+    single highest probability. Raises UserError if the records of a unit have several labels.
     """
     members: dict[str, list[int]] = {}
     for index, unit in enumerate(units):
         members.setdefault(unit, []).append(index)
-    decisions = []
+    predicted = []
     for unit, indices in members.items():
-        known = {labels[index] for index in indices}
-        if len(known) != 1:
-            raise UserError(f"unit {unit} has records of several labels: {sorted(known)}")
+        unit_labels = {labels[index] for index in indices}
+        if len(unit_labels) != 1:
+            raise UserError(f"unit {unit} has records of several labels: {sorted(unit_labels)}")
         votes = RULES[rule](probabilities[indices].astype(np.float64), axis=0)
-        decisions.append(Decision(unit, known.pop(), int(votes.argmax()), tuple(votes),
-                                  tuple(sorted({rows[index] for index in indices}))))
-    return decisions
+        predicted.append(Prediction(unit, unit_labels.pop(), int(votes.argmax()), tuple(votes),
+                                    tuple(sorted({rows[index] for index in indices}))))
+    return predicted
 
 
-def count(decided: Sequence[Decision], classes: Sequence[str]) -> dict:
-    """Counts; confusion[i][j] is how many of class i were taken for class j. The average accuracy is the mean over the
-    classes that have units."""
+def count(predicted: Sequence[Prediction], classes: Sequence[str]) -> dict:
+    """The counts and accuracies of predictions. confusion[i][j] is the number of units of class i that were predicted
+    as class j. The average accuracy is the mean of the recalls of all classes that have units."""
     confusion = np.zeros((len(classes), len(classes)), int)
-    for decision in decided:
-        confusion[decision.label, decision.predicted] += 1
-    correct, total = int(np.trace(confusion)), len(decided)
+    for prediction in predicted:
+        confusion[prediction.label, prediction.predicted] += 1
+    correct, total = int(np.trace(confusion)), len(predicted)
     return dict(correct=correct, total=total, accuracy=correct / total,
                 average_accuracy=float(recalls(confusion).mean()), classes=list(classes),
                 confusion=confusion.tolist())
 
 
 def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Of each class that has units: its share of the confusion matrix' diagonal."""
+    """The recall of each class that has units, float64. confusion: int (classes, classes), as in `count`."""
     totals = confusion.sum(axis=1)
     return np.diag(confusion)[totals > 0] / totals[totals > 0]
 
 
-def scores(decided: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (units,) and probabilities (units, classes), as `roc` takes them."""
-    return (np.array([decision.label for decision in decided]),
-            np.array([decision.probabilities for decision in decided]))
+def scores(predicted: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (units,) and probabilities (units, classes), as `roc` takes them."""
+    return (np.array([prediction.label for prediction in predicted]),
+            np.array([prediction.probabilities for prediction in predicted]))
 
 
-def write(path: str, decided: Sequence[Decision]) -> None:
+def write(path: str, predicted: Sequence[Prediction]) -> None:
+    """Writes predictions as CSV, with six decimals of each probability."""
     with files.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(("unit", "label", "predicted", "probabilities", "rows"))
-        for decision in decided:
-            out.writerow((decision.unit, decision.label, decision.predicted,
-                          " ".join(f"{value:.6f}" for value in decision.probabilities),
-                          " ".join(map(str, decision.rows))))
+        for prediction in predicted:
+            out.writerow((prediction.unit, prediction.label, prediction.predicted,
+                          " ".join(f"{value:.6f}" for value in prediction.probabilities),
+                          " ".join(map(str, prediction.rows))))
 
 
-def read(path: str) -> list[Decision]:
+def read(path: str) -> list[Prediction]:
+    """The predictions that `write` wrote."""
     with open(path, newline="", encoding="utf-8") as stream:
-        return [Decision(row["unit"], int(row["label"]), int(row["predicted"]),
+        return [Prediction(row["unit"], int(row["label"]), int(row["predicted"]),
                          tuple(map(float, row["probabilities"].split())), tuple(map(int, row["rows"].split())))
                 for row in csv.DictReader(stream)]

@@ -7,31 +7,31 @@ import numpy as np
 
 from data_prep import lmdb_io, records
 from tools.evaluation import predictions
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.report.entries import Entry
 from tools.training.run import Run
 
 
-def predicted(run: Run, split: str) -> list[Decision]:
+def predicted(run: Run, split: str) -> list[Prediction]:
     """Empty where the run is not evaluated on the split."""
     path = run.path(f"decisions-{split}.csv")
     return predictions.read(path) if os.path.exists(path) else []
 
 
-def probability(prediction: Decision) -> float:
+def probability(prediction: Prediction) -> float:
     """Of the predicted class."""
     return float(prediction.probabilities[prediction.predicted])
 
 
-def row_of(prediction: Decision) -> int:
+def row_of(prediction: Prediction) -> int:
     """The row of the manifest whose face stands for a unit: of a sequence the last one, its peak."""
     return prediction.rows[-1]
 
 
-def spread(choices: Sequence[Decision], count: int) -> list[Decision]:
+def spread(choices: Sequence[Prediction], count: int) -> list[Prediction]:
     """`count` predictions, the surest of each true class first."""
     ranks: dict[int, int] = {}
-    keyed: list[tuple[int, int, int, Decision]] = []
+    keyed: list[tuple[int, int, int, Prediction]] = []
     for prediction in sorted(choices, key=probability, reverse=True):
         rank = ranks[prediction.label] = ranks.get(prediction.label, -1) + 1
         keyed.append((rank, prediction.label, len(keyed), prediction))
@@ -47,7 +47,7 @@ def images(data: str, split: str, rows: Sequence[int]) -> list[np.ndarray]:
     return decoded
 
 
-def surest(entry: Entry, split: str, right: bool, count: int) -> list[tuple[np.ndarray, Decision]]:
+def surest(entry: Entry, split: str, right: bool, count: int) -> list[tuple[np.ndarray, Prediction]]:
     """The surest right or wrong predictions of an entry's first run, one after the other class, with their faces,
     uint8 (channels, height, width)."""
     choices = [prediction for prediction in predicted(entry.run, split) if prediction.right == right]

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from tools.evaluation.departures import Departure
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.report import commands, faces, figures, paper_report, pictures, tables, training
 from tools.report.commands import Commands
 from tools.report.entries import Entry
@@ -94,6 +94,6 @@ def _samples(entry: Entry, split: str, right: bool) -> list[Sample]:
             for image, prediction in faces.surest(entry, split, right, FACES)]
 
 
-def _sample(image: np.ndarray, prediction: Decision, classes: Sequence[str]) -> Sample:
+def _sample(image: np.ndarray, prediction: Prediction, classes: Sequence[str]) -> Sample:
     return Sample(pictures.png(image.transpose(1, 2, 0)), prediction.unit, classes[prediction.label],
                   classes[prediction.predicted], faces.probability(prediction))

@@ -78,7 +78,7 @@ def departing(entry: Entry) -> list[Departure]:
 def best_snapshots(entry: Entry) -> list[BestSnapshot]:
     """Of an entry all of whose snapshots were evaluated on the test split: the best one there, and, where they were
     evaluated on the validation split too, the best one there, each with its counts on both splits."""
-    snapshots = {split: [evaluate.kept_snapshots(run, split) for run in entry.runs] for split in ("val", "test")}
+    snapshots = {split: [evaluate.saved_snapshots(run, split) for run in entry.runs] for split in ("val", "test")}
     snapshots = {split: of_runs for split, of_runs in snapshots.items() if all(of_runs)}
     if "test" not in snapshots:
         return []

@@ -103,7 +103,7 @@ def _is_measured(run_or_group: Union[Run, Group], measure: str, split: str) -> b
     if measure == "respond_ratio":
         return all(os.path.exists(run.path(respond_ratio.FILE)) for run in runs)
     if measure == "every_snapshot":
-        return all(evaluate.kept_snapshots(run, "test") for run in runs)
+        return all(evaluate.saved_snapshots(run, "test") for run in runs)
     return os.path.exists(evaluate.metrics_path(run_or_group, split))
 
 

@@ -132,7 +132,7 @@ def test_net_without_a_map_is_refused(tmp_path):
                 convolution_param { num_output: 1 kernel_size: 1 } }
         layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }
         layer { name: "fc1" type: "InnerProduct" bottom: "flat" top: "fc1" inner_product_param { num_output: 2 } }""")
-    with pytest.raises(UserError, match="FC1's input is no map of the face"):
+    with pytest.raises(UserError, match="FC1's input is not a map of the face"):
         respond_ratio.grid_of(str(path))
 
 

@@ -14,7 +14,7 @@ from tests import small_data
 from tools.cli import main
 from tools.evaluation import cross_dataset, evaluate, predictions, roc
 from tools.evaluation import groups as metrics_of_groups
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.report import figures
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -32,7 +32,7 @@ def test_classes_are_matched_by_name(trained, tested, without, expected):
 
 
 def test_without_common_classes_it_is_refused():
-    with pytest.raises(UserError, match="those of the data, x, y, have 0 in common; expected at least two"):
+    with pytest.raises(UserError, match="the classes of the data, x, y, have 0 in common; expected at least two"):
         cross_dataset.match(SEVEN, ("x", "y"))
     with pytest.raises(UserError, match="have 1 in common"):
         cross_dataset.match(SEVEN, ("happy", "y"))
@@ -43,8 +43,8 @@ def test_without_common_classes_it_is_refused():
 def test_restriction_by_hand():
     # Trained on a, b, c; the data have c, d, a. Of d there is nothing to be known; b may not be chosen.
     matching = cross_dataset.match(("a", "b", "c"), ("c", "d", "a"))
-    found = [Decision("one", 0, 1, (0.2, 0.5, 0.3), (0,)), Decision("two", 1, 0, (0.9, 0.1, 0.0), (1,)),
-             Decision("three", 2, 0, (0.6, 0.1, 0.3), (2,)), Decision("four", 2, 2, (0.0, 0.3, 0.7), (3,))]
+    found = [Prediction("one", 0, 1, (0.2, 0.5, 0.3), (0,)), Prediction("two", 1, 0, (0.9, 0.1, 0.0), (1,)),
+             Prediction("three", 2, 0, (0.6, 0.1, 0.3), (2,)), Prediction("four", 2, 2, (0.0, 0.3, 0.7), (3,))]
     decided = cross_dataset.restrict(found, matching)
     assert [(one.unit, one.label, one.predicted) for one in decided] == [
         ("one", 1, 1), ("three", 0, 0), ("four", 0, 1)]

@@ -53,7 +53,7 @@ def test_unit_with_two_labels_is_refused():
 
 
 def test_counts_by_hand():
-    decided = [predictions.Decision("u", label, predicted, (), ()) for label, predicted in
+    decided = [predictions.Prediction("u", label, predicted, (), ()) for label, predicted in
                  [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0)]]
     assert predictions.count(decided, ("x", "y", "z")) == {
         "correct": 3, "total": 5, "accuracy": 0.6, "average_accuracy": 0.5, "classes": ["x", "y", "z"],
@@ -102,16 +102,16 @@ def test_every_snapshot_is_evaluated_and_kept(tmp_path, trained, monkeypatch):
         prob = forward.of_split(trained.experiment, part, trained.path("deploy.prototxt"),
                                 trained.path("snapshots", f"iter_{iteration}.caffemodel"), ["prob"])["prob"]
         expected[iteration] = int((prob.reshape(12, 7).argmax(axis=1) == part.labels).sum())
-    assert evaluate.kept_snapshots(trained, "test") == []
+    assert evaluate.saved_snapshots(trained, "test") == []
     found = list(evaluate.every_snapshot(trained, "test"))
     assert found == [{"iteration": iteration, "correct": right, "total": 12} for iteration, right in expected.items()]
     assert files.read_json(trained.path("metrics-every-snapshot.json")) == {"split": "test", "snapshots": found}
-    assert evaluate.kept_snapshots(trained, "val") == []
-    monkeypatch.setattr(evaluate, "decide", None)
+    assert evaluate.saved_snapshots(trained, "val") == []
+    monkeypatch.setattr(evaluate, "predict", None)
     assert list(evaluate.every_snapshot(trained, "test")) == found
     # Of other snapshots it says nothing.
     monkeypatch.setattr(run.Run, "snapshots", lambda _: [4, 12])
-    assert evaluate.kept_snapshots(trained, "test") == []
+    assert evaluate.saved_snapshots(trained, "test") == []
 
 
 def test_the_best_snapshot_is_the_first_of_equal_ones():
@@ -176,7 +176,7 @@ def test_copies_of_training_images_are_counted_apart(tmp_path, small):
 
 def test_average_accuracy_is_over_the_classes_that_have_units():
     """One of two of the first class is right, none is of the second, and the third's only one is right."""
-    decided = [predictions.Decision("u", label, predicted, (0, 0, 0), (0,)) for label, predicted in (
+    decided = [predictions.Prediction("u", label, predicted, (0, 0, 0), (0,)) for label, predicted in (
         (0, 0), (0, 2), (2, 2))]
     found = predictions.count(decided, ["a", "b", "c"])
     assert (found["correct"], found["total"], found["average_accuracy"]) == (2, 3, (1 / 2 + 1) / 2)

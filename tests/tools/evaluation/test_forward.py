@@ -96,7 +96,7 @@ def test_weights_that_are_not_those_of_the_net_are_refused(tmp_path, trained):
         with pytest.raises(UserError, match="w.caffemodel: " + said):
             forward.outputs(deploy, str(path), [], ["prob"])
     (tmp_path / "deploy.prototxt").write_text("layer { of nothing")
-    with pytest.raises(UserError, match="deploy.prototxt: no definition of a net: 1:9 "):
+    with pytest.raises(UserError, match="deploy.prototxt: is not the definition of a net: 1:9 "):
         forward.load(str(tmp_path / "deploy.prototxt"), trained.caffemodel())
     with pytest.raises(UserError, match="none.prototxt: No such file"):
         forward.load(str(tmp_path / "none.prototxt"), trained.caffemodel())

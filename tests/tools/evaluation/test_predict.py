@@ -17,7 +17,7 @@ from data_prep.manifest import Dataset, Face
 from tests.tools import hand_made, small_pairs
 from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
-from tools.evaluation.predict import Prediction
+from tools.evaluation.predict import FacePrediction
 from tools.training import run
 from tools.training.caffe_process import Engine
 
@@ -116,7 +116,7 @@ def test_shows_the_net_what_prepare_records(registration, crop_set, margins, sou
     assert len(rows) == 2
     for name, recorded in zip(CLASSES, (rows[row] for row in sorted(rows))):
         image = read_image(os.path.join(source, "test", name, name + "0.png"))
-        shown = predict.shown(prepared, image, alignment.Detector(predict.SMALLEST_SHARE).find(image), "x")
+        shown = predict.face_crops(prepared, image, alignment.Detector(predict.SMALLEST_SHARE).find(image), "x")
         assert len(shown) == len(recorded)
         for ours, theirs in zip(shown, recorded):
             assert ours.dtype == theirs.dtype
@@ -208,7 +208,7 @@ def test_never_draws_over_an_image(faces_run, photographs, tmp_path, capsys):
 def test_pictures_of_any_size(shape):
     """A class name that is longer than its place, and more faces than fit beside the photograph."""
     names = ["überraschung und freude zugleich"] + [f"c{number}" for number in range(11)]
-    found = [Prediction((2.0, 3.0, 20.0, 20.0), None if number % 2 else (5.0,) * 10, (0.5,) + (0.5 / 11,) * 11)
+    found = [FacePrediction((2.0, 3.0, 20.0, 20.0), None if number % 2 else (5.0,) * 10, (0.5,) + (0.5 / 11,) * 11)
              for number in range(9)]
     picture = draw_predictions.draw(np.zeros(shape + (3,), np.uint8), found, names)
     assert picture.dtype == np.uint8
@@ -255,7 +255,7 @@ def test_predicts_where_the_data_are_gone(faces_run, source, tmp_path, capsys):
     files.write_json(os.path.join(copy, "run.json"), dict(faces_run.info, data=str(tmp_path / "gone")))
     image = os.path.join(source, "test", "happy", "happy0.png")
     assert main.main(["predict", copy, image]) == 0
-    assert "faces are cut as those of FER2013 lie, since" in capsys.readouterr().err
+    assert "faces are cropped as in FER2013, because" in capsys.readouterr().err
     os.unlink(os.path.join(copy, "data.json"))
     assert main.main(["predict", copy, image]) == 1
     assert "are gone, and the run has no data.json" in capsys.readouterr().err

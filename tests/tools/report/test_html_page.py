@@ -168,7 +168,7 @@ def test_faces_are_those_that_the_feature_loss_alone_gets_right(tmp_path, traine
     labels = [number % 7 for number in range(12)]
 
     def write(one, wrong):
-        decided = [predictions.Decision(str(row), label, (label + (row in wrong)) % 7, (1 / 7,) * 7, (row,))
+        decided = [predictions.Prediction(str(row), label, (label + (row in wrong)) % 7, (1 / 7,) * 7, (row,))
                    for row, label in zip(range(36, 48), labels)]
         predictions.write(one.path("decisions-test.csv"), decided)
     page = entries.entries([baseline, ours])

@@ -10,7 +10,7 @@ import pytest
 from common import files
 from tests.tools import hand_made, small_pairs
 from tools.analysis.activations import Grid
-from tools.evaluation.predictions import Decision, write
+from tools.evaluation.predictions import Prediction, write
 from tools.report.papers import farzaneh2021, wu2023_paces, xie2019a, xie2019a_faces
 from tools.reproduce import figures, plan, targets
 
@@ -113,7 +113,7 @@ def test_roc_curves(tmp_path):
     is 0.5. So is the other's, whose scores are those from 1."""
     folder = hand_made.run(tmp_path / "softmax", "xie2019b/fer2013-softmax", metrics={})
     write(folder + "/decisions-test.csv", [
-        Decision(str(row), label, int(score < 0.5), (score, 1 - score), (row,))
+        Prediction(str(row), label, int(score < 0.5), (score, 1 - score), (row,))
         for row, (label, score) in enumerate(((0, 0.9), (1, 0.6), (0, 0.3)))])
     _, table = drawn("xie2019b-fig8", tmp_path / "out", folder)
     assert {row[1] for row in table[1:]} == {"0.5"}
@@ -157,7 +157,7 @@ def pairs(tmp_path_factory):
 def decide(folder, right):
     """right: row -> how sure; all others are wrong, and less sure. Test images follow 17 and 16 others."""
     write(folder + "/decisions-test.csv", [
-        Decision(f"unit {row}", number % 3, number % 3 if row in right else (number + 1) % 3,
+        Prediction(f"unit {row}", number % 3, number % 3 if row in right else (number + 1) % 3,
                  tuple(right.get(row, 0.4) for _ in range(3)), (row,)) for number, row in enumerate(range(33, 45))])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from tools.evaluation.predictions import Decision
+    from tools.evaluation.predictions import Prediction
     from tools.report.entries import Entry
     from tools.training.run import Run
 
@@ -65,14 +65,14 @@ def attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     if not entry:
         return None
     run, split = entry.run, entry.shown_split or "test"
-    right: dict[str, list[Decision]] = {}
+    right: dict[str, list[Prediction]] = {}
     for prediction in sorted(faces.predicted(run, split), key=faces.probability, reverse=True):
         if prediction.right:
             right.setdefault(entry.note["classes"][prediction.label], []).append(prediction)
     if len(right) < 2:
         return None
     most = sorted(right, key=lambda name: -len(right[name]))[:2]
-    shown: dict[str, Decision] = {}
+    shown: dict[str, Prediction] = {}
     for name, count in zip(ATTENTION if set(ATTENTION) <= set(right) else most, ATTENTION.values()):
         shown.update({f"{name} {number}": prediction for number, prediction in enumerate(right[name][:count], start=1)})
     record_of = {row: record for record, row in enumerate(forward.read(run.info["data"], entry.note, split).rows)}

@@ -11,7 +11,7 @@ from data_prep.features import GEOMETRIES, gabor
 from prototxt.builders import xie2019a
 from tools.analysis import activations, svm
 from tools.evaluation import forward
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.report import faces, figures
 from tools.report.entries import Entry
 from tools.training.run import Run
@@ -36,7 +36,7 @@ class Pair:
     baseline: Run
     ours: Run
     # Predictions of `ours` that are right where those of `baseline` are wrong.
-    gained: list[Decision]
+    gained: list[Prediction]
     # How many are the other way round.
     lost: int
     # Unit -> class that `baseline` predicts.
@@ -45,7 +45,7 @@ class Pair:
     svm: Optional[dict[int, int]]
 
     @property
-    def gained_from_both(self) -> list[Decision]:
+    def gained_from_both(self) -> list[Prediction]:
         """Those gained that the SVM gets wrong as well."""
         return wrong_by(self.svm, self.gained) if self.svm else []
 
@@ -72,7 +72,7 @@ class Comparison:
     titles: dict[Run, str]
     classes: Sequence[str]
     # Whose faces are shown.
-    predictions: list[Decision]
+    predictions: list[Prediction]
     # Their faces, uint8 (channels, height, width).
     images: list[np.ndarray]
     # Gabor responses of the first face, float32 (MAPS, side, side).
@@ -123,13 +123,13 @@ def _feature_losses(run: Run) -> list[str]:
     return [name for name in xie2019a.FEATURES if name in run.info["experiment"]["losses"]]
 
 
-def gained(before: Sequence[Decision], after: Sequence[Decision]) -> list[Decision]:
+def gained(before: Sequence[Prediction], after: Sequence[Prediction]) -> list[Prediction]:
     """Those of `after` that are right where the prediction before on the same unit was wrong."""
     wrong = {prediction.unit for prediction in before if not prediction.right}
     return [prediction for prediction in after if prediction.right and prediction.unit in wrong]
 
 
-def wrong_by(predicted: dict[int, int], predictions: Sequence[Decision]) -> list[Decision]:
+def wrong_by(predicted: dict[int, int], predictions: Sequence[Prediction]) -> list[Prediction]:
     """Those on units whose shown frame another classifier takes for another class. predicted: row -> class."""
     return [prediction for prediction in predictions if predicted[faces.row_of(prediction)] != prediction.label]
 
@@ -150,7 +150,7 @@ def face_maps(run: Run, images: Sequence[np.ndarray]) -> FaceMaps:
     return FaceMaps(outputs[names.first], outputs[names.z], activations.grid(deploy, names.z))
 
 
-def other_classes(prediction: Decision, compared: Comparison) -> list[str]:
+def other_classes(prediction: Prediction, compared: Comparison) -> list[str]:
     """Who predicts which other class, a line each."""
     if not compared.pair:
         return []

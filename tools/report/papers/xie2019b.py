@@ -55,7 +55,7 @@ def accuracy_of_snapshots(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     curves = []
     for number, entry in enumerate(entries):
         for split, name in (("val", "validation"), ("test", "test")):
-            snapshots = evaluate.kept_snapshots(entry.run, split)
+            snapshots = evaluate.saved_snapshots(entry.run, split)
             points = [(snapshot["iteration"], 100 * snapshot["correct"] / snapshot["total"])
                       for snapshot in snapshots]
             if points:

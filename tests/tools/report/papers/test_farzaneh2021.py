@@ -5,7 +5,7 @@ import pytest
 from common import experiment
 from tests.tools import small_pairs
 from tools.evaluation import evaluate
-from tools.evaluation.predictions import Decision, write
+from tools.evaluation.predictions import Prediction, write
 from tools.report.entries import Entry
 from tools.report.papers import farzaneh2021
 from tools.training import run
@@ -29,7 +29,7 @@ def test_attention_is_of_the_surest_right_predictions_of_two_classes(monkeypatch
     def predict(right):
         """right: row -> how sure."""
         write(dacl.path("decisions-test.csv"), [
-            Decision(str(row), number % 3, number % 3 if row in right else (number + 1) % 3,
+            Prediction(str(row), number % 3, number % 3 if row in right else (number + 1) % 3,
                      (right.get(row, 0.4),) * 3, (row,)) for number, row in enumerate(rows)])
     asked = []
     monkeypatch.setattr(farzaneh2021, "attention_weights", lambda run, split, records: (

@@ -9,7 +9,7 @@ from tests import small_data
 from tests.tools import hand_made
 from tools.analysis import activations
 from tools.evaluation import predictions
-from tools.evaluation.predictions import Decision
+from tools.evaluation.predictions import Prediction
 from tools.report import faces
 from tools.report.papers import xie2019a_faces
 from tools.training.run import Run
@@ -21,7 +21,7 @@ FIRST_TEST_ROW = 36
 
 
 def decision(unit, label, predicted, rows=(0,), probability=1.0):
-    return Decision(unit, label, predicted, tuple(probability * (place == predicted) for place in range(3)), rows)
+    return Prediction(unit, label, predicted, tuple(probability * (place == predicted) for place in range(3)), rows)
 
 
 BEFORE = [decision("a", 0, 1), decision("b", 0, 1), decision("c", 1, 1), decision("d", 2, 2), decision("e", 2, 0)]
