@@ -37,7 +37,7 @@ def measure(options) -> list[dict]:
     used = os.environ.get("OPENBLAS_CORETYPE", "")
     rows = []
     for kernel, turns in measured.items():
-        rows.append({"kernel": kernel or "{} (its own choice)".format(turns[0]["kernel"]),
+        rows.append({"kernel": kernel or f"{turns[0]['kernel']} (its own choice)",
                      "sgemm GFLOP/s": max(turn["gflops"] for turn in turns),
                      "iteration ms": min(turn["milliseconds"] for turn in turns),
                      "": "used by ./fer" if kernel.lower() == used.lower() else ""})

@@ -53,7 +53,7 @@ def peak(command: list[str]) -> int:
         most = max(most, sum(map(anonymous, descendants(process.pid))))
         time.sleep(0.05)
     if process.returncode:
-        raise RuntimeError("{} ended with status {}".format(" ".join(command), process.returncode))
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
     return most
 
 

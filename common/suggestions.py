@@ -29,7 +29,7 @@ def unknown(kind: str, name: str, names: Iterable[str], elsewhere: str = "") -> 
     near = close(name, names)
     listed = ", ".join(names)
     if near:
-        rest = "; did you mean {}?".format(" or ".join(filter(None, [", ".join(near[:-1]), near[-1]])))
+        rest = f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
     elif len(listed) <= LONGEST:
         rest = f"; expected one of {listed}"
     else:

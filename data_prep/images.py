@@ -37,7 +37,7 @@ def read_image(path: str) -> np.ndarray:
     many pixels.
     """
     if not os.path.isfile(path):
-        raise UserError("{}: {}".format(path, "not a file" if os.path.exists(path) else "no such file"))
+        raise UserError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     if not os.path.getsize(path):
         raise UserError(f"{path}: empty file")
     try:

@@ -97,8 +97,7 @@ def read(path: str) -> list[Face]:
         rows = csv.reader(stream)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
-            raise UserError("{}:1: the columns are {}, expected {}".format(
-                path, ",".join(header), ",".join(COLUMNS)))
+            raise UserError(f"{path}:1: the columns are {','.join(header)}, expected {','.join(COLUMNS)}")
         for row in rows:
             faces.append(_parse(row, f"{path}:{rows.line_num}"))
     check(faces, path)
@@ -119,8 +118,7 @@ def _parse(row: list[str], where: str) -> Face:
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     if face.split not in SPLITS + ("",):
-        raise UserError("{}: split {!r}, expected one of {}, or nothing".format(
-            where, face.split, ", ".join(SPLITS)))
+        raise UserError(f"{where}: split {face.split!r}, expected one of {', '.join(SPLITS)}, or nothing")
     if face.role not in ROLES:
         raise UserError(f"{where}: role {face.role!r}, expected neutral, peak or nothing")
     if face.label < 0:

@@ -102,10 +102,9 @@ def summary(folder: str, note: dict[str, Any]) -> str:
     if note.get("template"):
         lines.append("aligned to the template of {dataset}-{protocol}, {faces} faces".format(**note["template"]))
     if note["no_face"]:
-        lines.append("note: no face found in {} images, listed in {} and left out".format(note["no_face"], NO_FACE))
+        lines.append(f"note: no face found in {note['no_face']} images, listed in {NO_FACE} and left out")
     for kind, rest in note.get("left_out", {}).items():
-        lines.append("note: {} {} and are left out, e.g. {}".format(
-            rest["count"], trees.LEFT_OUT[kind], rest["example"]))
+        lines.append(f"note: {rest['count']} {trees.LEFT_OUT[kind]} and are left out, e.g. {rest['example']}")
     if note["copies"]:
-        lines.append("note: {} validation and test images have the pixels of a training image".format(note["copies"]))
+        lines.append(f"note: {note['copies']} validation and test images have the pixels of a training image")
     return "\n".join(lines)

@@ -105,7 +105,7 @@ def write_split(plan: Plan, dataset: Dataset, faces: Sequence[Face], split: str,
     writers = {name: lmdb_io.Writer(os.path.join(folder, name), size, note)
                for name, size in databases(plan, split, len(records)).items()}
     worker = _Worker(plan, dataset, faces, split, projections)
-    with progress.bar("{}: {}".format(split, ", ".join(writers)), len(records)) as bar:
+    with progress.bar(f"{split}: {', '.join(writers)}", len(records)) as bar:
         for encoded in children.in_order(processes, lambda: None, (), worker.encode, list(_chunks(records))):
             for key, values in encoded:
                 for name, value in values.items():
@@ -129,7 +129,7 @@ def read(folder: str, split: str) -> list[Record]:
                 raise ValueError
             return [Record(*map(int, row)) for row in rows]
         except (ValueError, TypeError, csv.Error):
-            raise UserError("{}:{}: expected {}".format(path, rows.line_num, ",".join(Record._fields))) from None
+            raise UserError(f"{path}:{rows.line_num}: expected {','.join(Record._fields)}") from None
 
 
 def fit(plan: Plan, dataset: Dataset, faces: Sequence[Face], folder: str, processes: int

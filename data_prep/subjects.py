@@ -28,11 +28,11 @@ def _read(path: str, known) -> dict[str, str]:
         rows = csv.reader(stream)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
-            raise UserError("{}:1: the columns are {}, expected {}".format(path, ",".join(header), ",".join(COLUMNS)))
+            raise UserError(f"{path}:1: the columns are {','.join(header)}, expected {','.join(COLUMNS)}")
         for row in rows:
             where = f"{path}:{rows.line_num}"
             if len(row) != len(COLUMNS) or not all(row):
-                raise UserError("{}: {!r}, expected a path and a subject".format(where, ",".join(row)))
+                raise UserError(f"{where}: {','.join(row)!r}, expected a path and a subject")
             if row[0] not in known:
                 raise UserError(f"{where}: no image {row[0]!r} in the data set")
             if row[0] in subjects:

@@ -81,8 +81,7 @@ def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:
         raise ValueError(f"param_str is {json.dumps(settings)}, expected a JSON object")
     for key in settings:
         if key not in parameters:
-            raise ValueError("param_str: unknown key {!r}, expected one of {}".format(
-                key, ", ".join(sorted(parameters))))
+            raise ValueError(f"param_str: unknown key {key!r}, expected one of {', '.join(sorted(parameters))}")
     values = {}
     for key, parameter in parameters.items():
         if key not in settings and parameter.default is REQUIRED:

@@ -81,7 +81,7 @@ def _read_list(source: str, name: str, images: str, split: str, boxes: dict[str,
 def _read_row(source: str, row: list[str], images: str, split: str, boxes: dict[str, Box],
               where: str) -> Optional[Face]:
     if len(row) != len(COLUMNS):
-        raise UserError("{}: {} fields, expected {} ({})".format(where, len(row), len(COLUMNS), ",".join(COLUMNS)))
+        raise UserError(f"{where}: {len(row)} fields, expected {len(COLUMNS)} ({','.join(COLUMNS)})")
     label = _label(row[6], where)
     if label is None:
         return None
@@ -92,7 +92,7 @@ def _read_row(source: str, row: list[str], images: str, split: str, boxes: dict[
         raise UserError(f"{where}: expected a box of four integers and 68 landmarks x;y;x;y...") from None
     left, top = max(x, 0), max(y, 0)
     if x + width <= left or y + height <= top:
-        raise UserError("{}: empty face box {}".format(where, ",".join(row[1:5])))
+        raise UserError(f"{where}: empty face box {','.join(row[1:5])}")
     path = os.path.join(images, row[0])
     _require_image(source, path, where)
     boxes[path] = left, top, x + width, y + height

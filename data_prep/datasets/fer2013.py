@@ -47,8 +47,7 @@ def _read_csv(path: str, folder: str) -> Dataset:
             rows = csv.reader(stream)
             header = next(rows, [])
             if header != ["emotion", "pixels", "Usage"]:
-                raise UserError("{}:1: the columns are {!r}, expected emotion,pixels,Usage".format(
-                    path, ",".join(header)[:60]))
+                raise UserError(f"{path}:1: the columns are {','.join(header)[:60]!r}, expected emotion,pixels,Usage")
             for row in rows:
                 line = rows.line_num
                 face = _face(row, name, line, f"{path}:{line}")
@@ -71,7 +70,7 @@ def _face(row: list[str], name: str, line: int, where: str) -> Face:
     if row[0] not in map(str, range(len(SEVEN))):
         raise UserError(f"{where}: unknown label {row[0]!r}, expected 0 to {len(SEVEN) - 1}")
     if row[2] not in USAGE:
-        raise UserError("{}: unknown Usage {!r}, expected {}".format(where, row[2], ", ".join(USAGE)))
+        raise UserError(f"{where}: unknown Usage {row[2]!r}, expected {', '.join(USAGE)}")
     label = int(row[0])
     return Face(name, line, label, SEVEN[label], split=USAGE[row[2]])
 
@@ -95,12 +94,11 @@ def _read_folder(root: str) -> Dataset:
     faces: list[Face] = []
     for part in trees.folders(root):
         if part.lower() not in trees.SPLITS:
-            raise UserError("{}: unknown split, expected one of {}".format(
-                os.path.join(root, part), ", ".join(trees.SPLITS)))
+            raise UserError(f"{os.path.join(root, part)}: unknown split, expected one of {', '.join(trees.SPLITS)}")
         for emotion in trees.folders(root, part):
             faces += _read_class(root, part, emotion, trees.images(root, os.path.join(part, emotion)))
     if not faces:
-        raise UserError("{}: no images, expected {}/<emotion>/*.jpg".format(root, os.path.join(root, "train")))
+        raise UserError(f"{root}: no images, expected {os.path.join(root, 'train')}/<emotion>/*.jpg")
     return Dataset("fer2013", SEVEN, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
@@ -108,7 +106,7 @@ def _read_class(root: str, part: str, emotion: str, paths: list[str]) -> list[Fa
     folder = os.path.join(root, part, emotion)
     label = expressions.label(emotion)
     if label is None:
-        raise UserError("{}: unknown label, expected one of {}".format(folder, ", ".join(SEVEN)))
+        raise UserError(f"{folder}: unknown label, expected one of {', '.join(SEVEN)}")
     # The common folder version merges both test splits; the file name still tells the split.
     return [Face(path, None, label, SEVEN[label],
                  split=USAGE.get(os.path.basename(path).split("_")[0], trees.SPLITS[part.lower()])) for path in paths]

@@ -36,7 +36,7 @@ def _part(source: str, split: str) -> Optional[str]:
     """The folder that holds the expressions of a split; None for a test split that is missing or has no labels."""
     parts = [name for name in trees.folders(source) if name.lower().startswith(split)]
     if len(parts) > 1:
-        raise UserError("{}: {} are here, expected one of them".format(source, " and ".join(parts)))
+        raise UserError(f"{source}: {' and '.join(parts)} are here, expected one of them")
     if not parts and split != "test":
         raise UserError(f"{source}: no folder {split.capitalize()} here")
     if not parts:

@@ -81,7 +81,7 @@ def find(root: str, *candidates: str) -> str:
     for candidate in candidates:
         if os.path.isdir(os.path.join(root, candidate)):
             return candidate
-    raise UserError("{}: no folder {} here".format(root, " or ".join(candidates)))
+    raise UserError(f"{root}: no folder {' or '.join(candidates)} here")
 
 
 def expression(root: str, path: str, classes: Sequence[str]) -> str:
@@ -91,8 +91,7 @@ def expression(root: str, path: str, classes: Sequence[str]) -> str:
     """
     name = expressions.canonical(os.path.basename(path))
     if name not in classes:
-        raise UserError("{}: unknown expression, expected one of {}".format(
-            os.path.join(root, path), ", ".join(classes)))
+        raise UserError(f"{os.path.join(root, path)}: unknown expression, expected one of {', '.join(classes)}")
     return name
 
 

@@ -37,7 +37,7 @@ def blobs(deploy: str) -> Blobs:
     products = [layer for layer in layers if layer.type == "InnerProduct"]
     convolutions = [layer for layer in layers if layer.type == "Convolution"]
     if not products or not convolutions:
-        raise UserError("{}: has no {} layer".format(deploy, "Convolution" if products else "InnerProduct"))
+        raise UserError(f"{deploy}: has no {'Convolution' if products else 'InnerProduct'} layer")
     # The FC layers that each blob depends on, and all FC layers that another FC layer depends on.
     behind: dict[str, set] = {}
     inner = set()

@@ -98,8 +98,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     data, note = info["data"], prepared_folder.read_note(info["data"])
     crop_set = crops.SETS[note["asked"]["crops"]]
     if crop_set.region != 256:
-        raise UserError("{}: crops {} are not cut from faces aligned to the template".format(
-            data, note["asked"]["crops"]))
+        raise UserError(f"{data}: crops {note['asked']['crops']} are not cut from faces aligned to the template")
     deploy = run.path(DEPLOY)
     grid, blob = grid_of(deploy)
     net = forward.load(deploy, run.caffemodel())

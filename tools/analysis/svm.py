@@ -96,8 +96,7 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
     note = prepared_folder.read_note(data)
     for name in names or note["features"]:
         if name not in note["features"]:
-            raise UserError("{}: has no {} features; it has {}".format(
-                data, name, ", ".join(note["features"]) or "none"))
+            raise UserError(f"{data}: has no {name} features; it has {', '.join(note['features']) or 'none'}")
         splits = {split: read(data, split, name, limit if split == "train" else None) for split in manifest.SPLITS}
         printed = published_handcrafted(name)
         value = float(printed.value) if printed and _is_of_same_images(note, printed.data) else None
@@ -261,14 +260,14 @@ def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit
 
     run: the run, for deep features; limit: see `svm`.
     """
-    lines = ["geometry of the features: {}".format(prepared_folder.read_note(data)["asked"]["geometry"])]
+    lines = [f"geometry of the features: {prepared_folder.read_note(data)['asked']['geometry']}"]
     published = {result.feature for result in results if result.published is not None}
     names = sorted(published - {DEEP})
     limited = [Departure("training images", f"the first {limit}", "all")] if limit else []
     for kind, departs in (("handcrafted features", departing(data, names) + limited if names else []),
                           ("deep features", departures.of_runs([run]) + limited if run and DEEP in published else [])):
         if departs:
-            lines.append("{} are not compared with the published ones: {}".format(kind, "; ".join(map(str, departs))))
+            lines.append(f"{kind} are not compared with the published ones: {'; '.join(map(str, departs))}")
     return lines
 
 

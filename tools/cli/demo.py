@@ -44,4 +44,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _count(metrics: dict) -> str:
-    return "{:.2f}% ({}/{})".format(100 * metrics["accuracy"], metrics["correct"], metrics["total"])
+    return f"{100 * metrics['accuracy']:.2f}% ({metrics['correct']}/{metrics['total']})"

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n\n".join("\n".join(described(experiment.load(name, options.set))) for name in words[1:]))
         return 0
     if len(words) > 1:
-        raise UserError("{}: expected one pattern, or show and the names of experiments".format(" ".join(words)))
+        raise UserError(f"{' '.join(words)}: expected one pattern, or show and the names of experiments")
     if options.set:
         raise UserError("--set needs show: ./fer experiments show PAPER/EXPERIMENT --set KEY=VALUE")
     names = matching(words[0] if words else "")

@@ -30,7 +30,7 @@ def line(name: str, state: Optional[State]) -> str:
                      f"{100 * state.best[1]:.2f} % at {state.best[0]}")
     if not state.working and not state.finished:
         parts.append(f"`./fer train` continues from {state.continues_from}")
-    return "{}: {}".format(name, ", ".join(parts))
+    return f"{name}: {', '.join(parts)}"
 
 
 def summary(name: str, states: Sequence[Optional[State]]) -> str:

@@ -25,8 +25,7 @@ def add(commands: Commands) -> None:
                          "images and classes take part, the folds, the alignment and the crops (default: the first "
                          "protocol of the data set).")
     command.add_argument("--crops", type=name_of("set of crops", sorted(crops.SETS)), metavar="CROPS",
-                         help="The crops, one of: {} (default: those of the protocol).".format(
-                             ", ".join(sorted(crops.SETS))))
+                         help=f"The crops, one of: {', '.join(sorted(crops.SETS))} (default: those of the protocol).")
     add_several(command, "--features", "Handcrafted features to compute, of: {}. Without a value, none are computed "
                 "(default: those of the protocol).".format(", ".join(features.NAMES)), nargs="*", default=None,
                 type=name_of("handcrafted feature", features.NAMES), metavar="FEATURE")
@@ -64,7 +63,7 @@ def add(commands: Commands) -> None:
 
 def add_source(command: Parser) -> None:
     command.add_argument("dataset", type=name_of("data set", datasets.NAMES), metavar="DATASET",
-                         help="The data set, one of: {}.".format(", ".join(datasets.NAMES)))
+                         help=f"The data set, one of: {', '.join(datasets.NAMES)}.")
     command.add_argument("source", type=path, nargs="?", metavar="SOURCE",
                          help="The file or folder of the data set. synthetic has none: its faces are drawn.")
 

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         _print_results(planned, request, keep=False)
         return 0
     if not planned.has_data:
-        raise UserError("no data set of {} is there".format(", ".join(options.targets)))
+        raise UserError(f"no data set of {', '.join(options.targets)} is there")
     failed = jobs.run(planned, request, options.cores)
     _print_results(planned, request, keep=True)
     for job in failed:

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     files.write_json(options.out, measured, alone=True)
     print("{}: {faces} faces of {dataset}-{protocol}, in sides of {region}".format(options.out, **measured))
     for section in ("margins", "sides"):
-        print("{}: {}".format(section, ", ".join(f"{name} {value:.4f}" for name, value in measured[section].items())))
+        print(f"{section}: {', '.join(f'{name} {value:.4f}' for name, value in measured[section].items())}")
     without_face = measured["no_face"]
     if without_face:
         print("note: no face was found in {} images, which are left out: {}{}".format(

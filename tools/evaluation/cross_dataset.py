@@ -34,7 +34,7 @@ def match(trained: Sequence[str], tested: Sequence[str], without: Sequence[str] 
     tested_names = [expressions.canonical(name) for name in tested]
     for name in without:
         if expressions.canonical(name) not in tested_names:
-            raise UserError("class {!r} to leave out: the data have {}".format(name, ", ".join(tested)))
+            raise UserError(f"class {name!r} to leave out: the data have {', '.join(tested)}")
     left_out = {expressions.canonical(name) for name in without}
     pairs = [(index, tested_names.index(name)) for index, name in enumerate(map(expressions.canonical, trained))
              if name in tested_names and name not in left_out]
@@ -85,7 +85,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
         engine)]
     predicted = restrict(of_all_classes, matching)
     if not predicted:
-        raise UserError("{}: no image of the classes {}".format(folder, ", ".join(matching.names)))
+        raise UserError(f"{folder}: no image of the classes {', '.join(matching.names)}")
     name = prepared_folder.data_set(note)
     sequences = any(face.sequence for face in prepared_folder.faces(folder, note))
     experiment = run.experiment

@@ -52,7 +52,7 @@ def _scale(height: int, width: int) -> float:
 
 
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    name = "DejaVuSans{}.ttf".format("-Bold" if bold else "")
+    name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 

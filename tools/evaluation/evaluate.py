@@ -115,7 +115,7 @@ def metrics_path(run: Union[Segment, Group], split: str) -> str:
 
 def snapshots_path(run: Segment, split: str) -> str:
     """The path of the results of `every_snapshot`, which tables never read."""
-    return run.path("metrics-every-snapshot{}.json".format("" if split == "test" else "-" + split))
+    return run.path(f"metrics-every-snapshot{'' if split == 'test' else '-' + split}.json")
 
 
 def saved_snapshots(run: Run, split: str) -> list[dict]:

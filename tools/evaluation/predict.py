@@ -212,7 +212,7 @@ def line(path: str, number: int, count: int, prediction: FacePrediction, classes
     """The prediction for a face as text. number: the number of the face, from 1; count: of all faces of the image."""
     shares = [f"{classes[label]} {100 * prediction.probabilities[label]:.1f} %"
               for label in prediction.ranked()]
-    return "{}{}: {}".format(path, f" face {number} of {count}" if count > 1 else "", ", ".join(shares))
+    return f"{path}{f' face {number} of {count}' if count > 1 else ''}: {', '.join(shares)}"
 
 
 def described(prediction: FacePrediction, classes: Sequence[str]) -> dict:

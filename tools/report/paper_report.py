@@ -133,7 +133,7 @@ def confusion_matrices(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     draw = []
     for entry in entries:
         metrics, method = entry.test_metrics, entry.experiment.title
-        title = "{}\n{}, {:.2f}%".format(entry.tested_on, method, 100 * metrics["accuracy"])
+        title = f"{entry.tested_on}\n{method}, {100 * metrics['accuracy']:.2f}%"
         draw.append(functools.partial(figures.confusion_matrix, metrics, title))
         shares = figures.confusion_shares(metrics)
         table += [(method, entry.tested_on, metrics["classes"][row], metrics["classes"][column], count,

@@ -62,7 +62,7 @@ def published(entry: Entry) -> list[str]:
                 entry.experiment.name, "test", "accuracy", "") and figure.table not in tables.setdefault(
                     figure.value, []):
             tables[figure.value].append(figure.table)
-    return ["{} (Table {})".format(value, ", ".join(names)) for value, names in tables.items() if names]
+    return [f"{value} (Table {', '.join(names)})" for value, names in tables.items() if names]
 
 
 def departing(entry: Entry) -> list[Departure]:

@@ -72,7 +72,7 @@ def grid(entries: Sequence[Entry]) -> Grid:
             [] if quoted else [[] for _ in beside] + [
                 [_with(_here(entry, marks), extra) for entry, extra in cell] for cell in cells]))
     return Grid([name.replace("_", " ") for name in beside] + columns, len(beside), rows, [
-        "[{}] {}: {}".format(mark, NOT_COMPARED, "; ".join(map(str, departures)))
+        f"[{mark}] {NOT_COMPARED}: {'; '.join(map(str, departures))}"
         for departures, mark in marks.items()])
 
 

@@ -234,11 +234,11 @@ def _caffe_train(segment: Segment, solver: Any, definition: str, done: int, weig
 
 
 def _failure(segment: Segment, status: int, last_words: Sequence[str]) -> str:
-    text = "caffe train ended with status {}: {}".format(status, " | ".join(last_words))
+    text = f"caffe train ended with status {status}: {' | '.join(last_words)}"
     if any("SerializeToOstream" in words for words in last_words):
         with open(segment.path(LOG), encoding="utf-8", errors="replace") as log:
             announced = caffe_log.SNAPSHOT.findall(log.read())
-        return "{}: {}".format(_not_whole((announced or [segment.path("scratch")])[-1]), text)
+        return f"{_not_whole((announced or [segment.path('scratch')])[-1])}: {text}"
     if status == -signal.SIGKILL or re.search("bad_alloc|MemoryError|host allocation|out of memory", text):
         return "there is not enough memory; a smaller solver.batch_size needs less: " + text
     return text

@@ -117,7 +117,7 @@ def _require_memory(experiment: Experiment) -> None:
 
 def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) -> Iterator[Union[Group, Planned]]:
     if len(set(seeds)) < len(seeds):
-        raise UserError("seeds {}: expected each once".format(" ".join(map(str, seeds))))
+        raise UserError(f"seeds {' '.join(map(str, seeds))}: expected each once")
     if seeds:
         names = [f"seed{seed:02d}" for seed in seeds]
         yield Group(folder, "seeds", names)

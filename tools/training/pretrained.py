@@ -65,7 +65,7 @@ class Fit:
     unfit: list[tuple[str, tuple, tuple]]
 
     def __str__(self) -> str:
-        lines = ["{} {}: {}".format(what, len(layers), ", ".join(layers) or "none") for what, layers in (
+        lines = [f"{what} {len(layers)}: {', '.join(layers) or 'none'}" for what, layers in (
             ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
         return "\n".join(lines + ["does not fit: " + _unfit(*layer) for layer in self.unfit])
 
@@ -96,7 +96,7 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") ->
         _copy(model, wanted, copied_suffix)
     fit = compare(shapes(model), wanted)
     if fit.unfit:
-        raise UserError("{}: {}".format(path, "; ".join(_unfit(*layer) for layer in fit.unfit)))
+        raise UserError(f"{path}: {'; '.join((_unfit(*layer) for layer in fit.unfit))}")
     if not fit.copied:
         raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
             path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))

@@ -136,7 +136,7 @@ def require_same_data(run: Run) -> dict[str, Any]:
     info = run.info
     note = prepared_folder.read_note(info["data"])
     if note["manifest"] != info["manifest"]:
-        raise UserError("{}: was prepared anew since {} was trained".format(info["data"], run.folder))
+        raise UserError(f"{info['data']}: was prepared anew since {run.folder} was trained")
     prepared_folder.require_manifest(info["data"], note)
     return note
 

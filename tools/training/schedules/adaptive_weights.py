@@ -136,7 +136,7 @@ class AdaptiveWeights(Schedule):
 
     def _position(self, adopted: int, active: Sequence[tuple[str, int]]) -> str:
         at_work = ", ".join(f"{name} {iteration}" for name, iteration in active)
-        return "round {}/{}{}".format(adopted + 1, self.settings["rounds"], f" ({at_work})" if at_work else "")
+        return f"round {adopted + 1}/{self.settings['rounds']}{(f' ({at_work})' if at_work else '')}"
 
 
 class Round:
