@@ -23,8 +23,8 @@ def add(commands: Commands) -> None:
     command.usage = ("fer experiments [-h] [PATTERN]\n"
                      "       fer experiments show PAPER/EXPERIMENT ... [--set KEY=VALUE ...]")
     command.add_argument("words", nargs="*", metavar="PATTERN",
-                         help="A part of the names to list, or a pattern with *, ? and [...] for whole names. After "
-                         "the word show: the names of experiments whose settings are printed.")
+                         help="A part of the names or titles to list, or a pattern with *, ? and [...] for whole "
+                         "names. After the word show: the names of experiments whose settings are printed.")
     add_several(command, "--set", "With show: change settings, as `./fer train --set` does.", type=change,
                 metavar="KEY=VALUE")
 
@@ -40,20 +40,23 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{' '.join(words)}: expected one pattern, or show and the names of experiments")
     if options.set:
         raise UserError("--set needs show: ./fer experiments show PAPER/EXPERIMENT --set KEY=VALUE")
-    names = matching(words[0] if words else "")
-    if not names:
+    listed = matching(words[0] if words else "")
+    if not listed:
         raise UserError(suggestions.unknown("experiment", words[0], experiment.names(),
                                             "`./fer experiments` lists them all"))
-    rows = [(loaded.name, loaded.title, loaded.data, loaded.net) for loaded in map(experiment.load, names)]
+    rows = [(entry.name, entry.title, entry.data, entry.net) for entry in listed]
     print(tabulate.tabulate(rows, COLUMNS, "plain", disable_numparse=True))
     return 0
 
 
-def matching(pattern: str) -> list[str]:
-    """Names of the experiments that hold a text, or that a glob pattern fits as a whole."""
+def matching(pattern: str) -> list[Experiment]:
+    """The experiments whose name or title contains a text, or whose whole name fits a glob pattern. The case of letters
+    does not matter."""
+    names = experiment.names()
     if any(letter in pattern for letter in "*?["):
-        return fnmatch.filter(experiment.names(), pattern)
-    return [name for name in experiment.names() if pattern in name]
+        return [experiment.load(name) for name in names if fnmatch.fnmatchcase(name, pattern.lower())]
+    entries = map(experiment.load, names)
+    return [entry for entry in entries if pattern.lower() in f"{entry.name}\n{entry.title}".lower()]
 
 
 def described(loaded: Experiment) -> Iterator[str]:

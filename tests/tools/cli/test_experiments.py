@@ -18,7 +18,8 @@ def listed(capsys, *words):
     return rows
 
 
-@pytest.mark.parametrize("pattern, count", ((None, None), ("mmi-one", 2), ("*-alaw", None), ("*/mmi-one_map-l[12]", 1)))
+@pytest.mark.parametrize("pattern, count", ((None, None), ("mmi-one", 2), ("*-alaw", None), ("*/mmi-one_map-l[12]", 1),
+                                            ("MMI-one", 2), ("2b(N+m)softmax", 5)))
 def test_list(capsys, pattern, count):
     rows = listed(capsys, *[pattern] * (pattern is not None))
     names = [row.split()[0] for row in rows]
