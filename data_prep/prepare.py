@@ -277,11 +277,11 @@ def _with_copies(faces: Sequence[Face]) -> list[Face]:
 def _counts(dataset: Dataset, faces: Sequence[Face]) -> dict[str, Any]:
     """Images of each split or fold, and of each class in it; and all counts to compare with published ones."""
     used = [face for face in faces if face.split]
-    parts = {part: [face.label for face in used if face.split == part] for part in sorted(
-        {face.split for face in used}, key=lambda part: ((manifest.SPLITS + (part,)).index(part), part))}
-    counts = {part: len(labels) for part, labels in parts.items()}
+    labels_of = {split: [face.label for face in used if face.split == split] for split in sorted(
+        {face.split for face in used}, key=lambda split: ((manifest.SPLITS + (split,)).index(split), split))}
+    counts = {split: len(labels) for split, labels in labels_of.items()}
     return {"counts": counts,
-            "class_counts": {part: np.bincount(labels, minlength=len(dataset.classes)).tolist()
-                             for part, labels in parts.items()},
+            "class_counts": {split: np.bincount(labels, minlength=len(dataset.classes)).tolist()
+                             for split, labels in labels_of.items()},
             "found_counts": dict(counts, images=len(used), units=len({face.unit for face in used}),
                                  subjects=len({face.subject for face in used}))}

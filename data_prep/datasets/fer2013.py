@@ -92,21 +92,22 @@ def _pixels(text: str, where: str) -> np.ndarray:
 
 def _read_folder(root: str) -> Dataset:
     faces: list[Face] = []
-    for part in trees.folders(root):
-        if part.lower() not in trees.SPLITS:
-            raise UserError(f"{os.path.join(root, part)}: unknown split, expected one of {', '.join(trees.SPLITS)}")
-        for emotion in trees.folders(root, part):
-            faces += _read_class(root, part, emotion, trees.images(root, os.path.join(part, emotion)))
+    for name in trees.folders(root):
+        split = trees.SPLITS.get(name.lower())
+        if not split:
+            raise UserError(f"{os.path.join(root, name)}: unknown split, expected one of {', '.join(trees.SPLITS)}")
+        for emotion in trees.folders(root, name):
+            faces += _read_class(root, os.path.join(name, emotion), split)
     if not faces:
         raise UserError(f"{root}: no images, expected {os.path.join(root, 'train')}/<emotion>/*.jpg")
     return Dataset("fer2013", SEVEN, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
-def _read_class(root: str, part: str, emotion: str, paths: list[str]) -> list[Face]:
-    folder = os.path.join(root, part, emotion)
-    label = expressions.label(emotion)
+def _read_class(root: str, folder: str, split: str) -> list[Face]:
+    """The faces in root/folder, a class of a split."""
+    label = expressions.label(os.path.basename(folder))
     if label is None:
-        raise UserError(f"{folder}: unknown label, expected one of {', '.join(SEVEN)}")
+        raise UserError(f"{os.path.join(root, folder)}: unknown label, expected one of {', '.join(SEVEN)}")
     # The common folder version merges both test splits; the file name still tells the split.
-    return [Face(path, None, label, SEVEN[label],
-                 split=USAGE.get(os.path.basename(path).split("_")[0], trees.SPLITS[part.lower()])) for path in paths]
+    return [Face(path, None, label, SEVEN[label], split=USAGE.get(os.path.basename(path).split("_")[0], split))
+            for path in trees.images(root, folder)]

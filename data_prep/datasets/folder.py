@@ -14,22 +14,22 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     Raises UserError on an unknown split, two folders for one split, a missing training split, and a class that is
     missing or empty there.
     """
-    parts: dict[str, str] = {}
+    folder_of: dict[str, str] = {}
     for name in trees.folders(source):
         split = trees.SPLITS.get(name.lower())
         if not split:
             raise UserError("{}: unknown split, expected {}, each with a folder for each class".format(
                 os.path.join(source, name), ", ".join(trees.SPLITS)))
-        if split in parts:
-            raise UserError(f"{source}: {parts[split]} and {name} are both the {split} split")
-        parts[split] = name
-    if "train" not in parts:
+        if split in folder_of:
+            raise UserError(f"{source}: {folder_of[split]} and {name} are both the {split} split")
+        folder_of[split] = name
+    if "train" not in folder_of:
         raise UserError(f"{source}: no folder train here, expected train/<class>/*.jpg")
-    classes = tuple(trees.folders(source, parts["train"]))
+    classes = tuple(trees.folders(source, folder_of["train"]))
     faces: list[Face] = []
-    for split, part in parts.items():
-        for name in trees.folders(source, part):
-            path = os.path.join(part, name)
+    for split, split_folder in folder_of.items():
+        for name in trees.folders(source, split_folder):
+            path = os.path.join(split_folder, name)
             if name not in classes:
                 raise UserError("{}: not a class of the training split, which has {}".format(
                     os.path.join(source, path), ", ".join(classes)))
@@ -39,5 +39,5 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
     for label, name in enumerate(classes):
         if faces and label not in trained:
             raise UserError("{}: no images here; each class needs images in the training split".format(
-                os.path.join(source, parts["train"], name)))
-    return trees.dataset("folder", classes, source, faces, os.path.join(parts["train"], "<class>", "*.jpg"))
+                os.path.join(source, folder_of["train"], name)))
+    return trees.dataset("folder", classes, source, faces, os.path.join(folder_of["train"], "<class>", "*.jpg"))

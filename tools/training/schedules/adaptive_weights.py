@@ -173,12 +173,12 @@ class Round:
         return files.read_json(path)
 
     def _measured(self, segment: Segment, losses: Sequence[str], engine: Engine) -> Measured:
-        part, blobs = self.validation, {loss: self.schedule.blobs[loss] for loss in losses}
-        outputs = forward.of_split(self.experiment, part, segment.path(DEPLOY), segment.weights_of(self.length),
+        samples, blobs = self.validation, {loss: self.schedule.blobs[loss] for loss in losses}
+        outputs = forward.of_split(self.experiment, samples, segment.path(DEPLOY), segment.weights_of(self.length),
                                   sorted({blob for pair in blobs.values() for blob in pair}), engine)
         measured = {}
         for loss, (features, probabilities) in blobs.items():
-            votes = predictions.vote(part.units, part.labels, part.rows, outputs[probabilities])
+            votes = predictions.vote(samples.units, samples.labels, samples.rows, outputs[probabilities])
             measured[loss] = {"accuracy": sum(vote.right for vote in votes) / len(votes),
                               "sparseness": sparseness(outputs[features])}
         return measured
