@@ -28,33 +28,33 @@ class Figure:
     # "<data set>-<protocol>"; for other people's systems only the data set.
     data: str
     # For a test on another data set: the data that the net was trained on. Else "".
-    trained_on: str
+    trained_on: str = ""
     # "val" or "test".
-    split: str
+    split: str = ""
     # The digits as they are printed, without a per cent sign.
-    value: str
+    value: str = ""
     # What the figure is, such as "count" or "fold_mean".
-    kind: str
+    kind: str = ""
     # For a count, its unit: "image" or "sequence". Else "".
-    unit: str
+    unit: str = ""
     # For a count, the number of correct units. Else None.
-    correct: Optional[int]
+    correct: Optional[int] = None
     # For a count, the number of all units. Else None.
-    total: Optional[int]
+    total: Optional[int] = None
     # What is measured for the comparison, such as "accuracy".
-    measure: str
+    measure: str = ""
     # Name of the experiment that reproduces the figure.
-    experiment: str
+    experiment: str = ""
     # From here on: what a comparison with other people's systems prints beside the figure, in the paper's words.
-    images: str
-    classes: str
-    subjects: str
-    sequences: str
-    protocol: str
-    network: str
-    external_data: str
-    fine_tuning: str
-    setting: str
+    images: str = ""
+    classes: str = ""
+    subjects: str = ""
+    sequences: str = ""
+    protocol: str = ""
+    network: str = ""
+    external_data: str = ""
+    fine_tuning: str = ""
+    setting: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Figure))

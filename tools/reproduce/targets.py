@@ -2,11 +2,10 @@
 
 The command line reads the names for its help: this module loads neither Caffe nor Matplotlib.
 """
-import dataclasses
 import functools
 
 from common import experiment, papers
-from published.values import COLUMNS, Figure
+from published.values import Figure
 from tools.report import paper_report
 from tools.report.paper_report import Target
 
@@ -28,8 +27,7 @@ def paper_of(name: str) -> str:
 @functools.cache
 def cells(name: str) -> tuple[tuple[Figure, tuple[int, ...]], ...]:
     """What the planner is asked for, as for a table's cells, with the seeds: published figures without a value."""
-    without_value = Figure(**{**dict.fromkeys(COLUMNS, ""), "correct": None, "total": None})  # type: ignore[arg-type]
-    return tuple((dataclasses.replace(
-        without_value, table=name, row=use.experiment or use.column, column=use.column, system="own", kind="rate",
+    return tuple((Figure(
+        table=name, row=use.experiment or use.column, column=use.column, system="own", kind="rate",
         data=use.data or experiment.load(use.experiment).data, split=use.split, measure=use.measure,
         experiment=use.experiment), use.seeds) for use in get(name).uses)
