@@ -23,7 +23,7 @@ from tools.analysis import activations
 from tools.evaluation import departures, forward
 from tools.evaluation.departures import Departure
 from tools.training.caffe_process import all_cores
-from tools.training.run import Run, require_same_data
+from tools.training.run import DEPLOY, Run, require_same_data
 
 # The name of the deep feature, FC2's input.
 DEEP = "x"
@@ -178,7 +178,7 @@ def read(data: str, split: str, name: str, limit: Optional[int] = None) -> Split
 
 def _read_deep(run: Run, split: str, limit: Optional[int]) -> tuple[Split, np.ndarray]:
     """FC2's input for the first crop of each image, with L2 norm 1, and the class that the net predicts."""
-    data, deploy = run.info["data"], run.path("deploy.prototxt")
+    data, deploy = run.info["data"], run.path(DEPLOY)
     first_crops = _first_crops(data, split, limit)
     images = lmdb_io.Reader(os.path.join(data, split, "images"))
     inputs = activations.blobs(deploy).x

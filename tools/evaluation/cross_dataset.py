@@ -13,7 +13,7 @@ from data_prep import prepared_folder
 from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Prediction
 from tools.training.caffe_process import all_cores
-from tools.training.run import Run
+from tools.training.run import DEPLOY, Run
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
     engine = all_cores(info["gpu"])
     of_all_classes = [prediction for name in splits for prediction in evaluate.predict(
-        run.experiment, forward.read(folder, note, name), run.path("deploy.prototxt"), run.caffemodel(), "prob",
+        run.experiment, forward.read(folder, note, name), run.path(DEPLOY), run.caffemodel(), "prob",
         engine)]
     predicted = restrict(of_all_classes, matching)
     if not predicted:
@@ -107,7 +107,7 @@ def metrics_path(run: Run, name: str) -> str:
 
 
 def _check_shape(run: Run, folder: str, note: dict) -> None:
-    expected = list(caffe.Net(run.path("deploy.prototxt"), caffe.TEST).blobs["data"].shape)[1:]
+    expected = list(caffe.Net(run.path(DEPLOY), caffe.TEST).blobs["data"].shape)[1:]
     if list(note["shape"]) != expected:
         raise UserError("{}: the images are {}, but {} takes {}".format(
             folder, "x".join(map(str, note["shape"])), run.folder, "x".join(map(str, expected))))

@@ -14,7 +14,7 @@ from tools.evaluation.predictions import Prediction
 from tools.training import schedules
 from tools.training.caffe_process import Engine, Segment, all_cores
 from tools.training.groups import Group
-from tools.training.run import Run, require_same_data
+from tools.training.run import DEPLOY, Run, require_same_data
 
 
 def evaluate(run: Run, split: str) -> dict:
@@ -29,7 +29,7 @@ def evaluate(run: Run, split: str) -> dict:
     samples = forward.read(info["data"], note, split)
     engine = all_cores(info["gpu"])
     experiment = run.experiment
-    predicted = predict(experiment, samples, run.path("deploy.prototxt"), run.caffemodel(), "prob", engine)
+    predicted = predict(experiment, samples, run.path(DEPLOY), run.caffemodel(), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
                    dataset=(experiment.data if prepared_folder.is_of(note, experiment.data)
                             else prepared_folder.data_set(note)),
@@ -63,7 +63,7 @@ def every_snapshot(run: Run, split: str) -> Iterator[dict]:
     info, results = run.info, []
     samples = forward.read(info["data"], require_same_data(run), split)
     for iteration in run.snapshots():
-        predicted = predict(run.experiment, samples, run.path("deploy.prototxt"), run.caffemodel(iteration), "prob",
+        predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob",
                          all_cores(info["gpu"]))
         results.append({"iteration": iteration, **_right(predicted)})
         yield results[-1]

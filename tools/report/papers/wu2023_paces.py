@@ -19,7 +19,7 @@ from prototxt import nets
 from tools.evaluation import evaluate, forward
 from tools.report.training import Points
 from tools.training import caffe_log, chain, schedules
-from tools.training.run import Run, require_same_data
+from tools.training.run import DEPLOY, Run, require_same_data
 from tools.training.schedules import SelfPaced, self_paced
 
 SHORT = {"neutral": "Ne", "happy": "Ha", "sad": "Sa", "surprise": "Su", "fear": "Fe", "disgust": "Di", "angry": "An",
@@ -121,7 +121,7 @@ def features(run: Run, pace: int, classes: Sequence[int], seed: int = 0) -> Feat
 def _features(run: Run, pace: int, classes: Sequence[int], seed: int) -> Features:
     train = forward.read(run.info["data"], require_same_data(run), "train")
     blob = nets.classified(run.experiment)
-    values = forward.of_split(run.experiment, train, run.path("deploy.prototxt"),
+    values = forward.of_split(run.experiment, train, run.path(DEPLOY),
                               run.caffemodel(run.snapshots()[pace - 2]), [blob])[blob]
     labels = np.array(train.labels)
     of_classes = np.isin(labels, classes)

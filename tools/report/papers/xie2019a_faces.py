@@ -14,7 +14,7 @@ from tools.evaluation import forward
 from tools.evaluation.predictions import Prediction
 from tools.report import faces, figures
 from tools.report.entries import Entry
-from tools.training.run import Run
+from tools.training.run import DEPLOY, Run
 
 # As many as Fig. 9 and 10 have.
 FACES = 5
@@ -144,7 +144,7 @@ def gabor_responses(image: np.ndarray, data: str) -> np.ndarray:
 
 
 def face_maps(run: Run, images: Sequence[np.ndarray]) -> FaceMaps:
-    deploy = run.path("deploy.prototxt")
+    deploy = run.path(DEPLOY)
     names = activations.blobs(deploy)
     outputs = forward.outputs(deploy, run.caffemodel(), images, [names.first, names.z])
     return FaceMaps(outputs[names.first], outputs[names.z], activations.grid(deploy, names.z))
