@@ -29,7 +29,8 @@ def unknown(kind: str, name: str, names: Iterable[str], elsewhere: str = "") -> 
     near = close(name, names)
     listed = ", ".join(names)
     if near:
-        rest = f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
+        *others, last = near
+        rest = f"; did you mean {', '.join(others)} or {last}?" if others else f"; did you mean {last}?"
     elif len(listed) <= LONGEST:
         rest = f"; expected one of {listed}"
     else:
