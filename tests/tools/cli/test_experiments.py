@@ -19,7 +19,7 @@ def listed(capsys, *words):
 
 
 @pytest.mark.parametrize("pattern, count", ((None, None), ("mmi-one", 2), ("*-alaw", None), ("*/mmi-one_map-l[12]", 1),
-                                            ("MMI-one", 2), ("2b(N+m)softmax", 5)))
+                                            ("MMI-one", 2), ("2b(N+m)softmax", 5), ("*-ALAW", None)))
 def test_list(capsys, pattern, count):
     rows = listed(capsys, *[pattern] * (pattern is not None))
     names = [row.split()[0] for row in rows]
