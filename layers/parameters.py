@@ -1,16 +1,12 @@
 """The `param_str` of our layers: a JSON object. Each key and each value is checked."""
-from __future__ import annotations
-
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any, Callable, Dict, NamedTuple
 
 REQUIRED = object()
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One key of a layer's `param_str`."""
 
     # The allowed values, in words.
@@ -70,7 +66,7 @@ def texts(default=REQUIRED) -> Parameter:
         isinstance(element, str) for element in value), default)
 
 
-def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:
+def parse(param_str: str, parameters: Dict[str, Parameter]) -> SimpleNamespace:
     """The value of each key, with the defaults of the missing keys. Raises ValueError, which names the key and the
     allowed values."""
     try:

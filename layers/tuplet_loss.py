@@ -1,8 +1,8 @@
 """The losses of tuplets, [liu2017] Section 3, as Caffe layers."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import tuplet_loss
+from . import base, parameters
+from .functions import tuplet_loss
 
 
 class _TupletLayer(base.LossLayer):

@@ -3,14 +3,12 @@
 The features f of T tuplets are (T, K, D). Each tuplet has first its M positives (the first one is the query), then its
 N negatives; K = M + N. Distances are squared Euclidean distances. Losses are summed over the tuplets.
 """
-from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
 
-def tuplet(f: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
+def tuplet(f: np.ndarray, margin: float) -> Tuple[float, np.ndarray]:
     """(N+1)-tuplet loss, Eq. (1): log(1 + sum_j exp(D(f, f+) + margin - D(f, f_j-))).
 
     f: (T, 1 + N, D), in each tuplet the query, its positive and N - 1 negatives. margin: tau. Returns the loss and its
@@ -46,8 +44,7 @@ def mine(f: np.ndarray, positives: int) -> np.ndarray:
     return mined
 
 
-@dataclass(frozen=True)
-class Hinges:
+class Hinges(NamedTuple):
     """The constants of the hinges of Eq. (3) or Eq. (10)."""
 
     # (T, D) mean of the mined positives.
@@ -78,7 +75,7 @@ def hinges(f: np.ndarray, mined: np.ndarray, joint: bool) -> Hinges:
     return Hinges(np.matmul(share[:, None], f)[:, 0], weights, signs, share)
 
 
-def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> tuple[float, np.ndarray]:
+def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> Tuple[float, np.ndarray]:
     """The sum of weight * max(0, sign * score + margin).
 
     scores: (T, K), H(f, c+) in Eq. (10) and T - D(f, c+) in Eq. (3). Returns the loss and its gradient for the scores,
@@ -88,7 +85,7 @@ def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> tuple[fl
     return (constants.weights * np.maximum(values, 0)).sum(), constants.weights * constants.signs * (values > 0)
 
 
-def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: float) -> tuple[float, np.ndarray]:
+def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: float) -> Tuple[float, np.ndarray]:
     """(N+M)-tuplet clusters loss with fixed T and tau, Eq. (3).
 
     mined: bool (T, M) from `mine`; threshold: T; margin: tau. Returns the loss and its gradient for f, also through the
@@ -101,8 +98,7 @@ def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: f
     return loss, gradient - constants.share[:, :, None] * gradient.sum(axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """H of Eq. (8): H(f, g) = 1/2 |L_A f|^2 + 1/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b."""
 
     # L_A, (R, D).
@@ -115,7 +111,7 @@ class Metric:
     constant: np.ndarray
 
 
-def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> tuple[float, np.ndarray, Metric]:
+def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> Tuple[float, np.ndarray, Metric]:
     """(N+M)-tuplet clusters loss with the learned metric and threshold, Eq. (10).
 
     mined: bool (T, M) from `mine`. Returns the loss, its gradient for f, also through the center c+, and its gradients
