@@ -51,7 +51,7 @@ class SparsenessLossLayer(base.LossLayer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        sizes = [blob.shape[0] for blob in bottom]
+        sizes = [bottom[number].shape[0] for number in range(len(bottom))]
         if len(set(sizes)) > 1:
             raise ValueError("the bottoms have batches of {}, expected the same size".format(
                 ", ".join(map(str, sizes))))
@@ -63,15 +63,16 @@ class SparsenessLossLayer(base.LossLayer):
         return 1 / self.divisor(bottom) / (len(bottom) if self.params.coefficient == "divided" else 1)
 
     def forward(self, bottom, top):
-        values = [self.weights()] if self.params.shape else [blob.data for blob in bottom]
+        arrays = [self.weights()] if self.params.shape else [bottom[number].data for number in range(len(bottom))]
         top[0].data[...] = self.scale(bottom) * sum(
-            sparseness_loss.forward(array, self.params.p) for array in values)
+            sparseness_loss.forward(array, self.params.p) for array in arrays)
 
     def backward(self, top, propagate_down, bottom):
         scale = float(top[0].diff) * self.scale(bottom)
-        for blob, wanted in zip(bottom, propagate_down):
-            if wanted:
-                np.multiply(sparseness_loss.gradient(blob.data, self.params.p), scale, out=blob.diff)
+        for number in range(len(bottom)):
+            if propagate_down[number]:
+                gradient = sparseness_loss.gradient(bottom[number].data, self.params.p)
+                np.multiply(gradient, scale, out=bottom[number].diff)
         if self.params.shape:
             self.blobs[0].diff[...] += scale * sparseness_loss.gradient(self.blobs[0].data, self.params.p)
 
