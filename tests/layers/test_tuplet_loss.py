@@ -1,5 +1,4 @@
 """Losses of tuplets: arithmetic in float64 against loops over the printed equations, and the layers in real Caffe."""
-import dataclasses
 
 import numpy as np
 import pytest
@@ -175,7 +174,7 @@ def test_adaptive_clusters(shape, rank, apart):
     close(gradient, numeric.gradient(lambda moved: slow_adaptive(moved, shape[1], m), f))
     for field in ("a", "b", "linear", "constant"):
         def moved_loss(moved, field=field):
-            return slow_adaptive(f, shape[1], dataclasses.replace(m, **{field: moved}))
+            return slow_adaptive(f, shape[1], m._replace(**{field: moved}))
         close(getattr(for_metric, field), numeric.gradient(moved_loss, getattr(m, field)))
 
 
@@ -214,7 +213,7 @@ def test_positives_take_minus_h():
     kept = np.ones((2, 3), bool)
     assert tuplet_loss.adaptive_clusters(f, kept, m)[0] == pytest.approx(2)
     for constant, expected in ((1, [0, 2]), (-1, [2, 0])):
-        loss, _, _ = tuplet_loss.adaptive_clusters(f, kept, dataclasses.replace(m, constant=np.array([constant])))
+        loss, _, _ = tuplet_loss.adaptive_clusters(f, kept, m._replace(constant=np.array([constant])))
         assert loss / 2 == pytest.approx(sum(expected) / 2)
 
 
