@@ -99,7 +99,7 @@ def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: f
 
 
 class Metric(NamedTuple):
-    """H of Eq. (8): H(f, g) = 1/2 |L_A f|^2 + 1/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b."""
+    """H of Eq. (8): H(f, g) = s/2 |L_A f|^2 + s/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b, where s is a sign."""
 
     # L_A, (R, D).
     a: np.ndarray
@@ -111,10 +111,11 @@ class Metric(NamedTuple):
     constant: np.ndarray
 
 
-def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> Tuple[float, np.ndarray, Metric]:
+def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric, sign: int) -> Tuple[float, np.ndarray, Metric]:
     """(N+M)-tuplet clusters loss with the learned metric and threshold, Eq. (10).
 
-    mined: bool (T, M) from `mine`. Returns the loss, its gradient for f, also through the center c+, and its gradients
+    mined: bool (T, M) from `mine`. sign: s of H. With 1, H is Eq. (8) as printed. With -1, A = -L_A^T L_A of Eq. (7) is
+    negative semi-definite, so that H can be T - D, from which Eq. (7) is derived. Returns the loss, its gradient for f, also through the center c+, and its gradients
     for the metric.
     """
     constants = hinges(f, mined, joint=True)
@@ -124,18 +125,18 @@ def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> Tuple
     flat = f.reshape(-1, f.shape[2])
     af, ag, bg = flat @ metric.a.T, g @ metric.a.T, g @ metric.b.T
     bbg = bg @ metric.b
-    scores = (_squares(af).reshape(mined.shape[0], -1) + _squares(ag)[:, None]) / 2 + (
+    scores = sign * (_squares(af).reshape(mined.shape[0], -1) + _squares(ag)[:, None]) / 2 + (
         np.matmul(f, (bbg + metric.linear)[:, :, None])[:, :, 0] + (g @ metric.linear)[:, None]) + metric.constant
     loss, slopes = hinge_loss(scores, constants, 1)
     slope = slopes.sum(axis=1, keepdims=True)
     # Sums over the examples of a tuplet, weighted by their slopes.
     weighted_f = np.matmul(slopes[:, None], f)[:, 0]
     weighted_bf = weighted_f @ metric.b.T
-    sloped_af = slopes.reshape(-1, 1) * af
+    sloped_af = sign * slopes.reshape(-1, 1) * af
     f_gradient = (sloped_af @ metric.a).reshape(f.shape) + slopes[:, :, None] * (bbg + metric.linear)[:, None]
-    g_gradient = slope * (ag @ metric.a + metric.linear) + weighted_bf @ metric.b
+    g_gradient = slope * (sign * (ag @ metric.a) + metric.linear) + weighted_bf @ metric.b
     gradients = Metric(
-        sloped_af.T @ flat + (slope * ag).T @ g,
+        sloped_af.T @ flat + (sign * slope * ag).T @ g,
         weighted_bf.T @ g + bg.T @ weighted_f,
         (weighted_f + slope * g).sum(axis=0),
         np.array([slopes.sum()], f.dtype))
