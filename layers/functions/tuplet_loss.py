@@ -115,8 +115,8 @@ def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric, sign: in
     """(N+M)-tuplet clusters loss with the learned metric and threshold, Eq. (10).
 
     mined: bool (T, M) from `mine`. sign: s of H. With 1, H is Eq. (8) as printed. With -1, A = -L_A^T L_A of Eq. (7) is
-    negative semi-definite, so that H can be T - D, from which Eq. (7) is derived. Returns the loss, its gradient for f, also through the center c+, and its gradients
-    for the metric.
+    negative semi-definite, so that H can be T - D, from which Eq. (7) is derived. Returns the loss, its gradient for f,
+    also through the center c+, and its gradients for the metric.
     """
     constants = hinges(f, mined, joint=True)
     g = constants.center

@@ -121,13 +121,10 @@ def reduction(bottom, p, coeff, loss_weight):
             f'reduction_param {{ operation: {operation} coeff: {coeff} }} }}')
 
 
-def inner_product(name="V", lr_mult=1):
-    return (f'layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "fc" param {{ name: "{name}" '
-            f'lr_mult: {lr_mult} decay_mult: 1 }} param {{ lr_mult: 2 decay_mult: 0 }} inner_product_param {{ '
-            'num_output: 3 weight_filler { type: "xavier" } } }')
-
-
-BODY = [caffe_nets.inputs(data=(4, 5), label=(4,)), inner_product(),
+INNER_PRODUCT = ('layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" param { name: "V" lr_mult: 1 '
+                 'decay_mult: 1 } param { lr_mult: 2 decay_mult: 0 } inner_product_param { num_output: 3 '
+                 'weight_filler { type: "xavier" } } }')
+BODY = [caffe_nets.inputs(data=(4, 5), label=(4,)), INNER_PRODUCT,
         'layer { name: "softmax" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "softmax" }']
 
 
@@ -156,10 +153,9 @@ def test_features_equal_caffes_reduction(tmp_path, p):
 
 # ---------------------------------------------------------------- weights, in real nets
 
-def on_weights(loss_weight=0.3, name="V", shape=(3, 5), lr_mult=1, **param):
-    return caffe_nets.python_layer("sparse", "sparseness_loss", "SparsenessLossLayer", [], params=[
-        f'name: "{name}" lr_mult: {lr_mult} decay_mult: 1'], shape=list(shape), **param).replace(
-            "param {", f"loss_weight: {loss_weight}\nparam {{", 1)
+def on_weights(loss_weight=0.3, name="V", shape=(3, 5), **param):
+    return caffe_nets.python_layer("sparse", "sparseness_loss", "SparsenessLossLayer", [], loss_weight,
+                                   [f'name: "{name}" lr_mult: 1 decay_mult: 1'], shape=list(shape), **param)
 
 
 def cross_entropy(net, weights):
@@ -231,7 +227,7 @@ def test_weights_of_a_batch_of_any_size_have_the_same_loss(tmp_path):
 
 def test_weights_of_two_layers(tmp_path):
     """Two layers share V, and the loss counts V once."""
-    second = inner_product().replace('"fc"', '"fc_again"')
+    second = INNER_PRODUCT.replace('"fc"', '"fc_again"')
     net = random_data(caffe_nets.net(tmp_path, "\n".join(BODY + [second, on_weights()])))
     net.params["fc"][0].data[...] = 2
     assert float(net.forward()["sparse"]) == 15 * 2

@@ -218,8 +218,8 @@ def test_a_score_of_threshold_minus_distance_makes_eq_10_eq_3():
 
 
 def test_only_the_consistent_metric_can_be_threshold_minus_distance():
-    """L_A and L_B of sqrt(2) times the identity, c = 0 and b = T: T - |f - g|^2. With the same ones, the printed metric is
-    T + |f|^2 + |g|^2 + 2 f.g."""
+    """L_A and L_B of sqrt(2) times the identity, c = 0 and b = T: T - |f - g|^2. With the same ones, the printed metric
+    is T + |f|^2 + |g|^2 + 2 f.g."""
     f, threshold, root = example(3, 4, 4, 3, apart=2.5), 9.0, np.sqrt(2) * np.eye(3)
     m = tuplet_loss.Metric(root, root, np.zeros(3), np.array([threshold]))
     kept = tuplet_loss.mine(f, 4)
