@@ -2,8 +2,9 @@
 import numpy as np
 
 from data_prep import lmdb_io
-from layers import base, parameters
-from layers.functions import augmentation
+
+from . import base, parameters
+from .functions import augmentation
 
 
 class AugmentedDataLayer(base.Layer):

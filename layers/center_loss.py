@@ -1,8 +1,8 @@
 """Center loss as a Caffe layer."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import center_loss
+from . import base, parameters
+from .functions import center_loss
 
 
 class CenterLossLayer(base.LossLayer):
@@ -41,7 +41,7 @@ class CenterLossLayer(base.LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
-            raise ValueError("labels have no gradient")
+            base.no_gradient(bottom[1])
         self.blobs[0].diff[...] += center_loss.center_steps(self.difference, self.labels, self.params.classes)
         if propagate_down[0]:
             scale = float(top[0].diff) / self.divisor(bottom)

@@ -2,7 +2,8 @@
 import numpy as np
 
 from data_prep import lmdb_io
-from layers import base, parameters
+
+from . import base, parameters
 
 
 class LmdbDataLayer(base.Layer):
