@@ -112,6 +112,16 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
                       **{key: values[key] for key in ALONE if key in values})
 
 
+def from_note(fields: Mapping[str, Any]) -> Experiment:
+    """The experiment in the note of a run. A setting of a loss that did not exist when the note was written has its
+    default."""
+    paper = fields["name"].split("/")[0]
+    defaults = _defaults(fields["name"]).get("losses", {}) if paper in papers.names() else {}
+    losses = {loss: {**values, **{key: value for key, value in defaults.get(loss, {}).items() if key not in values}}
+              for loss, values in fields["losses"].items()}
+    return Experiment(**{**fields, "losses": losses})
+
+
 def schema_of(name: str) -> type[settings.Settings]:
     """The schema of the settings of an experiment's paper."""
     return papers.schema(name.split("/")[0]).Settings

@@ -27,6 +27,19 @@ def test_defaults_and_changes():
     assert experiment.load(NAME).solver["max_iter"] == 30000
 
 
+def test_a_setting_that_a_note_does_not_have_has_its_default():
+    """As in the note of a run that an earlier version trained. What the note has stays."""
+    loaded = experiment.load("liu2017/ckplus-2b-nm", ["losses.clusters.weight=0.1"])
+    noted = dataclasses.asdict(loaded)
+    assert noted["losses"]["clusters"].pop("metric") == "printed"
+    assert experiment.from_note(noted) == loaded
+    noted["losses"]["clusters"]["metric"] = "consistent"
+    assert experiment.from_note(noted).losses["clusters"]["metric"] == "consistent"
+    # Of a paper that this version does not know, nothing is known.
+    del noted["losses"]["clusters"]["metric"]
+    assert "metric" not in experiment.from_note(dict(noted, name="unknown/own")).losses["clusters"]
+
+
 def test_fig_11_is_of_normalised_nets():
     found = {name: one for name, one in ((name, experiment.load(name)) for name in experiment.names())
              if "11" in one.source and one.data == "fer2013"}

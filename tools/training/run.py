@@ -22,7 +22,7 @@ import numpy as np
 
 from common import files, locks
 from common.errors import UserError
-from common.experiment import Experiment
+from common.experiment import Experiment, from_note
 from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
@@ -128,7 +128,7 @@ def _checked(path: str, info: Any) -> Experiment:
     if wrong:
         raise UserError(f"{path}: its experiment {'has' if wrong[0] in fields else 'lacks'} {', '.join(wrong)}, "
                         f"unlike those of this version; {anew}")
-    return Experiment(**fields)
+    return from_note(fields)
 
 
 def require_same_data(run: Run) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def require_same(run: Run, info: dict[str, Any]) -> bool:
 
 def _deciding(info: dict[str, Any]) -> dict[str, Any]:
     """What of run.json decides on the training. What experiments did not have when it was written has its default."""
-    experiment = dataclasses.asdict(Experiment(**info["experiment"]))
+    experiment = dataclasses.asdict(from_note(info["experiment"]))
     return {**{key: value for key, value in info.items() if key not in IRRELEVANT},
             "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 
