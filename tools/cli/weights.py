@@ -44,8 +44,16 @@ def get(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from tools.weights import checking
+    print(checking.check(options.file, options.net))
+    return 0
 
 
 def convert(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from tools.weights import conversion
+    if options.to == conversion.TORCHVISION:
+        print(conversion.to_torchvision(options.file, options.out))
+    else:
+        print(conversion.to_caffe(options.file, options.to, options.out))
+    print(options.out)
+    return 0
