@@ -1,6 +1,5 @@
 """`./fer weights`: lists, gets, checks and converts pretrained weights."""
 import argparse
-import os
 
 from tools.cli.arguments import Commands, path
 
@@ -32,7 +31,9 @@ def add(commands: Commands) -> None:
 def list_all(options: argparse.Namespace) -> int:
     from tools.weights import catalogue
     for entry in catalogue.ENTRIES:
-        print(f"{entry.name}: {'here' if os.path.exists(entry.path) else 'not here'}")
+        how = f"./fer weights get {entry.name}" if entry.fetch else f"from {entry.source}"
+        print(f"{entry.name}: models/{entry.file}, {catalogue.state(entry)}", f"  {entry.purpose}", f"  {how}",
+              f"  licence: {entry.licence}", f"  SHA-256: {entry.digest or 'none was published'}", sep="\n")
     return 0
 
 
