@@ -53,7 +53,8 @@ def test_pooling_by_hand():
 
 
 def test_the_statistics_of_a_batch_norm():
-    tensors = {"c.weight": np.float32([[[[3]]]]), "n.weight": np.float32([5]), "n.bias": np.float32([7]),
+    tensors = {"c.weight": np.full((1, 1, 1, 1), 3, np.float32), "n.weight": np.float32([5]), "n.bias": np.float32([7]),
                "n.running_mean": np.float32([2]), "n.running_var": np.float32([4 - 1e-5])}
     # (3 x - 2) / 2 * 5 + 7 for x = 4
-    np.testing.assert_allclose(resnet18._unit(tensors, "c", "n", np.full((1, 1, 1, 1), 4.), 1, 0), 32, rtol=1e-7)
+    found = resnet18._unit(tensors, "c", "n", np.full((1, 1, 1, 1), 4.), 1, 0)
+    np.testing.assert_allclose(found, [[[[32]]]], rtol=1e-7)
