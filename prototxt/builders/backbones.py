@@ -1,8 +1,9 @@
 """Backbones: the layers before the FC layers, from the image to FC1's input z."""
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 import caffe
 from caffe import layers as L
@@ -10,7 +11,7 @@ from caffe import params as P
 
 from common import suggestions
 from common.errors import UserError
-from prototxt.builders.parts import PLAIN, SCALE, Transform
+from prototxt.builders.parts import MEAN, PLAIN, SCALE, Transform
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
@@ -192,6 +193,91 @@ def resnet18_base(net: caffe.NetSpec) -> None:
     net.fc1000 = inner_product(net.pool5, 1000)
 
 
+# dlib's face recognition net: width and number of the residual blocks of stages 2 to 6, and whether the first block of a
+# stage halves the maps.
+DLIB_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
+# What it subtracts from red, green and blue, from 0 to 255, before it divides by 256.
+DLIB_MEAN, DLIB_RANGE = (122.782, 117.001, 104.298), 256
+
+
+def dlib_face(net: caffe.NetSpec) -> None:
+    """dlib's face recognition net up to its last map: grey, from 103x103 on -> z, 256 maps.
+
+    The grey values become three equal channels, each with the mean of its colour. They are those of the data layers,
+    (pixel - MEAN) * SCALE.
+    """
+    channels = [L.Power(net.data, scale=1 / (SCALE * DLIB_RANGE), shift=(MEAN - mean) / DLIB_RANGE)
+                for mean in DLIB_MEAN]
+    net.red, net.green, net.blue = channels
+    net.colours = L.Concat(*channels)
+    _dlib_layers(net, net.colours)
+
+
+def dlib_face_base(net: caffe.NetSpec) -> None:
+    """dlib's face recognition net: RGB, (pixel - DLIB_MEAN) / 256, 3x150x150 -> descriptor, 128. Its layers are those
+    of dlib_face.caffemodel."""
+    net.pool6 = L.Pooling(_dlib_layers(net, net.data), pool=P.Pooling.AVE, global_pooling=True)
+    net.descriptor = L.InnerProduct(net.pool6, num_output=128, bias_term=False, weight_filler=XAVIER)
+
+
+def _dlib_layers(net: caffe.NetSpec, bottom):
+    """The layers of anet_type in dlib's examples/dnn_face_recognition_ex.cpp, up to the last map."""
+    first = _affine_convolution(net, "1", bottom, 32, kernel=7, stride=2)
+    first = net.relu1 = L.ReLU(first, in_place=True)
+    below = net.pool1 = L.Pooling(first, pool=P.Pooling.MAX, kernel_size=3, stride=2, round_mode=P.Pooling.FLOOR)
+    came = 32
+    for stage, (width, blocks, halves) in enumerate(DLIB_STAGES, start=2):
+        for number in range(1, blocks + 1):
+            below = _dlib_block(net, f"{stage}_{number}", below, came, width, halves and number == 1)
+            came = width
+    return below
+
+
+def _dlib_block(net: caffe.NetSpec, name: str, below, came: int, width: int, halves: bool):
+    """A residual block. If it halves the maps, its shortcut is an average pooling of 2x2, to whose channels zeros are
+    added. dlib also adds rows and columns of zeros below and on the right of the smaller side of the sum. This is
+    always the side of the convolutions, and by one row and column if the maps below have an even side: 3x3 without
+    pads makes (side - 1) // 2 of a side, and 2x2 makes side // 2."""
+    first = _affine_convolution(net, name + "a", below, width, **(dict(stride=2) if halves else dict(pad=1)))
+    first = net[f"relu{name}a"] = L.ReLU(first, in_place=True)
+    # It starts from 0: a net that starts from random weights then begins with the shortcuts alone (Goyal et al.,
+    # "Accurate, large minibatch SGD", 2017). There is no normalisation that would keep its sums small.
+    top = _affine_convolution(net, name + "b", first, width, pad=1, factor=0)
+    shortcut = below
+    if halves:
+        shortcut = net["pool" + name] = L.Pooling(below, pool=P.Pooling.AVE, kernel_size=2, stride=2,
+                                                  round_mode=P.Pooling.FLOOR)
+        # Im2col with a kernel of 1x1 copies the maps and puts its pad around them. The crop to the size of the shortcut
+        # takes the upper row and the left column of the pad off, and what is too much of the others.
+        padded = net["padded" + name] = L.Im2col(top, convolution_param=dict(kernel_size=[1], pad=[1]))
+        top = net["cropped" + name] = L.Crop(padded, shortcut, axis=2, offset=[1])
+        if width > came:
+            assert width == 2 * came
+            net["zeros" + name] = L.Power(shortcut, scale=0)
+            shortcut = net["widened" + name] = L.Concat(shortcut, net["zeros" + name])
+    net["res" + name] = L.Eltwise(shortcut, top, operation=P.Eltwise.SUM)
+    net["relu" + name] = L.ReLU(net["res" + name], in_place=True)
+    return net["relu" + name]
+
+
+def _affine_convolution(net: caffe.NetSpec, name: str, bottom, width: int, kernel: int = 3, stride: int = 1,
+                        pad: int = 0, factor: float = 1):
+    convolved = net["conv" + name] = L.Convolution(bottom, num_output=width, kernel_size=kernel, stride=stride, pad=pad,
+                                                   bias_term=False, weight_filler=HE)
+    net["affine" + name] = L.Scale(convolved, in_place=True, bias_term=True,
+                                   filler=dict(type="constant", value=factor))
+    return net["affine" + name]
+
+
+def dlib_last_side(side: int) -> int:
+    """The side of the last map of dlib's net for images of a side; 0 if they are too small."""
+    side = ((side - 7) // 2 + 1 - 3) // 2 + 1
+    for *_, halves in DLIB_STAGES:
+        # A convolution of 3x3 must have room.
+        side = 0 if side < 3 else side // 2 if halves else side
+    return side
+
+
 RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
 
 
@@ -205,12 +291,36 @@ class Backbone:
     output: str
     # (channels, height, width) of its images.
     shape: tuple[int, int, int]
-    # The number of values of z; for a ResNet, the number of channels of its last stage.
+    # The number of values of z for images of this shape; for a ResNet, the number of channels of its last stage.
     width: int
     # The name of FC1 in published caffemodels that hold this backbone and FC1.
     fc1: str = "fc1"
     # The transformation of pixels before the first layer.
     transform: Transform = PLAIN
+    # Of a net that takes square images of several sizes: the side of its last map for images of a side, 0 if they are
+    # too small. None for a net that takes `shape` alone.
+    last_side: Optional[Callable[[int], int]] = None
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether the net takes images of a shape (channels, height, width)."""
+        if self.last_side is None or len(shape) != 3:
+            return tuple(shape) == self.shape
+        channels, height, width = shape
+        return channels == self.shape[0] and height == width and self.last_side(height) > 0
+
+    @property
+    def taken(self) -> str:
+        """The shapes that the net takes, in words."""
+        if self.last_side is None:
+            return "x".join(map(str, self.shape))
+        least = next(side for side in itertools.count(1) if self.last_side(side) > 0)
+        return f"{self.shape[0]}xNxN with N of at least {least}"
+
+    def values(self, shape: Sequence[int]) -> int:
+        """The number of values of z for images of a shape that the net takes."""
+        if self.last_side is None:
+            return self.width
+        return self.width // self.last_side(self.shape[1]) ** 2 * self.last_side(shape[1]) ** 2
 
 
 # The means of the caffemodels trained on ImageNet, and those of the official code of [farzaneh2021] times 255.
@@ -227,6 +337,8 @@ BACKBONES = {
     "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
     "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
     "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "dlib_face": Backbone(dlib_face, "relu6_1", (1, 150, 150), 256 * 2 * 2, last_side=dlib_last_side),
+    "dlib_face_base": Backbone(dlib_face_base, "descriptor", (3, 150, 150), 128),
     "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
     "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),
     "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
