@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Callable
 
+import numpy as np
+
 REQUIRED = object()
 
 
@@ -68,6 +70,16 @@ def text(default=REQUIRED) -> Parameter:
 def texts(default=REQUIRED) -> Parameter:
     return Parameter("a list of strings", lambda value: isinstance(value, list) and all(
         isinstance(element, str) for element in value), default)
+
+
+def per_channel(name: str, value: float | list[float], channels: int) -> np.ndarray:
+    """A number, or a list with one for each channel, as float32 (1, 1, 1) or (channels, 1, 1). Raises ValueError, which
+    names the key, if the list has another length. name: the key."""
+    values = np.reshape(np.float32(value), (-1, 1, 1))
+    if len(values) not in (1, channels):
+        raise ValueError(f"param_str: {name!r} has {len(values)} values, expected 1 or {channels} (one for each "
+                         "channel)")
+    return values
 
 
 def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:

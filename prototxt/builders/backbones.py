@@ -1,8 +1,8 @@
 """Backbones: the layers before the FC layers, from the image to FC1's input z."""
 import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 import caffe
@@ -11,11 +11,14 @@ from caffe import params as P
 
 from common import suggestions
 from common.errors import UserError
-from prototxt.builders.parts import MEAN, PLAIN, SCALE, Transform
+from prototxt.builders import dlib_face
+from prototxt.builders.parts import PLAIN, SCALE, Transform, linear
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
 HE = dict(type="msra")
+# The same, with the number of outputs in place of the number of inputs, as in torchvision's ResNets.
+HE_OUTPUTS = dict(type="msra", variance_norm=P.Filler.FAN_OUT)
 GAUSSIAN = dict(type="gaussian", std=0.01)
 
 
@@ -141,27 +144,36 @@ def vgg16(net: caffe.NetSpec) -> None:
     net.relu6 = L.ReLU(net.fc6, in_place=True)
 
 
-def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
-           ) -> None:
+# The maximum pooling after conv1, 3x3 with stride 2: torchvision's, and that of the ResNet-18 that was trained in
+# Caffe. Both make 56 of 112, but their windows differ by one pixel.
+TORCH_POOLING = dict(pad=1, round_mode=P.Pooling.FLOOR)
+CAFFE_POOLING: dict[str, int] = {}
+
+
+def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooling: Optional[dict[str, int]],
+           projected: bool = False, bottom=None, suffix: str = "") -> None:
     """ResNet with two basic blocks in each stage (He et al., CVPR 2016): image -> pool5, one value for each channel.
 
     widths: channels of each stage; the last stage is stage 5. kernel: kernel size of conv1, which has stride 2.
-    pooled: whether a 3x3 maximum pooling with stride 2 follows conv1. bottom: the images (`data` if None). suffix:
-    suffix of the layers' names.
+    pooling: padding and rounding of the maximum pooling after conv1; None for no such pooling. projected: whether the
+    first stage, which changes neither the side nor the width of its input, begins with a projection like the others.
+    bottom: the images (`data` if None). suffix: suffix of the layers' names.
 
-    Each stage begins with a projection, also the first, as in the ResNet-18 that was trained in Caffe; layers have
-    its names (models/resnet18.txt). BatchNorm uses the statistics of the batch in the TRAIN phase and its blobs in the
-    TEST phase. These three blobs are not weights, and Caffe itself excludes them from the solver's updates.
+    Layers have the names of the ResNet-18 that was trained in Caffe (models/resnet18.txt). BatchNorm uses the
+    statistics of the batch in the TRAIN phase and its blobs in the TEST phase. These three blobs are not weights, and
+    Caffe itself excludes them from the solver's updates. They keep 0.9 of the old statistics in each iteration, as
+    torchvision's do.
     """
     below = _normalized_convolution(net, "conv1", "_conv1", suffix, net.data if bottom is None else bottom, widths[0],
                                     kernel, stride=2)
     below = net["conv1_relu" + suffix] = L.ReLU(below, in_place=True)
-    if pooled:
-        below = net["pool1" + suffix] = L.Pooling(below, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+    if pooling is not None:
+        below = net["pool1" + suffix] = max_pooling(below, kernel=3, **pooling)
     for stage, width in enumerate(widths, start=6 - len(widths)):
         for block in "ab":
-            stride = 2 if block == "a" and width != widths[0] else 1
-            below = _basic_block(net, f"{stage}{block}", suffix, below, width, stride, block == "a")
+            first_of_later = block == "a" and width != widths[0]
+            below = _basic_block(net, f"{stage}{block}", suffix, below, width, 2 if first_of_later else 1,
+                                 first_of_later or projected and block == "a")
     net["pool5" + suffix] = L.Pooling(below, pool=P.Pooling.AVE, global_pooling=True)
 
 
@@ -181,104 +193,22 @@ def _normalized_convolution(net: caffe.NetSpec, name: str, normalized: str, suff
                             kernel: int, stride: int):
     convolved = net[name + suffix] = L.Convolution(
         bottom, num_output=width, kernel_size=kernel, stride=stride, pad=kernel // 2, bias_term=False,
-        weight_filler=HE)
+        weight_filler=HE_OUTPUTS)
     batch = net["bn" + normalized + suffix] = L.BatchNorm(convolved, in_place=True, moving_average_fraction=0.9)
     net["scale" + normalized + suffix] = L.Scale(batch, in_place=True, bias_term=True)
     return net["scale" + normalized + suffix]
 
 
-def resnet18_base(net: caffe.NetSpec) -> None:
-    """The ResNet-18 of the published ImageNet caffemodels: 3x224x224 -> fc1000."""
-    RESNET18(net)
-    net.fc1000 = inner_product(net.pool5, 1000)
+# torchvision's ResNet-18, and the one that was trained in Caffe.
+RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooling=TORCH_POOLING)
+RESNET18_PROJECTED = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooling=CAFFE_POOLING,
+                                       projected=True)
 
 
-# dlib's face recognition net: width and number of the residual blocks of stages 2 to 6, and whether the first block of a
-# stage halves the maps.
-DLIB_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
-# What it subtracts from red, green and blue, from 0 to 255, before it divides by 256.
-DLIB_MEAN, DLIB_RANGE = (122.782, 117.001, 104.298), 256
-
-
-def dlib_face(net: caffe.NetSpec) -> None:
-    """dlib's face recognition net up to its last map: grey, from 103x103 on -> z, 256 maps.
-
-    The grey values become three equal channels, each with the mean of its colour. They are those of the data layers,
-    (pixel - MEAN) * SCALE.
-    """
-    channels = [L.Power(net.data, scale=1 / (SCALE * DLIB_RANGE), shift=(MEAN - mean) / DLIB_RANGE)
-                for mean in DLIB_MEAN]
-    net.red, net.green, net.blue = channels
-    net.colours = L.Concat(*channels)
-    _dlib_layers(net, net.colours)
-
-
-def dlib_face_base(net: caffe.NetSpec) -> None:
-    """dlib's face recognition net: RGB, (pixel - DLIB_MEAN) / 256, 3x150x150 -> descriptor, 128. Its layers are those
-    of dlib_face.caffemodel."""
-    net.pool6 = L.Pooling(_dlib_layers(net, net.data), pool=P.Pooling.AVE, global_pooling=True)
-    net.descriptor = L.InnerProduct(net.pool6, num_output=128, bias_term=False, weight_filler=XAVIER)
-
-
-def _dlib_layers(net: caffe.NetSpec, bottom):
-    """The layers of anet_type in dlib's examples/dnn_face_recognition_ex.cpp, up to the last map."""
-    first = _affine_convolution(net, "1", bottom, 32, kernel=7, stride=2)
-    first = net.relu1 = L.ReLU(first, in_place=True)
-    below = net.pool1 = L.Pooling(first, pool=P.Pooling.MAX, kernel_size=3, stride=2, round_mode=P.Pooling.FLOOR)
-    came = 32
-    for stage, (width, blocks, halves) in enumerate(DLIB_STAGES, start=2):
-        for number in range(1, blocks + 1):
-            below = _dlib_block(net, f"{stage}_{number}", below, came, width, halves and number == 1)
-            came = width
-    return below
-
-
-def _dlib_block(net: caffe.NetSpec, name: str, below, came: int, width: int, halves: bool):
-    """A residual block. If it halves the maps, its shortcut is an average pooling of 2x2, to whose channels zeros are
-    added. dlib also adds rows and columns of zeros below and on the right of the smaller side of the sum. This is
-    always the side of the convolutions, and by one row and column if the maps below have an even side: 3x3 without
-    pads makes (side - 1) // 2 of a side, and 2x2 makes side // 2."""
-    first = _affine_convolution(net, name + "a", below, width, **(dict(stride=2) if halves else dict(pad=1)))
-    first = net[f"relu{name}a"] = L.ReLU(first, in_place=True)
-    # It starts from 0: a net that starts from random weights then begins with the shortcuts alone (Goyal et al.,
-    # "Accurate, large minibatch SGD", 2017). There is no normalisation that would keep its sums small.
-    top = _affine_convolution(net, name + "b", first, width, pad=1, factor=0)
-    shortcut = below
-    if halves:
-        shortcut = net["pool" + name] = L.Pooling(below, pool=P.Pooling.AVE, kernel_size=2, stride=2,
-                                                  round_mode=P.Pooling.FLOOR)
-        # Im2col with a kernel of 1x1 copies the maps and puts its pad around them. The crop to the size of the shortcut
-        # takes the upper row and the left column of the pad off, and what is too much of the others.
-        padded = net["padded" + name] = L.Im2col(top, convolution_param=dict(kernel_size=[1], pad=[1]))
-        top = net["cropped" + name] = L.Crop(padded, shortcut, axis=2, offset=[1])
-        if width > came:
-            assert width == 2 * came
-            net["zeros" + name] = L.Power(shortcut, scale=0)
-            shortcut = net["widened" + name] = L.Concat(shortcut, net["zeros" + name])
-    net["res" + name] = L.Eltwise(shortcut, top, operation=P.Eltwise.SUM)
-    net["relu" + name] = L.ReLU(net["res" + name], in_place=True)
-    return net["relu" + name]
-
-
-def _affine_convolution(net: caffe.NetSpec, name: str, bottom, width: int, kernel: int = 3, stride: int = 1,
-                        pad: int = 0, factor: float = 1):
-    convolved = net["conv" + name] = L.Convolution(bottom, num_output=width, kernel_size=kernel, stride=stride, pad=pad,
-                                                   bias_term=False, weight_filler=HE)
-    net["affine" + name] = L.Scale(convolved, in_place=True, bias_term=True,
-                                   filler=dict(type="constant", value=factor))
-    return net["affine" + name]
-
-
-def dlib_last_side(side: int) -> int:
-    """The side of the last map of dlib's net for images of a side; 0 if they are too small."""
-    side = ((side - 7) // 2 + 1 - 3) // 2 + 1
-    for *_, halves in DLIB_STAGES:
-        # A convolution of 3x3 must have room.
-        side = 0 if side < 3 else side // 2 if halves else side
-    return side
-
-
-RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
+def imagenet(net: caffe.NetSpec, build: Callable[[caffe.NetSpec], None]) -> None:
+    """A ResNet-18 with the classifier of ImageNet: 3x224x224 -> fc1000."""
+    build(net)
+    net.fc1000 = linear(net.pool5, 512, 1000)
 
 
 @dataclass(frozen=True)
@@ -297,6 +227,8 @@ class Backbone:
     fc1: str = "fc1"
     # The transformation of pixels before the first layer.
     transform: Transform = PLAIN
+    # Layers that show that a caffemodel belongs to another net, which has this one's other layers: layer -> that net.
+    foreign: Mapping[str, str] = field(default_factory=dict)
     # Of a net that takes square images of several sizes: the side of its last map for images of a side, 0 if they are
     # too small. None for a net that takes `shape` alone.
     last_side: Optional[Callable[[int], int]] = None
@@ -323,10 +255,20 @@ class Backbone:
         return self.width // self.last_side(self.shape[1]) ** 2 * self.last_side(shape[1]) ** 2
 
 
-# The means of the caffemodels trained on ImageNet, and those of the official code of [farzaneh2021] times 255.
-IMAGENET = Transform((104, 117, 123), 1)
-RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
-SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False)
+def normalized(means: Sequence[float], deviations: Sequence[float]) -> Transform:
+    """torchvision's `Normalize`, for pixels from 0 to 255. Both have one value for each channel, in the order RGB, of
+    pixels from 0 to 1."""
+    return Transform(tuple(round(255 * mean, 4) for mean in means[::-1]),
+                     tuple(1 / (255 * deviation) for deviation in deviations[::-1]))
+
+
+# Those of torchvision's models, and of the official code of [farzaneh2021]; and that of the ResNet-18 that was trained
+# in Caffe.
+IMAGENET = normalized((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RAF_DB = normalized((0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827))
+IMAGENET_CAFFE = Transform((104, 117, 123), 1)
+SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooling=None)
+PROJECTED = {"res2a_branch1": "resnet18_projected"}
 
 
 BACKBONES = {
@@ -337,12 +279,16 @@ BACKBONES = {
     "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
     "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
     "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
-    "dlib_face": Backbone(dlib_face, "relu6_1", (1, 150, 150), 256 * 2 * 2, last_side=dlib_last_side),
-    "dlib_face_base": Backbone(dlib_face_base, "descriptor", (3, 150, 150), 128),
+    "dlib_face": Backbone(dlib_face.last_map, "relu6_1", (1, 150, 150), 256 * 2 * 2, last_side=dlib_face.last_side),
+    "dlib_face_base": Backbone(dlib_face.whole, "descriptor", (3, 150, 150), 128),
     "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
-    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),
-    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
-    "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), 1000, transform=IMAGENET),
+    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET, foreign=PROJECTED),
+    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB, foreign=PROJECTED),
+    "resnet18_base": Backbone(functools.partial(imagenet, build=RESNET18), "fc1000", (3, 224, 224), 1000,
+                              transform=IMAGENET),
+    "resnet18_projected": Backbone(RESNET18_PROJECTED, "pool5", (3, 224, 224), 512, transform=IMAGENET_CAFFE),
+    "resnet18_projected_base": Backbone(functools.partial(imagenet, build=RESNET18_PROJECTED), "fc1000",
+                                        (3, 224, 224), 1000, transform=IMAGENET_CAFFE),
     "resnet_small": Backbone(SMALL, "pool5", (3, 56, 56), 64)}
 
 

@@ -32,7 +32,7 @@ def test_sets(name, side, region, train, test):
 
 
 def test_all_sets_are_tested_above():
-    assert len(SETS) == 10
+    assert len(SETS) == 12
 
 
 def test_ten_crops_of_xie2019a():
