@@ -59,6 +59,16 @@ def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
             **{feature: (side ** 2 * (data.classes - 1),) for feature, side in GRIDS.items()}}
 
 
+def require_buildable(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if there is a loss of GABOR, but z has another length."""
+    if "gabor" not in experiment.losses:
+        return
+    length, values = handcrafted.length("gabor", data.classes), BACKBONES[experiment.net].values(data.shape)
+    if values != length:
+        raise UserError("{}: losses.gabor needs a z of {} values, but z of the net {} has {} for images of {}".format(
+            experiment.name, length, experiment.net, values, "x".join(map(str, data.shape))))
+
+
 # A function that adds the layers from `data` to `fc2`; the last argument says whether it is the training net.
 Body = Callable[[caffe.NetSpec, Experiment, Data, bool], None]
 
@@ -165,20 +175,11 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
         for branch in branches(experiment):
             center_loss(net, experiment, data, branch.suffix)
     if "gabor" in experiment.losses:
-        _require_gabor(experiment, data)
         _feature_loss(net, experiment, data, "gabor", net[BACKBONES[experiment.net].output])
     for branch in branches(experiment):
         if branch.features:
             for feature, block in _blocks(net, net[fc2_input(experiment, branch.suffix)], branch, data).items():
                 _feature_loss(net, experiment, data, feature, block)
-
-
-def _require_gabor(experiment: Experiment, data: Data) -> None:
-    """Raises UserError if z and GABOR have different lengths."""
-    length, values = handcrafted.length("gabor", data.classes), BACKBONES[experiment.net].values(data.shape)
-    if values != length:
-        raise UserError("{}: losses.gabor needs a z of {} values, but z of the net {} has {} for images of {}".format(
-            experiment.name, length, experiment.net, values, "x".join(map(str, data.shape))))
 
 
 def center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data, suffix: str = "") -> None:

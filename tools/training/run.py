@@ -223,6 +223,7 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
     if not backbone.takes(note["shape"]):
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
             data.root, "x".join(map(str, note["shape"])), experiment.net, backbone.taken))
+    nets.require_buildable(experiment, data)
     for feature in nets.features(experiment):
         if feature not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
