@@ -1,6 +1,5 @@
 """`./fer weights`: lists, gets, checks and converts pretrained weights."""
 import argparse
-import os
 
 from tools.cli.arguments import Commands, path
 
@@ -32,7 +31,9 @@ def add(commands: Commands) -> None:
 def list_all(options: argparse.Namespace) -> int:
     from tools.weights import catalogue
     for entry in catalogue.ENTRIES:
-        print(f"{entry.name}: {'here' if os.path.exists(entry.path) else 'not here'}")
+        how = f"./fer weights get {entry.name}" if entry.fetch else f"from {entry.source}"
+        print(f"{entry.name}: models/{entry.file}, {catalogue.state(entry)}", f"  {entry.purpose}", f"  {how}",
+              f"  licence: {entry.licence}", f"  SHA-256: {entry.digest or 'none was published'}", sep="\n")
     return 0
 
 
@@ -44,8 +45,16 @@ def get(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from tools.weights import checking
+    print(checking.check(options.file, options.net))
+    return 0
 
 
 def convert(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from tools.weights import conversion
+    if options.to == conversion.TORCHVISION:
+        print(conversion.to_torchvision(options.file, options.out))
+    else:
+        print(conversion.to_caffe(options.file, options.to, options.out))
+    print(options.out)
+    return 0

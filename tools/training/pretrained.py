@@ -41,8 +41,18 @@ def read(path: str) -> Any:
 
 def shapes(model: Any) -> Shapes:
     """Layer -> shapes of its blobs. model: a NetParameter."""
-    return {layer.name: tuple(tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-                              for blob in layer.blobs) for layer in model.layer if layer.blobs}
+    return {layer.name: tuple(map(_shape, layer.blobs)) for layer in model.layer if layer.blobs}
+
+
+def _shape(blob: Any) -> tuple[int, ...]:
+    """blob: a BlobProto. Those of before 2015 have four sizes, of which the first ones are 1 in a bias or a matrix;
+    Caffe accepts them as well."""
+    if blob.shape.dim:
+        return tuple(blob.shape.dim)
+    sizes = [blob.num, blob.channels, blob.height, blob.width]
+    while len(sizes) > 1 and sizes[0] == 1:
+        del sizes[0]
+    return tuple(sizes)
 
 
 def net_shapes(deploy: str) -> Shapes:

@@ -35,6 +35,7 @@ STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2",
             "ByteStorage": "u1", "BoolStorage": "?"}
 SAFETENSORS = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "BF16": BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2",
                "I8": "i1", "U8": "u1", "BOOL": "?"}
+ZIP, LEGACY, SAFE = "zip", "legacy", "safetensors"
 ZIP_START = b"PK\x03\x04"
 # The pickle of this number begins a legacy file.
 MAGIC = 0x1950a86a20f9469cfc6c
@@ -47,6 +48,15 @@ PARALLEL = "module."
 MOST_HEADER = 100_000_000
 
 
+def is_one(path: str) -> bool:
+    """Whether a file begins as one of the formats does. Raises UserError if it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return _begins(stream) != ""
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
 def read(path: str) -> Tensors:
     """The tensors of a state dict: name -> values, in the file's order. float16 and bfloat16 become float32.
 
@@ -56,18 +66,24 @@ def read(path: str) -> Tensors:
     """
     try:
         with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            start = stream.read(len(MAGIC_START))
-            stream.seek(0)
-            if start.startswith(ZIP_START):
+            kind = _begins(stream)
+            if kind == ZIP:
                 return _state_dict(path, *_read_zip(path, stream))
-            if start == MAGIC_START:
+            if kind == LEGACY:
                 return _state_dict(path, *_read_legacy(path, stream))
-            if start[8:9] == b"{":
-                return _without_prefix(_read_safetensors(path, stream, size))
+            if kind == SAFE:
+                return _without_prefix(_read_safetensors(path, stream, os.fstat(stream.fileno()).st_size))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     raise UserError(f"{path}: neither a file of PyTorch (.pth, .pt) nor one of safetensors, or one that was cut")
+
+
+def _begins(stream: BinaryIO) -> str:
+    """The format that a file begins with, or "". The stream is at its beginning, also afterwards."""
+    start = stream.read(len(MAGIC_START))
+    stream.seek(0)
+    return (ZIP if start.startswith(ZIP_START) else LEGACY if start == MAGIC_START else
+            SAFE if start[8:9] == b"{" else "")
 
 
 # ---------------------------------------------------------------- pickles
