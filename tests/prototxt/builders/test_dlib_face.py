@@ -61,7 +61,7 @@ def test_gradients_of_a_halving_block(tmp_path, side, widens):
     proto.force_backward = True
     made = net_of(tmp_path, proto)
     made.blobs["data"].data[...] = random.uniform(1, 2, made.blobs["data"].shape)
-    for name, blobs in made.params.items():
+    for blobs in made.params.values():
         for blob in blobs:
             blob.data[...] = random.uniform(0.1, 0.5, blob.data.shape)
     output = made.blobs["res3_1"]
@@ -69,12 +69,14 @@ def test_gradients_of_a_halving_block(tmp_path, side, widens):
     # Twice, so that what a backward pass leaves behind is seen.
     for _ in range(2):
         made.forward()
-        for name in made.params:
-            for blob in made.params[name]:
+        for blobs in made.params.values():
+            for blob in blobs:
                 blob.diff[...] = 0
         output.diff[...] = coefficients
         made.backward()
-    assert output.data.min() > 0 and made.blobs["conv3_1a"].data.min() > 0
+    assert made.blobs["conv3_1a"].data.min() > 0
+    # Where the zeros of both sides meet: 3 channels, the last row and column of 3x3, and 2 images.
+    assert (output.data == 0).sum() == (3 * 5 * 2 if widens and side == 6 else 0)
 
     def loss():
         made.forward()
@@ -130,12 +132,14 @@ def data(side):
     return parts.Data("data", 7, {"train": 10, "val": 10}, (1, side, side), range(1, 8))
 
 
-@pytest.mark.parametrize("name", ("xie2019a/fer2013-softmax", "xie2019a/ckplus-center-gsf", "xie2019b/fer2013-center-l2"))
+@pytest.mark.parametrize("name", ("xie2019a/fer2013-softmax", "xie2019a/ckplus-blaw",
+                                   "xie2019b/fer2013-center-l2"))
 @pytest.mark.parametrize("side, last", ((112, 1), (150, 2)))
 def test_deploy_nets(tmp_path, name, side, last):
     chosen = experiment.load(name, ["net=dlib_face"])
-    made = net_of(tmp_path, nets.deploy(chosen, data(side)))
-    assert made.params["fc1"][0].data.shape[1] == 256 * last ** 2
+    made = net_of(tmp_path, nets.deploy(chosen.one_training(), data(side)))
+    assert {blobs[0].data.shape[1] for name, blobs in made.params.items() if name.startswith("fc1")} == {
+        256 * last ** 2}
     made.blobs["data"].reshape(3, 1, side, side)
     made.blobs["data"].data[...] = 0
     assert made.forward()["prob"].shape == (3, 7)
@@ -153,8 +157,8 @@ def test_weight_sparseness_has_the_shape_of_fc1():
 def test_gabor_needs_another_z():
     for side, values in ((112, 256), (150, 1024)):
         chosen = experiment.load("xie2019a/fer2013-gabor", ["net=dlib_face"])
-        with pytest.raises(UserError, match=f"^xie2019a/fer2013-gabor: losses.gabor needs a z of 12800 values, but z of "
-                                            f"the net dlib_face has {values} for images of 1x{side}x{side}$"):
+        with pytest.raises(UserError, match="^xie2019a/fer2013-gabor: losses.gabor needs a z of 12800 values, but z "
+                                            f"of the net dlib_face has {values} for images of 1x{side}x{side}$"):
             nets.require_buildable(chosen, data(side))
     nets.require_buildable(experiment.load("xie2019a/fer2013-gsf", ["net=dlib_face"]), data(112))
     nets.require_buildable(experiment.load("xie2019a/fer2013-gabor"), data(227))

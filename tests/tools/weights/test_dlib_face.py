@@ -74,7 +74,7 @@ def test_other_layers_than_those_of_the_net(folder, tmp_path, parameters):
     layers, product = parameters
     (weights, *others), *rest = layers
     wrong = [
-        (layers[:-1], product, "net.dat: has 28 con_4, 28 affine_ and 1 fc_2 in its order, expected 29, 29 and 1, each "
+        (layers[:-1], product, "net.dat: has 28 con_4, 28 affine_, 1 fc_2, expected 29, 29 and 1, each "
                                "con_4 before its affine_"),
         ([(weights[:, :2], *others), *rest], product,
          r"net.dat: layer conv1 has 3168 values and settings \(32, 7, 7, 2, 2, 0, 0\), expected 4736 for 32 filters of "
@@ -146,7 +146,7 @@ def test_a_foreign_file_stays(tmp_path, package, name):
 
 def test_nothing_is_written_if_the_net_is_another(tmp_path, package, monkeypatch):
     monkeypatch.setattr(dlib_face.dlib_file, "layers", lambda path: [])
-    with pytest.raises(UserError, match="has 0 con_4, 0 affine_ and 0 fc_2 in its order"):
+    with pytest.raises(UserError, match="has 0 con_4, 0 affine_, 0 fc_2"):
         dlib_face.get(str(tmp_path))
     assert os.listdir(tmp_path) == []
 

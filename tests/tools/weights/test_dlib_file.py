@@ -8,10 +8,11 @@ from tools.weights import dlib_file
 
 # A length, its text; version 2 and the sizes 3, 1, 1, 1; three values; seven settings, of which 300 takes two bytes and
 # the last one is negative.
-CONVOLUTION = (b"\x01\x05con_4" b"\x01\x02\x01\x03\x01\x01\x01\x01\x01\x01" b"\x00\x00\x80\x3f\x00\x00\x00\xc0\x00\x00\x00\x3f"
+CONVOLUTION = (b"\x01\x05con_4" b"\x01\x02\x01\x03\x01\x01\x01\x01\x01\x01"
+               b"\x00\x00\x80\x3f\x00\x00\x00\xc0\x00\x00\x00\x3f"
                b"\x02\x2c\x01\x01\x07\x01\x07\x01\x02\x01\x02\x01\x00\x81\x04")
 AFFINE = b"\x01\x07affine_" b"\x01\x02\x01\x01\x01\x01\x01\x01\x01\x02" b"\x00\x00\x80\x40\x00\x00\xa0\x40"
-PRODUCT = b"\x01\x04fc_2" b"\x01\x01\x01\x02" b"\x01\x02\x01\x02\x01\x01\x01\x01\x01\x01" b"\x00\x00\xc0\x40\x00\x00\xe0\x40"
+PRODUCT = b"\x01\x04fc_2\x01\x01\x01\x02" b"\x01\x02\x01\x02\x01\x01\x01\x01\x01\x01" b"\x00\x00\xc0\x40\x00\x00\xe0\x40"
 
 
 def written(folder, content):
@@ -21,8 +22,8 @@ def written(folder, content):
 
 
 def test_by_hand(tmp_path):
-    path = written(tmp_path, b"\x01\x01\x01\x0dloss_metric_2\x07" + CONVOLUTION + b"\x10\x81\x04" + AFFINE + b"\x00" + PRODUCT
-                   + b"\x01\x00")
+    path = written(tmp_path, b"\x01\x01\x01\x0dloss_metric_2\x07" + CONVOLUTION + b"\x10\x81\x04" + AFFINE + b"\x00"
+                   + PRODUCT + b"\x01\x00")
     found = dlib_file.layers(path)
     assert [(layer.kind, layer.settings, layer.values.tolist()) for layer in found] == [
         ("con_4", (300, 7, 7, 2, 2, 0, -4), [1, -2, 0.5]), ("affine_", (), [4, 5]), ("fc_2", (1, 2), [6, 7])]
@@ -57,7 +58,8 @@ def test_a_cut_file(tmp_path, end):
 @pytest.mark.parametrize("content, said", (
     (b"", "not a net that dlib serialized"), (b"\x89PNG and so on" * 100, "not a net that dlib serialized"),
     (b"\x01\x07affine_\x01\x03" + AFFINE[11:], "layer 1, affine_ at byte 0: its tensor has version 3, expected 2"),
-    (b"\x01\x07affine_\x01\x02\x81\x02" + AFFINE[13:], r"its tensor has the sizes \[-2, 1, 1, 2\], expected none below 0"),
+    (b"\x01\x07affine_\x01\x02\x81\x02" + AFFINE[13:],
+     r"its tensor has the sizes \[-2, 1, 1, 2\], expected none below 0"),
     (b"\x01\x07affine_\x09" + AFFINE[10:], "byte 9 is 0x09, expected a whole number of at most 8 bytes")))
 def test_a_foreign_file(tmp_path, content, said):
     with pytest.raises(UserError, match=said):
