@@ -10,6 +10,7 @@ import numpy as np
 
 from common import files
 from common.errors import UserError
+from prototxt.builders import backbones
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 # Values that are checked at a time, so that they stay in the cache.
@@ -117,6 +118,17 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") ->
     with files.replacing(out) as partial, open(partial, "wb") as stream:
         stream.write(fitting.SerializeToString())
     return fit
+
+
+def require_layout(path: str, net: str) -> None:
+    """Raises UserError if a caffemodel has a layer that shows that it belongs to another net, which has the layers of
+    this one and more. net: name of the backbone."""
+    foreign = backbones.named(net).foreign
+    found = sorted(set(foreign) & set(shapes(read(path)))) if foreign else []
+    if found:
+        other = foreign[found[0]]
+        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; give --set "
+                        f"net={other}")
 
 
 def _copy(model: Any, wanted: Shapes, suffix: str) -> None:

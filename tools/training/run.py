@@ -37,8 +37,8 @@ LEARNED = "learned.prototxt"
 LOCK = ".lock"
 NOTE = "run.json"
 KIND = "run"
-# Of run.json; to be raised when its keys change their meaning.
-FORMAT = 1
+# Of run.json; to be raised when its keys change their meaning, or the name of a net stands for another net.
+FORMAT = 2
 # What run.json must have.
 KEYS = ("format", "project", "experiment", "data", "manifest", "weights", "threads", "gpu", "iterations", "versions")
 # "<commit>" or "<commit>-dirty", which `./fer` passes on from the host: the environment has no git.
@@ -172,6 +172,7 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                   f"({experiment.pretrained}), see models/README.md")
         if weights and initial and not run.snapshots():
             try:
+                pretrained.require_layout(weights, experiment.net)
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
                 print(pretrained.write_fitting(weights, run.path(LEARNED), initial, nets.copied_suffix(experiment)))
             except UserError:

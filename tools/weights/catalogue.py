@@ -48,8 +48,8 @@ ENTRIES = (
           "d5be7b019ca011a389adf39d0886d69d8dfce4365c3e802a908870bc624c1424", "dlib_face_base", fetch=_dlib_face),
     Entry("face_model", "face_model.caffemodel",
           "face recognition (Wen et al., ECCV 2016); for the nets face_resnet and face_resnet_pad4",
-          "not stated", "https://github.com/ydwen/caffe-face: the link of its README probably needs a resource key by now, so ask the "
-          "authors", net="face_base"),
+          "not stated", "https://github.com/ydwen/caffe-face; the old link of its README probably needs a resource key "
+          "by now, so ask the authors", net="face_base"),
     Entry("resnet18_imagenet", "resnet18-f37072fd.pth",
           "torchvision's ResNet-18, ImageNet; for the net resnet18, after `./fer weights convert`",
           "BSD 3-Clause; trained on ImageNet, which is for research alone",

@@ -58,7 +58,7 @@ def _module(layer: str) -> str:
 def forward(tensors: Tensors, images: np.ndarray) -> np.ndarray:
     """The features before the classifier, (N, 512) float64. images: (N, 3, height, width) in the order RGB, transformed
     as the weights expect it."""
-    below = _pooled(_relu(_unit(tensors, "conv1", "bn1", np.float64(images), 2, 3)))
+    below = _pooled(_relu(_unit(tensors, "conv1", "bn1", images.astype(float), 2, 3)))
     for stage in range(1, 5):
         for block in (f"layer{stage}.0.", f"layer{stage}.1."):
             stride = 2 if block + "downsample.0.weight" in tensors else 1
@@ -72,8 +72,8 @@ def forward(tensors: Tensors, images: np.ndarray) -> np.ndarray:
 
 def _unit(tensors: Tensors, convolution: str, norm: str, images: np.ndarray, stride: int, pad: int) -> np.ndarray:
     """A convolution and its BatchNorm."""
-    convolved = _convolution(images, np.float64(tensors[convolution + ".weight"]), stride, pad)
-    weight, bias, mean, variance = (np.float64(tensors[f"{norm}.{what}"])[:, None, None] for what in BATCH_NORM)
+    convolved = _convolution(images, tensors[convolution + ".weight"].astype(float), stride, pad)
+    weight, bias, mean, variance = (tensors[f"{norm}.{what}"].astype(float)[:, None, None] for what in BATCH_NORM)
     return (convolved - mean) / np.sqrt(variance + EPSILON) * weight + bias
 
 

@@ -193,7 +193,7 @@ def _state_dict(path: str, content: Any, values: Callable[[_Storage], bytes]) ->
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict")
+        raise UserError(f"{path}: holds no dictionary, expected a state dict")
     described = {name: tensor for name, tensor in content.items()
                  if isinstance(name, str) and isinstance(tensor, _Tensor)}
     if not described:
