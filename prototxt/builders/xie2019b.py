@@ -87,7 +87,8 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
         for layer in hidden:
             _feature_sparseness(net, experiment, "sparse_" + layer, net[layer], **settings)
     if "sparse_v" in losses:
-        _weight_sparseness(net, "sparse_v", V, (experiment.head["fc1"], backbone.values(data.shape)), **losses["sparse_v"])
+        _weight_sparseness(net, "sparse_v", V, (experiment.head["fc1"], backbone.values(data.shape)),
+                           **losses["sparse_v"])
     if "sparse_w" in losses:
         _weight_sparseness(net, "sparse_w", W, (data.classes, experiment.head["fc1"]), **losses["sparse_w"])
 

@@ -126,8 +126,8 @@ def _require_kinds(layers: Sequence[dlib_file.Layer], net: caffe.Net, where: str
     expected = [dlib_file.CONVOLUTION if name.startswith("conv") else dlib_file.AFFINE if name.startswith("affine")
                 else dlib_file.PRODUCT for name in net.params]
     if kinds != expected:
-        raise UserError("{}: has {} {}, {} {} and {} {} in its order, expected 29, 29 and 1, each {} before its {}".format(
-            where, *(part for kind in dlib_file.KINDS for part in (kinds.count(kind), kind)), *dlib_file.KINDS[:2]))
+        raise UserError("{}: has {}, expected 29, 29 and 1, each {} before its {}".format(
+            where, ", ".join(f"{kinds.count(kind)} {kind}" for kind in dlib_file.KINDS), *dlib_file.KINDS[:2]))
 
 
 def _convolution(layer: dlib_file.Layer, affine: dlib_file.Layer, shape: Sequence[int], scaled: bool, where: str

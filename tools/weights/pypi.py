@@ -59,7 +59,7 @@ def _shown(what: str, response: Any) -> Iterator[bytes]:
     total = int(response.headers.get("Content-Length", 0))
     with progress.bar(f"{what}, MB", round(total / 1e6)) as bar:
         done = 0
-        for chunk in response.raw.stream(CHUNK, decode_content=False):
+        for chunk in iter(lambda: response.raw.read(CHUNK), b""):
             yield chunk
             before, done = done, done + len(chunk)
             bar.update(round(done / 1e6) - round(before / 1e6))
