@@ -1,5 +1,6 @@
 """Backbones: the layers before the FC layers, from the image to FC1's input z."""
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional
@@ -10,6 +11,7 @@ from caffe import params as P
 
 from common import suggestions
 from common.errors import UserError
+from prototxt.builders import dlib_face
 from prototxt.builders.parts import PLAIN, SCALE, Transform, linear
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
@@ -219,7 +221,7 @@ class Backbone:
     output: str
     # (channels, height, width) of its images.
     shape: tuple[int, int, int]
-    # The number of values of z; for a ResNet, the number of channels of its last stage.
+    # The number of values of z for images of this shape; for a ResNet, the number of channels of its last stage.
     width: int
     # The name of FC1 in published caffemodels that hold this backbone and FC1.
     fc1: str = "fc1"
@@ -227,6 +229,30 @@ class Backbone:
     transform: Transform = PLAIN
     # Layers that show that a caffemodel belongs to another net, which has this one's other layers: layer -> that net.
     foreign: Mapping[str, str] = field(default_factory=dict)
+    # Of a net that takes square images of several sizes: the side of its last map for images of a side, 0 if they are
+    # too small. None for a net that takes `shape` alone.
+    last_side: Optional[Callable[[int], int]] = None
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether the net takes images of a shape (channels, height, width)."""
+        if self.last_side is None or len(shape) != 3:
+            return tuple(shape) == self.shape
+        channels, height, width = shape
+        return channels == self.shape[0] and height == width and self.last_side(height) > 0
+
+    @property
+    def taken(self) -> str:
+        """The shapes that the net takes, in words."""
+        if self.last_side is None:
+            return "x".join(map(str, self.shape))
+        least = next(side for side in itertools.count(1) if self.last_side(side) > 0)
+        return f"{self.shape[0]}xNxN with N of at least {least}"
+
+    def values(self, shape: Sequence[int]) -> int:
+        """The number of values of z for images of a shape that the net takes."""
+        if self.last_side is None:
+            return self.width
+        return self.width // self.last_side(self.shape[1]) ** 2 * self.last_side(shape[1]) ** 2
 
 
 def normalized(means: Sequence[float], deviations: Sequence[float]) -> Transform:
@@ -253,6 +279,8 @@ BACKBONES = {
     "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
     "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
     "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "dlib_face": Backbone(dlib_face.last_map, "relu6_1", (1, 150, 150), 256 * 2 * 2, last_side=dlib_face.last_side),
+    "dlib_face_base": Backbone(dlib_face.whole, "descriptor", (3, 150, 150), 128),
     "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
     "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET, foreign=PROJECTED),
     "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB, foreign=PROJECTED),

@@ -85,7 +85,8 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     if "sparse_hidden" in losses:
         _sparseness(net, "sparse_hidden", [net[layer] for layer in hidden], **losses["sparse_hidden"])
     if "sparse_v" in losses:
-        _weight_sparseness(net, "sparse_v", V, [experiment.head["fc1"], backbone.width], **losses["sparse_v"])
+        _weight_sparseness(net, "sparse_v", V, [experiment.head["fc1"], backbone.values(data.shape)],
+                           **losses["sparse_v"])
     if "sparse_w" in losses:
         _weight_sparseness(net, "sparse_w", W, [data.classes, experiment.head["fc1"]], **losses["sparse_w"])
 

@@ -85,8 +85,9 @@ def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
     digest = run.info["weights"]
     here = "sha256 " + digest[:DIGITS] if digest else NONE
     if not printed.begins_with:
-        return [Departure("weights", here, printed.pretrained or NONE)] if bool(digest) != bool(
-            printed.pretrained) else []
+        # The digest of the paper's weights is not known. They are those of the paper's net.
+        same = bool(digest) == bool(printed.pretrained) and not (digest and run.experiment.net != printed.net)
+        return [] if same else [Departure("weights", here, printed.pretrained or NONE)]
     expected = "those of " + printed.begins_with
     for stage in reversed(experiments.stages(printed)[:-1]):
         earlier = digest and _run_of(run, stage.name, digest)

@@ -42,8 +42,18 @@ def read(path: str) -> Any:
 
 def shapes(model: Any) -> Shapes:
     """Layer -> shapes of its blobs. model: a NetParameter."""
-    return {layer.name: tuple(tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-                              for blob in layer.blobs) for layer in model.layer if layer.blobs}
+    return {layer.name: tuple(map(_shape, layer.blobs)) for layer in model.layer if layer.blobs}
+
+
+def _shape(blob: Any) -> tuple[int, ...]:
+    """blob: a BlobProto. Those of before 2015 have four sizes, of which the first ones are 1 in a bias or a matrix;
+    Caffe accepts them as well."""
+    if blob.shape.dim:
+        return tuple(blob.shape.dim)
+    sizes = [blob.num, blob.channels, blob.height, blob.width]
+    while len(sizes) > 1 and sizes[0] == 1:
+        del sizes[0]
+    return tuple(sizes)
 
 
 def net_shapes(deploy: str) -> Shapes:
@@ -117,8 +127,8 @@ def require_layout(path: str, net: str) -> None:
     found = sorted(set(foreign) & set(shapes(read(path)))) if foreign else []
     if found:
         other = foreign[found[0]]
-        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; give --set "
-                        f"net={other}")
+        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; train with "
+                        f"--set net={other}")
 
 
 def _copy(model: Any, wanted: Shapes, suffix: str) -> None:

@@ -220,10 +220,11 @@ def _deciding(info: dict[str, Any]) -> dict[str, Any]:
 
 def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, Any]) -> None:
     """Raises UserError if prepared data lack what an experiment needs."""
-    shape = backbones.named(experiment.net).shape
-    if tuple(note["shape"]) != shape:
+    backbone = backbones.named(experiment.net)
+    if not backbone.takes(note["shape"]):
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
-            data.root, "x".join(map(str, note["shape"])), experiment.net, "x".join(map(str, shape))))
+            data.root, "x".join(map(str, note["shape"])), experiment.net, backbone.taken))
+    nets.require_buildable(experiment, data)
     for feature in nets.features(experiment):
         if feature not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(

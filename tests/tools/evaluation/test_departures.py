@@ -97,6 +97,11 @@ def test_another_net(tmp_path, fer):
     assert found["weights"] == ("none", "face_model.caffemodel")
 
 
+def test_the_weights_of_another_net(tmp_path, fer):
+    found = told([begun(tmp_path / "run", GSF, fer, ["net=dlib_face"], weights="0" * 64)])
+    assert found == [("weights", "sha256 " + "0" * 16, "face_model.caffemodel"), ("net", "dlib_face", "face_resnet")]
+
+
 def test_another_engine(tmp_path, fer):
     assert told([begun(tmp_path / "run", GSF, fer, weights="0" * 64, engine="torch")]) == [("engine", "torch", "caffe")]
 
