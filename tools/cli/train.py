@@ -34,8 +34,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--data", type=path, help="The folder that `./fer prepare` made.")
     command.add_argument("--out", type=path, metavar="RUN", help="The folder of the run.")
     command.add_argument("--weights", metavar="CAFFEMODEL|RUN", type=path,
-                         help="Initialises the net from a .caffemodel file or a run. Of a group of folds or seeds, each "
-                         f"run takes the member of its own name. {snapshots.HELP}")
+                         help="Initialises the net from a .caffemodel file or a run. Of a group of folds or seeds, "
+                         f"each run takes the member of its own name. {snapshots.HELP}")
     command.add_argument("--fresh-head", action="store_true",
                          help="With --weights: layers that they do not fit, such as a head for other classes, start "
                          "afresh. Without it, they are an error.")

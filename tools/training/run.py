@@ -48,12 +48,12 @@ COMMIT = "FER_COMMIT"
 MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, "scratch",
         "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
-        "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
-        "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+        "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
+        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
 # Snapshots that a message names at each end of a long list.
 LISTED = 4
 # What of an experiment only people read.
-DESCRIPTIVE = ("title", "source", "pretrained")
+DESCRIPTIVE = ("title", "source", "pretrained", "file")
 # What of run.json changes nothing of the training: a run may continue after a commit, and weights are known by their
 # digest.
 ORIGIN, FRESH_HEAD = "weights_from", "fresh_head"

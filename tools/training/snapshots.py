@@ -1,5 +1,5 @@
-"""Which snapshot of a run is meant: RUN stands for the last one, RUN@500 for that of iteration 500, and RUN@best for the
-best one on the validation split.
+"""Which snapshot of a run is meant: RUN stands for the last one, RUN@500 for that of iteration 500, and RUN@best for
+the best one on the validation split.
 
 The command line loads this module for its help, so Caffe is loaded only where a run is read.
 """
