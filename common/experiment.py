@@ -196,10 +196,7 @@ def applicable(name: str, changes: Sequence[str]) -> list[str]:
 def added_and_removed(experiment: Experiment, other: Experiment) -> list[str]:
     """The changes that add to an experiment the losses and sections that another one of the same paper has, and remove
     those that it has not."""
-    schema = schema_of(experiment.name)
-    wholes = [*(f"losses.{loss}" for loss in schema.__fields__["losses"].type_.__fields__),
-              *(section for section in SECTIONS if _is_whole(section, schema))]
-    return [f"{whole}={ADD if _has(other, whole) else REMOVE}" for whole in wholes
+    return [f"{whole}={ADD if _has(other, whole) else REMOVE}" for whole in _wholes(schema_of(experiment.name))
             if _has(experiment, whole) != _has(other, whole)]
 
 
@@ -326,10 +323,16 @@ def _is_whole(key: str, schema: type[settings.Settings]) -> bool:
     """Whether --set can add and remove what the key names: a loss, or a section that an experiment may lack."""
     section, _, loss = key.partition(".")
     if section == "losses":
-        return loss in schema.__fields__["losses"].type_.__fields__
+        return loss in settings.keys(schema, ["losses"])
     # A section that belongs to some losses comes and goes with them.
     return key in SECTIONS and key in schema.__fields__ and settings.is_optional(schema, [key]) and (
         "losses" not in schema.__fields__[key].field_info.extra)
+
+
+def _wholes(schema: type[settings.Settings]) -> list[str]:
+    """The keys of all losses and sections that --set can add and remove."""
+    return [*(f"losses.{loss}" for loss in settings.keys(schema, ["losses"])),
+            *(section for section in SECTIONS if _is_whole(section, schema))]
 
 
 def _change_whole(own: dict[str, Any], removed: set[str], key: str, adds: bool) -> None:
@@ -366,7 +369,7 @@ def _change(values: dict[str, Any], change: str, schema: type[settings.Settings]
         if _is_whole(whole, schema) and last in settings.keys(schema, whole.split(".")):
             raise UserError(f"--set {change}: this experiment has no {whole}; --set {whole}={ADD} adds it")
         raise UserError(f"--set {change}: " + suggestions.unknown(
-            "setting", name, [NET, *settable], "`./fer experiments show EXPERIMENT` lists them"))
+            "setting", name, [NET, *settable, *_wholes(schema)], "`./fer experiments show EXPERIMENT` lists them"))
     *outer, key = name.split(".")
     section = functools.reduce(lambda level, part: level[part], outer, values)
     if settings.is_list(schema, name.split(".")):

@@ -31,8 +31,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     options.folder, options.snapshot = snapshots.chosen(options)
     if options.every_snapshot and options.snapshot is not None:
-        raise UserError(f"--every-snapshot evaluates all snapshots; use it without --best and "
-                        f"{snapshots.text(options.snapshot)}")
+        raise UserError("--every-snapshot evaluates all snapshots of a run; use it without @ and --best")
     if options.every_snapshot and (options.data or options.without):
         raise UserError("--every-snapshot evaluates on the data of the run; use it without --data and --without")
     if options.without and not options.data:

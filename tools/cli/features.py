@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         results = list(svm.svm(options.data, options.features or None, options.limit))
         print(svm.table(results, options.data, limit=options.limit))
         return 0
-    snapshots.require_last(options.trained, "features")
+    snapshots.require_none(options.trained, "features")
     trained = Run(os.path.abspath(options.trained))
     deep = svm.svm_of_run(trained, options.limit)
     data = trained.info["data"]

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     from tools.report import html_page
     from tools.training import groups
     for folder in options.folders:
-        snapshots.require_last(folder, "report")
+        snapshots.require_none(folder, "report")
     out, named = options.out or os.path.join(options.folders[0], "report.html"), bool(options.out)
     files.require_replaceable(out, alone=named)
     files.write_text(out, html_page.render([groups.open_(folder) for folder in options.folders]), alone=named)

@@ -60,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
     from tools.training import groups
     is_folder = os.path.isdir(options.experiment) or snapshots.split(options.experiment)[1] is not None
     if is_folder and options.experiment not in experiment.names():
-        snapshots.require_last(options.experiment, "train")
+        folder, snapshot = snapshots.split(options.experiment)
+        if snapshot is not None:
+            raise UserError(f"{options.experiment}: a run continues from its last snapshot; give {folder}, or an "
+                            f"experiment with --weights {options.experiment}")
         given = [name for name in ONLY_ANEW if getattr(options, name) not in (None, [], False)]
         if given:
             raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(

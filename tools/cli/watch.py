@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    snapshots.require_last(options.folder, "watch")
+    snapshots.require_none(options.folder, "watch")
     if not os.path.isdir(options.folder):
         raise UserError(f"{options.folder}: " + (
             "is no folder of a run" if os.path.exists(options.folder) else "there is no such folder"))

@@ -63,14 +63,14 @@ class Fit:
     fresh: list[str]
     # Of the caffemodel alone.
     left: list[str]
-    # In both, with other shapes: (layer, the caffemodel's shapes, the net's). They start fresh too, where that is
-    # allowed.
+    # In both, with other shapes, so that they start fresh too: (layer, the caffemodel's shapes, the net's).
     unfit: list[tuple[str, tuple, tuple]]
 
     def __str__(self) -> str:
         lines = [f"{what} {len(layers)}: {', '.join(layers) or 'none'}" for what, layers in (
-            ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
-        return "\n".join(lines + ["does not fit, starts fresh: " + _unfit(*layer) for layer in self.unfit])
+            ("copied", self.copied), ("start fresh", self.fresh + [layer for layer, _, _ in self.unfit]),
+            ("left out", self.left))]
+        return "\n".join(lines + ["does not fit: " + _unfit(*layer) for layer in self.unfit])
 
 
 def compare(model: Shapes, net: Shapes) -> Fit:

@@ -326,10 +326,11 @@ def _begin(run: Run, info: dict[str, Any], texts: dict[str, str], fresh_head: bo
                 files.remove(path)
     caffe_process.write_definitions(run, texts)
     # Where the weights came from, and what they did not fit, is known only to the call that gave them.
-    kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD) if key in run.info} if run.has_begun else {}
+    kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD) if key in run.info and key not in info
+            } if run.has_begun else {}
     if fresh_head:
         kept.setdefault(FRESH_HEAD, [])
-    files.write_json(run.path(NOTE), {**kept, **info, "deploy": files.digest(run.path(DEPLOY))})
+    files.write_json(run.path(NOTE), {**info, **kept, "deploy": files.digest(run.path(DEPLOY))})
 
 
 def _difference(value: Any, other: Any) -> tuple[Any, Any]:

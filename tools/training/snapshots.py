@@ -52,11 +52,11 @@ def split(text: str) -> tuple[str, Snapshot]:
     return text, None
 
 
-def require_last(text: str, what: str) -> None:
-    """Raises UserError if a text names a snapshot. what: who takes the last one only, such as "report"."""
+def require_none(text: str, what: str) -> None:
+    """Raises UserError if a text names a snapshot. what: the command that takes none, such as "report"."""
     folder, snapshot = split(text)
     if snapshot is not None:
-        raise UserError(f"{text}: {what} takes the last snapshot of a run only; give {folder}")
+        raise UserError(f"{text}: {what} takes a run, not one of its snapshots; give {folder}")
 
 
 def iteration(run: "Run", snapshot: Snapshot) -> int:
