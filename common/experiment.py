@@ -279,7 +279,7 @@ def _check_files(path: str, defaults: dict[str, Any], own: dict[str, Any], schem
 
 def _require_group(where: str, values: Any) -> None:
     if values is not None and not isinstance(values, dict):
-        raise UserError(f"{where} is {values!r}, expected settings such as `weight: 0.1`, or {{}}")
+        raise UserError(f"{where} is {values!r}, expected settings, each as KEY: VALUE")
 
 
 def _check_keys(where: str, values: Iterable[str], allowed: Iterable[str]) -> None:

@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
                      "       fer experiments show PAPER/EXPERIMENT|FILE.yml ... [--set KEY=VALUE ...]")
     command.add_argument("words", nargs="*", metavar="PATTERN",
                          help="A part of the names or titles to list, or a pattern with *, ? and [...] for whole "
-                         "names. After the word show: the names of experiments, or files of your own, whose settings are "
-                         "printed.")
+                         "names. After the word show: the names of experiments, or files of your own, whose settings "
+                         "are printed.")
     add_several(command, "--set", "With show: change settings, as `./fer train --set` does.", type=change,
                 metavar="KEY=VALUE")
 
