@@ -134,11 +134,11 @@ def _copy(model: Any, wanted: Shapes, suffix: str) -> None:
             added.name = second
 
 
-def write_fresh(deploy: str, seed: int, out: str) -> None:
+def write_fresh(deploy: str, seed: int, out: str, weights: Optional[str] = None) -> None:
     """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
 
     BatchNorm's statistics, which Caffe does not have at first, are mean 0 and variance 1, so that the net can predict
-    before it is trained.
+    before it is trained. weights: caffemodel from which the layers come that it has; it must fit.
     """
     caffe.set_random_seed(seed)
     net = caffe.Net(deploy, caffe.TEST)
@@ -146,6 +146,8 @@ def write_fresh(deploy: str, seed: int, out: str) -> None:
         if kind == "BatchNorm":
             mean, variance, weight = net.params[name]
             mean.data[...], variance.data[...], weight.data[...] = 0, 1, 1
+    if weights:
+        net.copy_from(weights)
     with files.replacing(out) as partial:
         net.save(partial)
 
