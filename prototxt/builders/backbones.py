@@ -295,7 +295,7 @@ BACKBONES = {
 def named(name: str) -> Backbone:
     """A backbone by its name. Raises UserError if there is none."""
     if name not in BACKBONES:
-        raise UserError(suggestions.unknown("net", name, BACKBONES))
+        raise UserError(suggestions.unknown("net", name, BACKBONES, "prototxt/builders/backbones.py has them all"))
     return BACKBONES[name]
 
 

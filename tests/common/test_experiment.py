@@ -117,7 +117,7 @@ def test_head_can_be_changed():
     ("solver=7", "there is no setting 'solver'"), ("max_iter=7", "did you mean solver.max_iter"),
     ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "did you mean solver.max_iter"),
     ("solver.max_iter=many", "'many' is not a number"),
-    ("losses.sift.weight=1", "did you mean losses.center.weight or losses.gabor.weight")])
+    ("losses.sift.weight=1", "this experiment has no losses.sift; --set losses.sift={} adds it")])
 def test_wrong_changes_are_named(change, said):
     with pytest.raises(UserError) as error:
         experiment.load(NAME, [change])

@@ -1,7 +1,7 @@
 """Caffemodels: whether their weights are complete and finite, and which of those from outside fit a net."""
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -13,6 +13,8 @@ from common.errors import UserError
 from prototxt.builders import backbones
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
+# Layers that a message names of a long list.
+LISTED = 5
 # Values that are checked at a time, so that they stay in the cache.
 CHUNK = 1 << 18
 # Kinds of fields in the wire format of Protocol Buffers: those of a fixed length, with their bytes, and others.
@@ -72,12 +74,13 @@ class Fit:
     fresh: list[str]
     # Of the caffemodel alone.
     left: list[str]
-    # In both, with other shapes: (layer, the caffemodel's shapes, the net's).
+    # In both, with other shapes, so that they start fresh too: (layer, the caffemodel's shapes, the net's).
     unfit: list[tuple[str, tuple, tuple]]
 
     def __str__(self) -> str:
         lines = [f"{what} {len(layers)}: {', '.join(layers) or 'none'}" for what, layers in (
-            ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
+            ("copied", self.copied), ("start fresh", self.fresh + [layer for layer, _, _ in self.unfit]),
+            ("left out", self.left))]
         return "\n".join(lines + ["does not fit: " + _unfit(*layer) for layer in self.unfit])
 
 
@@ -93,24 +96,35 @@ def _unfit(name: str, model: tuple, net: tuple) -> str:
     return f"layer {name} has blobs {model}, the net {net}"
 
 
-def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") -> Fit:
+def _short(names: Sequence[str]) -> str:
+    """The names as text, of many the first ones."""
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "") or "none"
+
+
+def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "", fresh_head: bool = False) -> Fit:
     """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
     That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
     of another run stay behind. copied_suffix: see `nets.copied_suffix`; a layer with this suffix that the caffemodel
-    does not have gets the weights of the layer without it. Raises UserError where no layer matches, one of the same
-    name has other shapes, or a weight is not finite.
+    does not have gets the weights of the layer without it. fresh_head: whether layers of the same name with other
+    shapes, as a head for other classes has them, are left out too. Raises UserError where no layer fits, one of the
+    same name has other shapes without fresh_head, or a weight is not finite.
     """
     model, wanted = read(path), net_shapes(learned)
     require_finite(path)
     if copied_suffix:
         _copy(model, wanted, copied_suffix)
     fit = compare(shapes(model), wanted)
-    if fit.unfit:
-        raise UserError(f"{path}: {'; '.join((_unfit(*layer) for layer in fit.unfit))}")
+    unfit = [layer for layer, _, _ in fit.unfit]
     if not fit.copied:
-        raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
-            path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))
+        raise UserError("{}: no layer {}; it has {}, the net {}".format(
+            path, "has the shapes of the net's" if unfit else "matches the net's", _short(sorted(fit.left + unfit)),
+            _short(sorted(fit.fresh + unfit))))
+    if unfit and not fresh_head:
+        more = f"; and {len(unfit) - LISTED} more layers" if len(unfit) > LISTED else ""
+        raise UserError("{}: {}{}; with --fresh-head such layers start afresh".format(
+            path, "; ".join(_unfit(*layer) for layer in fit.unfit[:LISTED]), more))
     fitting = caffe.proto.caffe_pb2.NetParameter(name=model.name)
     for layer in model.layer:
         if layer.name in fit.copied:
@@ -142,11 +156,11 @@ def _copy(model: Any, wanted: Shapes, suffix: str) -> None:
             added.name = second
 
 
-def write_fresh(deploy: str, seed: int, out: str) -> None:
+def write_fresh(deploy: str, seed: int, out: str, weights: Optional[str] = None) -> None:
     """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
 
     BatchNorm's statistics, which Caffe does not have at first, are mean 0 and variance 1, so that the net can predict
-    before it is trained.
+    before it is trained. weights: caffemodel from which the layers come that it has; it must fit.
     """
     caffe.set_random_seed(seed)
     net = caffe.Net(deploy, caffe.TEST)
@@ -154,6 +168,8 @@ def write_fresh(deploy: str, seed: int, out: str) -> None:
         if kind == "BatchNorm":
             mean, variance, weight = net.params[name]
             mean.data[...], variance.data[...], weight.data[...] = 0, 1, 1
+    if weights:
+        net.copy_from(weights)
     with files.replacing(out) as partial:
         net.save(partial)
 

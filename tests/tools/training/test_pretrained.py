@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_listed_with_both_shapes():
     wanted = {"a": ((2, 3), (2,)), "b": ((5, 2),), "d": ((7,),)}
     fit = pretrained.compare(given, wanted)
     assert fit == pretrained.Fit(["a"], ["d"], ["c"], [("b", ((4, 2),), ((5, 2),))])
-    assert str(fit) == ("copied 1: a\nstart fresh 1: d\nleft out 1: c\n"
+    assert str(fit) == ("copied 1: a\nstart fresh 2: d, b\nleft out 1: c\n"
                         "does not fit: layer b has blobs ((4, 2),), the net ((5, 2),)")
 
 
