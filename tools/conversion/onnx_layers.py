@@ -1,7 +1,7 @@
 """Caffe's layers as nodes of ONNX (opset 12).
 
-Each function of `WRITERS` writes one type of layer into a `Graph`. It computes what Caffe computes in the TEST phase, to
-rounding. The first axis of each blob is the batch, whose size is open, so no layer may look across it.
+Each function of `WRITERS` writes one type of layer into a `Graph`. It computes what Caffe computes in the TEST phase.
+The first axis of each blob is the batch. Its size is open, so a layer whose settings depend on it is refused.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +80,8 @@ class Graph:
                 self.batch = len(values)
         name = f"{layer.proto.name}/{kind}{len(self.nodes)}"
         names = [blob.name for blob in outputs] if outputs else [name + ":0"]
-        self.nodes.append(helper.make_node(kind, inputs, names, name, **attributes))
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(helper.make_node(kind, inputs, names, name, **given))
         return names[0]
 
     def chain(self, layer: Layer, steps: Sequence[tuple], start: str) -> None:
@@ -241,7 +242,7 @@ def _pooling(graph: Graph, layer: Layer) -> None:
     if method == "MAX":
         return graph.chain(layer, [("MaxPool", [], window)], layer.bottoms[0].name)
     # Caffe divides by the part of the window within the image and its pad, ONNX by the whole window.
-    parts = [np.minimum(np.arange(count) * step - padding + size, length + padding) - (np.arange(count) * step - padding)
+    parts = [np.minimum(size, length + 2 * padding - np.arange(count) * step)
              for size, step, padding, length, count in zip(kernel, stride, pad, before, after)]
     steps: list[tuple] = [("AveragePool", [], {**window, "count_include_pad": 1})]
     if any((part < size).any() for part, size in zip(parts, kernel)):
@@ -256,9 +257,9 @@ def _lrn(graph: Graph, layer: Layer) -> None:
         return graph.chain(layer, [("LRN", [], {"alpha": settings.alpha, "beta": settings.beta, "bias": settings.k,
                                                 "size": size})], bottom)
     # As Caffe does it, whose k has no effect here: x * (1 + alpha * mean of the squares in the window) ** -beta.
-    window = {"kernel_shape": [size] * 2, "pads": [size // 2] * 4, "count_include_pad": 1}
     alpha, one, exponent = (graph.constant(layer, value) for value in (settings.alpha, 1, -settings.beta))
-    mean = graph.node(layer, "AveragePool", [graph.node(layer, "Mul", [bottom, bottom])], **window)
+    mean = graph.node(layer, "AveragePool", [graph.node(layer, "Mul", [bottom, bottom])], kernel_shape=[size] * 2,
+                      pads=[size // 2] * 4, count_include_pad=1)
     divided = graph.node(layer, "Pow", [graph.node(layer, "Add", [graph.node(layer, "Mul", [mean, alpha]), one]),
                                         exponent])
     return graph.chain(layer, [("Mul", [divided], {})], bottom)
@@ -322,10 +323,10 @@ def _slice(graph: Graph, layer: Layer) -> None:
     axis = settings.slice_dim if settings.HasField("slice_dim") else settings.axis
     if settings.slice_point:
         axis = layer.axis(axis)
-        sizes = {"split": [top.shape[axis] for top in layer.tops]}
+        sizes: Optional[list[int]] = [top.shape[axis] for top in layer.tops]
     else:  # equal parts, also of a batch of pairs
-        axis, sizes = axis % layer.rank, {}
-    graph.node(layer, "Split", [layer.bottoms[0].name], layer.tops, axis=axis, **sizes)
+        axis, sizes = axis % layer.rank, None
+    graph.node(layer, "Split", [layer.bottoms[0].name], layer.tops, axis=axis, split=sizes)
 
 
 def _crop(graph: Graph, layer: Layer) -> None:
