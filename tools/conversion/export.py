@@ -69,8 +69,9 @@ def graph_of(deploy: str, net: caffe.Net) -> Graph:
     # Without the layers of the other phase, and those that copy a blob for two layers, which are Caffe's own.
     names = set(net._layer_names)
     protos = [layer for layer in proto.layer if layer.name in names]
-    # A layer in place makes a new tensor: the last one has the blob's name.
+    # A layer in place makes a new tensor. The last one has the blob's name, but the name of an input is its own.
     last = {top: number for number, layer in enumerate(protos) for top in layer.top}
+    last.update({top: number for number, layer in enumerate(protos) if layer.type == "Input" for top in layer.top})
     tensors: dict[str, str] = {}
     graph = Graph()
 

@@ -35,15 +35,15 @@ def convert(old: str, new: str, weights: Optional[str] = None, out_weights: Opti
     said = [_to_python(layer, old) for layer in net.layer if layer.type == OLD_TYPE]
     classes = {layer.name: json.loads(layer.python_param.param_str)["classes"] for layer in net.layer
                if layer.python_param.module == MODULE}
-    upgraded, done = _upgrade(build.text(caffe_pb2.NetParameter.FromString(net.SerializeToString())).encode(), "text",
-                              old)
+    # Nine digits are those of a float32; Caffe's tool writes the shortest text of the same number.
+    plain = text_format.MessageToString(caffe_pb2.NetParameter.FromString(net.SerializeToString()), float_format=".9g")
+    upgraded, done = _upgrade(plain.encode(), "text", old)
     said += done
-    text = build.text(build.parse(upgraded.decode(), caffe_pb2.NetParameter()))
     model = None
     if weights and out_weights:
         model, done = _model(weights, classes)
         said += done
-    files.write_text(new, HEADER.format(files.SIGNATURE, os.path.basename(old)) + text, alone=True)
+    files.write_text(new, HEADER.format(files.SIGNATURE, os.path.basename(old)) + upgraded.decode(), alone=True)
     if model is not None and out_weights:
         with files.replacing(out_weights, alone=True) as partial, open(partial, "wb") as stream:
             stream.write(model)
@@ -160,7 +160,8 @@ def _model(path: str, classes: dict[str, int]) -> tuple[bytes, list[str]]:
             content = stream.read()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    model, said = _parse(content, path), []
+    said: list[str] = []
+    model = _parse(content, path)
     if not model.layer:
         content, said = _upgrade(content, "binary", path)
         model = _parse(content, path)
