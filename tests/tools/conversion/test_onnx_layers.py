@@ -145,9 +145,9 @@ CASES = {
     "crop": ({"x": (3, 8, 9), "z": (3, 4, 5)}, layer("Crop", "crop_param { offset: 1 }", "xz")),
     "crop, offsets": ({"x": (3, 8, 9), "z": (2, 4, 5)}, layer(
         "Crop", "crop_param { axis: 1 offset: 1 offset: 4 offset: 2 }", "xz")),
-    "crop to a dummy": ({"x": (3, 8, 9)}, layer("DummyData", "dummy_data_param { shape { dim: 1 dim: 1 dim: 4 dim: 5 } }",
-                                                (), ("window",)) + layer("Crop", "crop_param { offset: 2 }",
-                                                                         ("x", "window"))),
+    "crop to a dummy": ({"x": (3, 8, 9)}, layer(
+        "DummyData", "dummy_data_param { shape { dim: 1 dim: 1 dim: 4 dim: 5 } }", (), "w") + layer(
+        "Crop", "crop_param { offset: 2 }", "xw")),
     "tile": (MAP, layer("Tile", "tile_param { axis: 1 tiles: 3 }")),
     "split": (MAP, layer("Split", "", "x", ("z", "y"))),
 }
