@@ -21,6 +21,8 @@ from tools.evaluation.predict import Preparation
 from tools.training.run import DEPLOY, Run, require_same_data
 
 OPSET = 12
+# The format of the file of the first ONNX with this opset, so that old programs read it, too.
+IR = 7
 OUTPUT = "prob"
 # The largest difference from Caffe's probabilities that is put down to rounding.
 TOLERANCE = 1e-4
@@ -91,8 +93,7 @@ def _model(run: Run, graph: Graph, net: caffe.Net, notes: dict[str, str]) -> onn
         graph.proto(name.replace("/", "-"), [Blob(OUTPUT, tuple(net.blobs[OUTPUT].shape))]),
         opset_imports=[helper.make_opsetid("", OPSET)], producer_name=files.SIGNATURE,
         doc_string=f"The net of the experiment {name}, trained with Caffe.")
-    # The version of ONNX that has this opset, so that old programs read the file, too.
-    model.ir_version = 7
+    model.ir_version = IR
     helper.set_model_props(model, notes)
     onnx.checker.check_model(model)
     return model

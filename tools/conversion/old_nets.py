@@ -94,8 +94,8 @@ def _to_python(layer: Any, path: str) -> str:
         return UserError(f"{path}: layer {layer.name}: {problem}")
     settings = layer.center_loss_param
     if len(layer.bottom) != 2 or len(layer.top) > 1:
-        raise error(f"{len(layer.bottom)} bottoms and {len(layer.top)} tops, expected 2 (features, labels) and 1 as in "
-                    "caffe-face; it is of another fork")
+        raise error(f"bottoms {', '.join(layer.bottom) or 'none'} and tops {', '.join(layer.top) or 'none'}, expected "
+                    "features and labels, and one loss, as in caffe-face; it is of another fork")
     if not settings.num_output:
         raise error("center_loss_param has no num_output, expected the number of classes")
     if settings.axis != 1:

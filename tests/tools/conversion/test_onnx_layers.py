@@ -35,7 +35,7 @@ def session(folder, net, outputs):
     graph = export.graph_of(str(folder / "net.prototxt"), net)
     proto = graph.proto("net", [Blob(name, tuple(net.blobs[name].shape)) for name in outputs])
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", export.OPSET)])
-    model.ir_version = 7
+    model.ir_version = export.IR
     onnx.checker.check_model(model)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
