@@ -98,8 +98,8 @@ def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
     if origin.get("experiment"):
         here = "those of {experiment}, iteration {iteration}".format(**origin)
     if not printed.begins_with:
-        # The digest of the paper's weights is not known. They are those of the paper's net, and a net of this project is
-        # not what that was pretrained on.
+        # The digest of the paper's weights is not known. They are those of the paper's net, and the paper's net was not
+        # pretrained by an experiment of this project.
         differs = bool(digest) != bool(printed.pretrained) or bool(digest) and run.experiment.net != printed.net or (
             origin.get("experiment"))
         return [Departure("weights", here, printed.pretrained or NONE)] if differs else []
