@@ -269,7 +269,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(targets=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is not a number"),
-    (dict(changes=["net=big"]), "there is no net 'big'; expected one of "),
+    (dict(changes=["net=big"]), "there is no net 'big'; prototxt/builders/backbones.py lists them all"),
     (dict(only=["fer2013"]), "xie2019b-table4 has no values for fer2013; it has some for fer2013-xie2019a"),
     (dict(only=["fer2013-xie2091a"]), "--only fer2013-xie2091a: there is no data set 'fer2013-xie2091a'; did you "
      "mean fer2013-xie2019a"),
