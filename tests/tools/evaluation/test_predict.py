@@ -18,7 +18,7 @@ from tests.tools import hand_made, small_pairs
 from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
 from tools.evaluation.predict import FacePrediction
-from tools.training import run
+from tools.training import pretrained, run
 from tools.training.caffe_process import Engine
 
 CLASSES = ("happy", "surprise")
@@ -284,9 +284,11 @@ def test_a_net_of_pairs_wants_a_reference(pairs_run, source, photographs, capsys
         assert main.main(["predict", pairs_run.folder, happy, "--reference", reference, "--json"]) == 0
         probabilities.append(json.loads(capsys.readouterr().out)["images"][0]["faces"][0]["probabilities"])
     assert set(probabilities[0]) == {"class0", "class1", "class2"}
-    # Against itself a face differs in nothing: what is left is the bias, which began at zero.
-    assert list(probabilities[1].values()) == pytest.approx([1 / 3] * 3, abs=.02)
-    assert np.ptp(list(probabilities[0].values())) > 2 * np.ptp(list(probabilities[1].values()))
+    # Against itself a face differs in nothing: what is left is the softmax of the biases.
+    fc = next(layer for layer in pretrained.read(pairs_run.caffemodel()).layer if layer.name == "fc")
+    expected = np.exp(fc.blobs[1].data) / np.exp(fc.blobs[1].data).sum()
+    assert list(probabilities[1].values()) == pytest.approx(list(expected), rel=1e-5)
+    assert probabilities[0] != pytest.approx(probabilities[1], abs=.02)
 
 
 def test_a_reference_is_refused_where_it_is_of_no_use(faces_run, photographs, capsys):
