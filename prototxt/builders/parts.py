@@ -19,7 +19,7 @@ class Transform:
 
     # One value for all channels, or one for each channel in the order of the LMDB (BGR).
     mean: Sequence[float] = (MEAN,)
-    # The same.
+    # A number, or one for each channel in the same order.
     scale: Union[float, Sequence[float]] = SCALE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -127,8 +127,8 @@ def require_layout(path: str, net: str) -> None:
     found = sorted(set(foreign) & set(shapes(read(path)))) if foreign else []
     if found:
         other = foreign[found[0]]
-        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; give --set "
-                        f"net={other}")
+        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; train with "
+                        f"--set net={other}")
 
 
 def _copy(model: Any, wanted: Shapes, suffix: str) -> None:

@@ -68,7 +68,7 @@ ENTRIES = (
           "not stated",
           "the authors of https://github.com/kaiwang960112/Self-Cure-Network or https://github.com/penincillin/DREAM",
           net="resnet18_raf"),
-    Entry("resnet18_caffe", "resnet18_projected.caffemodel",
+    Entry("resnet18_caffe", "resnet18_caffe.caffemodel",
           "a ResNet-18 that was trained in Caffe, ImageNet; for the net resnet18_projected",
           "not stated", "https://github.com/HolmesShuan/ResNet-18-Caffemodel-on-ImageNet, whose README links it",
           net="resnet18_projected_base"),

@@ -1,13 +1,14 @@
 """Weights of ResNet-18 from torchvision's names into caffemodels, and back.
 
-conv1 takes RGB in torchvision and BGR in Caffe. A BatchNorm is two layers in Caffe, BatchNorm and Scale; the third blob
-of Caffe's BatchNorm divides mean and variance. All other values are the same.
+conv1 takes RGB in torchvision and BGR in Caffe. A BatchNorm is two layers in Caffe, BatchNorm and Scale. The third blob
+of Caffe's BatchNorm is a count, which divides mean and variance. All other values are the same.
 
 Each conversion is proven before its file is there: the same random images go through Caffe with the caffemodel, and
 through `resnet18.forward` with the tensors.
 """
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import caffe
@@ -30,6 +31,10 @@ NETS = ("resnet18", "resnet18_raf", IMAGENET)
 MOST_CLASSES = len({*expressions.SEVEN, *expressions.SIX_AND_CONTEMPT})
 FEATURES = "pool5"
 WIDTH = backbones.named("resnet18").width
+# Caffe's BatchNorm keeps 0.9 of its three blobs in each iteration and adds a batch with a count of 1. After a long
+# training the count is 10. With it, a training goes on as PyTorch's does, which keeps 0.9 of the statistics and adds
+# 0.1 of the batch's.
+COUNT = 10
 COUNTERS = ".num_batches_tracked"
 # The largest difference of a feature that is accepted, relative to the largest feature. float32 leaves about 1e-6.
 TOLERANCE = 1e-4
@@ -82,10 +87,12 @@ def to_caffe(path: str, net: str, out: str) -> Conversion:
         made = caffe.Net(path_of_net, caffe.TEST)
         mapped = _mapped(made)
         for layer, names in mapped:
-            for blob, name in zip(made.params[layer], names):
-                blob.data[...] = _swapped(name, tensors[name])
-            for divisor in made.params[layer][len(names):]:
-                divisor.data[...] = 1
+            blobs = made.params[layer]
+            count = COUNT if _has_count(blobs, names) else 1
+            for blob, name in zip(blobs, names):
+                blob.data[...] = _swapped(name, tensors[name]) * count
+            if _has_count(blobs, names):
+                blobs[-1].data[...] = count
         with files.replacing(out, alone=True) as partial:
             made.save(partial)
             error = _require_same(path, tensors, caffe.Net(path_of_net, caffe.TEST, weights=partial))
@@ -103,7 +110,7 @@ def to_torchvision(path: str, out: str) -> Conversion:
     model = pretrained.shapes(pretrained.read(path))
     pretrained.require_finite(path)
     net = IMAGENET if IMAGENET_CLASSIFIER in model else NETS[0]
-    require_own(path, model, net)
+    pretrained.require_layout(path, NETS[0])
     with tempfile.TemporaryDirectory() as folder:
         shapes = model.get(CLASSIFIER, ())
         path_of_net = definition(folder, net, shapes[0][0] if _is_of_expressions(shapes) else 0)
@@ -113,10 +120,10 @@ def to_torchvision(path: str, out: str) -> Conversion:
         mapped = _mapped(held)
         tensors = {}
         for layer, names in mapped:
-            blobs = [blob.data for blob in held.params[layer]]
-            # Of a BatchNorm alone. Without statistics it is 0, and Caffe then takes 0 for both.
-            divisor = (float(blobs[2][0]) or np.inf) if len(blobs) > len(names) else 1.
-            tensors.update({name: _swapped(name, blob / divisor) for name, blob in zip(names, blobs)})
+            blobs = held.params[layer]
+            # Without statistics the count is 0, and Caffe then takes 0 for both.
+            count = float(blobs[-1].data[0]) or np.inf if _has_count(blobs, names) else 1
+            tensors.update({name: _swapped(name, blob.data / count) for name, blob in zip(names, blobs)})
         with files.replacing(out, alone=True) as partial:
             torch_file.write_safetensors(partial, tensors, {"format": "pt", "made_by": files.SIGNATURE})
             error = _require_same(path, torch_file.read(partial), held)
@@ -150,13 +157,6 @@ def require_fitting(path: str, fit: pretrained.Fit, what: str) -> None:
     deeper = [name for name in fit.left if re.match(r"(conv|bn|layer)\d.*(?<!num_batches_tracked)$", name)]
     if what == "tensor" and deeper:
         raise UserError(f"{path}: has {len(deeper)} tensors that ResNet-18 does not have: {_first(deeper)}")
-
-
-def require_own(path: str, model: pretrained.Shapes, net: str) -> None:
-    """Raises UserError if a caffemodel has a layer that shows that it is of another net than `net`."""
-    for layer, other in backbones.named(net).foreign.items():
-        if layer in model:
-            raise UserError(f"{path}: has the layer {layer}, so it is of the net {other}, not of {net}")
 
 
 def require_finite(path: str, tensors: Tensors) -> None:
@@ -203,6 +203,11 @@ def _mapped(net: caffe.Net) -> list[tuple[str, list[str]]]:
     """The net's layers with weights, and the tensors of their blobs."""
     kinds = dict(zip(net._layer_names, (layer.type for layer in net.layers)))
     return [(layer, resnet18.tensors_of(layer, kinds[layer])) for layer in net.params]
+
+
+def _has_count(blobs: Sequence, names: list[str]) -> bool:
+    """Whether the last blob of a layer is a BatchNorm's count. names: the layer's tensors."""
+    return len(blobs) > len(names)
 
 
 def _swapped(name: str, values: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def test_a_caffemodel_of_another_layout_is_refused_with_the_net_that_it_fits(tmp
     with pytest.raises(UserError) as error:
         pretrained.require_layout(other, net)
     assert str(error.value) == (f"{other}: has the layer res2a_branch1 of the net resnet18_projected, which {net} "
-                                "lacks; give --set net=resnet18_projected")
+                                "lacks; train with --set net=resnet18_projected")
     pretrained.require_layout(own, net)
     pretrained.require_layout(other, "resnet18_projected")
 
