@@ -40,7 +40,8 @@ def save(path, net, inputs):
 
 def trained(folder, work):
     data = small_data.prepared(work, features=())
-    made = run.train(experiment.load("xie2019a/fer2013-toy-softmax", SETTINGS), data, str(work / "run"), None, Engine(1))
+    chosen = experiment.load("xie2019a/fer2013-toy-softmax", SETTINGS)
+    made = run.train(chosen, data, str(work / "run"), None, Engine(1))
     export.export(made, os.path.join(folder, "run.onnx"))
     reader = lmdb_io.Reader(os.path.join(data, "test", "images"))
     images = np.array([lmdb_io.decode(reader[record])[0] for record in range(len(reader))], np.float32)

@@ -207,7 +207,7 @@ def test_a_net_of_today_is_the_same_net(tmp_path):
 @pytest.mark.parametrize("change, said", [
     (("num_output: 3", "num_output: 3 axis: 2"), "layer center_loss: axis is 2, expected 1: all values"),
     (("num_output: 3", ""), "layer center_loss: center_loss_param has no num_output, expected the number of classes"),
-    (('bottom: "label"', 'bottom: "label" bottom: "w"'), "layer center_loss: bottoms fc5, label, w and tops center_loss, "),
+    (('bottom: "label"', 'bottom: "label" bottom: "w"'), "layer center_loss: bottoms fc5, label, w and tops "),
     (('top: "center_loss"', 'top: "center_loss" top: "w"'), "and tops center_loss, w, expected features and labels, "),
     (('"xavier"', '"gaussian" std: 2'), 'layer center_loss: center_filler type: "gaussian" std: 2.0, expected xavier'),
     (('"xavier"', '"xavier" variance_norm: FAN_OUT'), "FAN_OUT, expected xavier"),

@@ -83,6 +83,7 @@ CASES = {
     "inner product": (MAP, layer("InnerProduct", "inner_product_param { num_output: 5 }")),
     "inner product, no bias": (MAP, layer("InnerProduct", "inner_product_param { num_output: 5 bias_term: false }")),
     "inner product, transposed": (MAP, layer("InnerProduct", "inner_product_param { num_output: 5 transpose: true }")),
+    "inner product, axis 2": (MAP, layer("InnerProduct", "inner_product_param { num_output: 5 axis: 2 }")),
     "inner product, last axis": (MAP, layer("InnerProduct", "inner_product_param { num_output: 5 axis: -1 }")),
     "relu": (MAP, layer("ReLU")),
     "relu, leaky": (MAP, layer("ReLU", "relu_param { negative_slope: 0.3 }")),
