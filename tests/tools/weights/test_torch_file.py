@@ -162,12 +162,16 @@ def test_the_attacks_are_real(tmp_path):
     op(named("torch.nn.parameter", "Parameter")) + op((1,)) + b"R",
     op(named("torch._utils", "_rebuild_tensor_v2")) + op((None, {"__defaults__": ()})) + b"b",  # changes the reader
     op(named("torch", "FloatStorage")) + op({"x": 1}) + b"b",
-    op(("storage", "no type", "0", "cpu", 6)) + b"Q", op(("module", 1)) + b"Q", op(5) + b"Q",
+    op(("storage", "no type", "0", "cpu", 6)) + b"Q", op(5) + b"Q",
+    op(("module", named("torch", "FloatStorage"), "0", "cpu", 6)) + b"Q",
     op(("storage", named("torch", "FloatStorage"), "0", "cpu", -6)) + b"Q",
     op(("storage", named("torch", "FloatStorage"), "0", "cpu", 6, ("1", 0, 6))) + b"Q",  # a view of another storage
-    b"r\xff\xff\xff\x7f", b"p4000000000\n", b"\x8a\xffxx", b"\x8e" + b"\xff" * 8, b"h\x63", b"0", b"\xff"])
+    # Indices for which the reader would make long lists, lengths beyond the file, an unknown index, nothing, no opcode.
+    b"Nr" + (10 ** 7).to_bytes(4, "little"), b"Np10000000\n", b"\x8a\xffxx", b"\x8e" + b"\xff" * 8, b"h\x63", b"",
+    b"\xff"])
 def test_damaged_pickles(refused, inner):
-    for data in in_both({"a": Op(b"N" + inner)}, {}, {}):
+    """Each is one value of a dictionary, which is otherwise whole."""
+    for data in in_both({"a": Op(inner)}, {}, {}):
         assert refused(data) == "its pickle is damaged, or the file was cut"
 
 
