@@ -150,7 +150,7 @@ def test_a_snapshot_of_a_run_is_taken_as_weights(tmp_path, word, iteration):
     hand_made.log(source.folder, [1.0], {2: .6, 4: .5})
     files.write_text(source.path("deploy.prototxt"), "")
     for key in ("", "resnet18=", "wu2023/ckplus-baseline="):
-        made = planned(tmp_path, "wu2023-table2", changes=(), only=["ckplus-wu2023"],
+        made = planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"],
                        weights=[key + source.folder + word])
         taken = [option(job, "--weights") for job in made.jobs if job.title.startswith("train wu2023/ckplus-baseline ")]
         assert taken == 2 * [source.weights_of(iteration)]
@@ -163,17 +163,17 @@ def test_each_fold_takes_the_weights_of_its_fold(tmp_path):
     for fold in ("fold01", "fold02"):
         hand_made.run(tmp_path / "group" / fold, "wu2023/synthetic-baseline", iterations=(2, 4))
     group = hand_made.group(tmp_path / "group", "folds")
-    made = planned(tmp_path, "wu2023-table2", changes=(), only=["ckplus-wu2023"],
+    made = planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"],
                    weights=[f"wu2023/ckplus-baseline={group}@2"])
     assert [option(job, "--weights") for job in made.jobs if "--weights" in job.command] == [
         f"{group}/{fold}/snapshots/iter_2.caffemodel" for fold in ("fold01", "fold02")]
     for word, said in (("@3", "group/fold01: no snapshot of iteration 3; it has 2, 4"),
                        ("@worst", "group@worst: names no snapshot; expected ")):
         with pytest.raises(UserError, match=said):
-            planned(tmp_path, "wu2023-table2", changes=(), only=["ckplus-wu2023"], weights=[group + word])
+            planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"], weights=[group + word])
     files.write_json(group + "/group.json", {"kind": "folds", "members": ["fold01"]})
     with pytest.raises(UserError, match="group: has no fold02; it has fold01"):
-        planned(tmp_path, "wu2023-table2", changes=(), only=["ckplus-wu2023"], weights=[group])
+        planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"], weights=[group])
 
 
 def test_a_loss_is_added_to_the_experiments_whose_paper_has_it(tmp_path):
