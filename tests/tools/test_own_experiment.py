@@ -1,5 +1,6 @@
 """A user's own experiment file, from its settings to its report; the name of its data is one that no paper has."""
 import os
+import shutil
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_it_is_trained_as_its_file_and_the_command_say(folder):
 
 
 def test_it_continues_without_its_file_and_with_the_file_elsewhere(folder, data, tmp_path, capsys):
-    one = Run(str(folder / "run"))
+    one = Run(shutil.copytree(str(folder / "run"), str(tmp_path / "run")))
     os.unlink(one.weights_of(4))
     os.rename(str(folder / "my.yml"), str(tmp_path / "my.yml"))
     try:
