@@ -128,7 +128,8 @@ def test_all_else_of_the_layer_stays(tmp_path):
 
 def test_settings_keep_their_last_bit(tmp_path):
     """Nine digits, where eight would be another float32."""
-    value = np.nextafter(np.float32(0.1), np.float32(1), dtype=np.float32)
+    value = np.float32(14.3940935)
+    assert np.float32(f"{value:.8g}") != value
     net, _ = converted(tmp_path, FEATURES + 'layer { name: "p" type: "Power" bottom: "fc5" top: "p" power_param { '
                        f"scale: {value:.9g} }} }}")
     assert np.float32(net.layer[1].power_param.scale) == value
@@ -222,12 +223,16 @@ def test_what_cannot_be_converted_is_named(tmp_path, change, said):
     assert "\n" not in str(error.value) and os.listdir(str(tmp_path)) == ["old.prototxt"]
 
 
-def test_what_caffes_tool_refuses_is_said(tmp_path):
-    text = 'layers { layer { name: "conv" type: "conv" } bottom: "data" top: "conv" }'
+@pytest.mark.parametrize("text, said", [
+    ('layers { layer { name: "conv" type: "conv" } bottom: "data" top: "conv" }', "Unknown blob input data to layer 0"),
+    # Caffe's tool writes this net without the setting.
+    ('input: "data" input_dim: 1 layers { layer { name: "a" type: "relu" kernelsize: 3 } bottom: "data" top: "a" }',
+     "Unknown parameter kernelsize for layer type relu")])
+def test_what_caffes_tool_refuses_is_said(tmp_path, text, said):
     (tmp_path / "old.prototxt").write_text(text)
-    with pytest.raises(UserError, match="old.prototxt: Caffe's upgrade_net_proto_text cannot upgrade it: Unknown blob "
-                                        "input data to layer 0"):
+    with pytest.raises(UserError, match="old.prototxt: Caffe's upgrade_net_proto_text cannot upgrade it: " + said):
         old_nets.convert(str(tmp_path / "old.prototxt"), str(tmp_path / "new.prototxt"))
+    assert os.listdir(str(tmp_path)) == ["old.prototxt"]
 
 
 @pytest.mark.parametrize("content, said", [
@@ -255,9 +260,11 @@ def test_replaces_only_its_own_files(tmp_path, capsys):
     for _ in range(2):
         assert main.main([*asked, out]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+    os.remove(new)
     for path in (old, weights):
         content = open(path, "rb").read()
         assert main.main(["convert-net", old, old] if path == old else [*asked, weights]) == 1
+        assert not os.path.exists(new)
         assert capsys.readouterr().err == (f"fer: {path}: exists and was not made by caffe-fer; give another name, or "
                                            "remove it\n")
         assert open(path, "rb").read() == content
