@@ -18,7 +18,9 @@ from tools.conversion import onnx_layers
 from tools.conversion.onnx_layers import Blob, Graph, Layer
 from tools.evaluation import forward, predict
 from tools.evaluation.predict import Preparation
+from tools.training import snapshots
 from tools.training.run import DEPLOY, Run, require_same_data
+from tools.training.snapshots import Snapshot
 
 OPSET = 12
 # The format of the file of the first ONNX with this opset, so that old programs read it, too.
@@ -32,20 +34,22 @@ COMPARED = (forward.BATCH, 5)
 SPLITS = ("test", "val", "train")
 
 
-def export(run: Run, out: str) -> list[str]:
-    """Writes the net of a run, with its last weights, as an ONNX model. Returns sentences on what was compared.
+def export(run: Run, out: str, snapshot: Snapshot = None) -> list[str]:
+    """Writes the net of a run as an ONNX model. Returns sentences on what was compared.
 
-    The model has the inputs of the deploy net, (pixel - mean) * scale, and the output `prob`, both float32 with an open
-    batch size; `metadata` describes its metadata. Raises UserError if the training is not complete, if a layer cannot
-    be exported, and if onnxruntime computes other probabilities than Caffe; then nothing is written.
+    snapshot: which weights, see `snapshots`. The model has the inputs of the deploy net, (pixel - mean) * scale, and
+    the output `prob`, both float32 with an open batch size; `metadata` describes its metadata. Raises UserError if the
+    training is not complete or has no such snapshot, if a layer cannot be exported, and if onnxruntime computes other
+    probabilities than Caffe; then nothing is written.
     """
     files.require_replaceable(out, alone=True)
-    caffemodel = run.caffemodel()
+    iteration = snapshots.iteration(run, snapshot)
+    caffemodel = run.caffemodel(iteration)
     prepared = predict.preparation(run)
     forward.use(forward.ONE)
     net = forward.load(run.path(DEPLOY), caffemodel)
     graph = graph_of(run.path(DEPLOY), net)
-    model = _model(run, graph, net, metadata(run, prepared, caffemodel))
+    model = _model(run, graph, net, metadata(run, prepared, iteration))
     with files.replacing(out, alone=True) as partial:
         onnx.save(model, partial)
         what, images, references = _images(run, prepared)
@@ -99,7 +103,7 @@ def _model(run: Run, graph: Graph, net: caffe.Net, notes: dict[str, str]) -> onn
     return model
 
 
-def metadata(run: Run, prepared: Preparation, caffemodel: str) -> dict[str, str]:
+def metadata(run: Run, prepared: Preparation, iteration: int) -> dict[str, str]:
     """What the model says about itself: key -> text.
 
     experiment, iteration; caffemodel_sha256, the digest of the weights; classes, a JSON list in the order of `prob`;
@@ -124,8 +128,8 @@ def metadata(run: Run, prepared: Preparation, caffemodel: str) -> dict[str, str]
         "registration": prepared.registration, "region": crop_set.region,
         "crops": [list(window) for window in crop_set.windows("test", "")], "stretched": crop_set.stretched,
         "illumination": crop_set.illumination}
-    return {"experiment": run.experiment.name, "iteration": str(run.info["iterations"]),
-            "caffemodel_sha256": files.digest(caffemodel), "classes": json.dumps(list(prepared.classes)),
+    return {"experiment": run.experiment.name, "iteration": str(iteration),
+            "caffemodel_sha256": files.digest(run.caffemodel(iteration)), "classes": json.dumps(list(prepared.classes)),
             "decision": run.experiment.decision, "preprocessing": json.dumps(preprocessing)}
 
 

@@ -75,6 +75,21 @@ def test_metadata(exported, trained):
                              "illumination": False}
 
 
+def test_a_snapshot_is_exported(trained, data, tmp_path):
+    out = str(tmp_path / "early.onnx")
+    assert main.main(["export", trained.folder + "@4", "--out", out]) == 0
+    weights = trained.path("snapshots/iter_4.caffemodel")
+    with open(weights, "rb") as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
+    notes = model(out).get_modelmeta().custom_metadata_map
+    assert (notes["iteration"], notes["caffemodel_sha256"]) == ("4", digest)
+    images = (np.float32(pixels(data, "images")) - 127.5) / 128
+    net = caffe.Net(trained.path("deploy.prototxt"), caffe.TEST, weights=weights)
+    net.blobs["data"].reshape(*images.shape)
+    net.blobs["data"].data[...] = images
+    np.testing.assert_allclose(model(out).run(["prob"], {"data": images})[0], net.forward()["prob"], atol=1e-6)
+
+
 @pytest.mark.parametrize("name, expected", [
     ("farzaneh2021/raf_db-dacl", {
         "width": 224, "height": 224, "channels": "BGR", "region": 256, "crops": [[16, 16, 224, False]],
@@ -86,7 +101,8 @@ def test_preprocessing_of_other_papers(tmp_path, name, expected):
     other = Run(hand_made.run(tmp_path / "run", name))
     files.write_json(other.path("data.json"), {**hand_made.note(other.experiment.data), "template": {
         "dataset": "synthetic", "margins": dict.fromkeys(("left", "right", "top", "bottom"), 0.1)}})
-    preprocessing = json.loads(export.metadata(other, predict.preparation(other), other.caffemodel())["preprocessing"])
+    notes = export.metadata(other, predict.preparation(other), hand_made.ITERATIONS)
+    preprocessing = json.loads(notes["preprocessing"])
     assert {**preprocessing, **expected} == preprocessing
     assert len(preprocessing["mean"]) == len(preprocessing["scale"]) == (3 if expected["channels"] == "BGR" else 1)
 
