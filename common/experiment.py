@@ -130,7 +130,7 @@ def _loaded(name: str, path: str, own: dict[str, Any], changes: Sequence[str]) -
     """path, own: of the experiment's file, and what it holds."""
     schema, defaults = schema_of(name), _defaults(name)
     _check_files(path, defaults, own, schema)
-    own = dict(own, losses=dict(own.get("losses") or {}))
+    own = dict(own, losses=own.get("losses") or {})
     removed: set[str] = set()
     for change in changes:
         key, _, value = change.partition("=")
