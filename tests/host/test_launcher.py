@@ -76,12 +76,13 @@ def mounts():
         return sorted(f)
 
 
-def read(terminal):
-    """What a terminal shows; nothing after its last program has ended."""
+def drain(terminal):
+    """Reads what a terminal shows until its last program has ended."""
     try:
-        return os.read(terminal, 4096)
+        while os.read(terminal, 4096):
+            pass
     except OSError:
-        return b""
+        pass
 
 
 def wait_for(condition, seconds=20):
@@ -631,8 +632,7 @@ class Inside(unittest.TestCase):
             while b"Iteration 9," not in shown and b"Iteration 9 " not in shown:
                 shown += os.read(terminal, 4096)
             os.write(terminal, b"\x03")
-            reader = threading.Thread(target=lambda: list(iter(lambda: read(terminal), b"")), daemon=True)
-            reader.start()
+            threading.Thread(target=drain, args=(terminal,), daemon=True).start()
             self.addCleanup(os.close, terminal)
             status = os.waitpid(child, 0)[1]
             wait_for(lambda: not alive(self.folder) and not alive("solver.prototxt"))
