@@ -203,7 +203,7 @@ def build(place):
                 os.mkdir(tmp)
                 os.chmod(tmp, 0o755)
                 (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
-            step(began, "writing to the disk")
+            say("  %3d s  writing to the disk" % (time.time() - began))
             ctypes.CDLL(None).syncfs(lock.fileno())  # dpkg does not sync, see dpkg.cfg
             os.rename(partial, place)
         except OSError as e:
@@ -302,20 +302,12 @@ def build_as_user(partial, tmp, lock, output):
     # mmdebstrap makes the namespaces itself here, and would first finish its step when it is told to end. So a shell
     # above it ends its whole process group.
     guard = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
-    steps = Steps(output.name)
-    unpacked = None
-
-    def tick():
-        nonlocal unpacked
-        steps()
-        if unpacked is None and tar.poll() is not None:
-            unpacked = tar.returncode
-            step(steps.began, "removing temporary files (a minute on a busy disk)")
     status = run(guard + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
                  stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
-                 tick=tick)
+                 tick=Steps(output.name))
     tar.stdin.close()
-    check(status or tar.wait(), output)
+    unpacked = tar.wait()
+    check(status or unpacked, output)
     subprocess.check_call(["chmod", "-R", "u+rwX", partial])
 
 
@@ -372,7 +364,7 @@ def build_variables(tmp):
 
 
 class Steps:
-    """Prints on stderr the steps that install.sh writes into the log."""
+    """Prints on stderr the steps that install.sh and mmdebstrap write into the log."""
 
     def __init__(self, log):
         self.file = open(log, errors="replace")
@@ -383,12 +375,16 @@ class Steps:
         lines = (self.rest + self.file.read()).split("\n")
         self.rest = lines.pop()
         for line in lines:
-            if line.startswith("fer: "):
-                step(self.began, line[5:])
+            step = self.step(line)
+            if step:
+                say("  %3d s  %s" % (time.time() - self.began, step))
 
-
-def step(began, text):
-    say("  %3d s  %s" % (time.time() - began, text))
+    @staticmethod
+    def step(line):
+        """What is shown of a line of the log; None for nothing."""
+        if line.startswith("I: removing tempdir"):  # mmdebstrap's words
+            return "removing temporary files, which takes a minute on a busy disk"
+        return line[5:] if line.startswith("fer: ") else None
 
 
 def check(status, output):

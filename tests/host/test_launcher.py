@@ -122,9 +122,9 @@ class Building(unittest.TestCase):
         return process.returncode, error
 
     def test_complete_only_at_the_end(self):
-        status, error = self.finish(self.builder())
+        status, error = self.finish(self.builder("echo 'I: removing tempdir x...' >&2"))
         self.assertEqual((status, host.is_complete(self.place)), (0, True), error)
-        self.assertIn("a step", error)
+        self.assertRegex(error, r"\d s  a step\n.*\d s  removing temporary files.*\n.*\d s  writing to the disk\n")
         self.assertEqual(sorted(os.listdir(os.path.dirname(self.place))), ["key", "key.log", "lock"])
 
     def test_another_env_folder_is_another_environment(self):
@@ -208,6 +208,11 @@ class Building(unittest.TestCase):
     def test_never_without_signatures(self):
         argv = " ".join(host.mmdebstrap("root", "x"))
         self.assertNotRegex(argv.lower(), "unauthenticated|insecure|trusted=yes|weak")
+
+    def test_an_ordinary_user_sees_that_files_are_copied(self):
+        self.assertIn("--customize-hook=echo 'fer: copying, so that all files belong to you' >&2",
+                      host.mmdebstrap("unshare", "-"))
+        self.assertNotIn("fer: copying", " ".join(host.mmdebstrap("root", "x")))
 
     def test_more_keys_for_the_mirror(self):
         with mock.patch.dict(os.environ, FER_DEBIAN_KEYRING=FER):  # any file
