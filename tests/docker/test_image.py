@@ -75,7 +75,6 @@ class Docker:
         self.variables = dict(os.environ, PATH=f"{folder}/bin:{os.environ['PATH']}", TMPDIR=str(folder / "tmp"),
                               CONTAINERS_CONF=str(folder / "containers.conf"),
                               CONTAINERS_STORAGE_CONF=str(folder / "storage.conf"))
-        copy(self.project)
 
     def program(self, name, line):
         (self.folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -107,6 +106,7 @@ class Docker:
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory):
     made = Docker(tmp_path_factory.mktemp("docker"))
+    copy(made.project)
     for name in JUNK:
         (made.project / name).parent.mkdir(parents=True, exist_ok=True)
         (made.project / name).write_text("x")
@@ -130,8 +130,8 @@ def docker(tmp_path_factory):
             build = build.replace(" -t", f" --build-arg {name} -t")
     status, out, said = made.shell(build, 1800)
     assert status == 0, (out + said)[-3000:]
-    for name in JUNK:
-        (made.project / name).unlink()
+    shutil.rmtree(str(made.project))
+    copy(made.project)
     for place, _, leaves in os.walk(str(made.project)):
         for name in ["."] + leaves:
             os.chown(os.path.join(place, name), USER, USER)
