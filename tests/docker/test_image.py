@@ -98,7 +98,7 @@ class Docker:
         """The same command by ./fer, in the same folder."""
         variables = dict(os.environ, FER_ENV_DIR=os.environ.get("FER_ENV_DIR") or str(ROOT / ".fer"))
         p = subprocess.run([str(self.project / "fer")] + command, cwd=str(self.project), env=variables,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=600)
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=1200)
         assert p.returncode == 0, p.stderr
         return p.stdout
 
