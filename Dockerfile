@@ -1,14 +1,20 @@
-# The environment that ./fer makes by itself, for those who have Docker:
+# The environment that ./fer makes by itself, for those who have Docker (docs/installation.md):
 #   docker build -t caffe-fer .
-#   docker run --rm -v "$PWD:/caffe-fer" caffe-fer ./fer demo
-#   docker run --rm -v "$PWD:/caffe-fer" caffe-fer caffe train -solver ...
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/caffe-fer" caffe-fer ./fer demo
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/caffe-fer" caffe-fer caffe train -solver ...
 FROM debian:bullseye-slim
 WORKDIR /caffe-fer
 # Only what decides about the content, so that other edits don't make it again.
 COPY env/apt.txt env/pip.txt env/dpkg.cfg env/install.sh env/
-# --build-arg FER_DEBIAN_MIRROR=... names another mirror.
+# --build-arg NAME=... names another mirror, another index of Python packages, and a host that it trusts.
+# --secret id=ca,src=FILE gives the certificates of a network that has its own, id=keyring more keys of Debian's archive.
 ARG FER_DEBIAN_MIRROR
-RUN env/install.sh
+ARG PIP_INDEX_URL
+ARG PIP_TRUSTED_HOST
+RUN --mount=type=secret,id=ca,mode=0444 --mount=type=secret,id=keyring,mode=0444 env/install.sh
 ENV PYTHONPATH=/caffe-fer PYTHONNOUSERSITE=1 LC_ALL=C.UTF-8 MPLCONFIGDIR=/caffe-fer-cache
 COPY . .
+# As process 1, a program ignores signals that it does not handle: Caffe would hang where a layer fails. The launcher
+# sets the variables of each command: the kernel of OpenBLAS, HOME.
+ENTRYPOINT ["tini", "--", "/caffe-fer/fer", "--in-image"]
 CMD ["./fer", "--help"]

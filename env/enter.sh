@@ -68,8 +68,10 @@ shift
 # Otherwise what is written into a new folder directly below / would vanish in the end.
 read_only "$new"
 
-# Not exec: this shell stays as process 1, gathers orphans and hands the status on.
+# Not exec: this shell stays as process 1, gathers orphans and hands the status on. Ctrl-C reaches it as well, and it
+# must not end before the command does, which may have a snapshot to write, or with a status of its own.
 set +e
+trap : INT
 # shellcheck disable=SC2016
 chroot "$new" /bin/sh -c '
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

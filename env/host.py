@@ -4,13 +4,14 @@ import ctypes
 import fcntl
 import hashlib
 import os
-import pwd
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import time
+
+import subordinate_ids
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # the content of the environment depends on these
@@ -195,6 +196,7 @@ def build(place):
         try:
             with open(log, "w") as output:
                 tools_for_building(output)
+                require_subordinate_ids()
                 say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.1 GB, "
                     "once" % place)
                 say("its log: %s" % log)
@@ -202,7 +204,8 @@ def build(place):
                 os.mkdir(tmp)
                 os.chmod(tmp, 0o755)
                 (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
-            os.sync()  # dpkg does not sync, see dpkg.cfg
+            say("  %3d s  writing to the disk" % (time.time() - began))
+            ctypes.CDLL(None).syncfs(lock.fileno())  # dpkg does not sync, see dpkg.cfg
             os.rename(partial, place)
         except OSError as e:
             raise Failure("the set-up failed: %s" % e) from None
@@ -270,6 +273,23 @@ def tools_for_building(output):
                       "or use the Dockerfile" % (" and ".join(names), output.name))
 
 
+def require_subordinate_ids():
+    """Raises Failure where an ordinary user cannot build for lack of subordinate ids."""
+    if os.geteuid() == 0:
+        return
+    advice = subordinate_ids.advice()
+    if advice:
+        raise Failure("you have no range of %d subordinate user and group ids: let root run %s"
+                      % (subordinate_ids.COUNT, advice))
+    tried = subprocess.run(["mmdebstrap", "--unshare-helper", "true"], stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, universal_newlines=True,
+                           env=dict(os.environ, PATH=tool_path(), LC_ALL="C"))
+    if tried.returncode:
+        said = [line for line in tried.stdout.split("\n") if line.strip()]
+        raise Failure("this system does not let you use your subordinate ids (%s); let root run ./fer setup, or use "
+                      "the Dockerfile" % (said[-1] if said else "exit status %d" % tried.returncode))
+
+
 def build_as_root(partial, tmp, lock, output):
     status = run(namespaces() + ["--mount-proc"] + mmdebstrap("root", partial), stdout=output, stderr=output,
                  stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()], tick=Steps(output.name))
@@ -278,17 +298,6 @@ def build_as_root(partial, tmp, lock, output):
 
 def build_as_user(partial, tmp, lock, output):
     """Unpacks a tar, so that each file belongs to the user, who can remove it with rm -rf."""
-    user, uid = pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())
-    for name in ("/etc/subuid", "/etc/subgid"):
-        try:
-            with open(name) as f:
-                found = any(line.split(":")[0] in (user, uid) for line in f)
-        except OSError:
-            found = False
-        if not found:
-            raise Failure("%s has no range for %s: let root run "
-                          "usermod --add-subuids 10000000-10065535 --add-subgids 10000000-10065535 %s"
-                          % (name, user, user))
     tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
                 stdout=output, stderr=output, pass_fds=[lock.fileno()])
     # mmdebstrap makes the namespaces itself here, and would first finish its step when it is told to end. So a shell
@@ -311,6 +320,9 @@ def mmdebstrap(mode, target):
     argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\"",
             "--aptopt=Acquire::http::Timeout \"30\""]
     argv += ["--keyring=" + name for name in KEYRINGS if os.path.exists(name)]
+    given = keyring()
+    if given:
+        argv.append("--keyring=" + given)
     with open(os.path.join(HERE, "dpkg.cfg")) as f:
         argv += ["--dpkgopt=" + line.strip() for line in f if not line.startswith("#")]
     mirror = os.environ.get("FER_DEBIAN_MIRROR")
@@ -320,12 +332,24 @@ def mmdebstrap(mode, target):
     # copy-in, because a hook may have no right to read the folders of the user.
     for name in files:
         argv.append("--customize-hook=copy-in %s %s" % (shlex.quote(name), inside))
-    if bundle:
-        argv.append("--customize-hook=upload %s %s/ca.crt" % (shlex.quote(bundle), inside))
-    argv.append("""--customize-hook=env %s chroot "$1" %s/install.sh""" % (
-        "FER_CA=%s/ca.crt" % inside if bundle else "", inside))
+    variables = ""
+    for variable, file, name in (("FER_CA", bundle, "ca.crt"), ("FER_DEBIAN_KEYRING", given, "keyring")):
+        if file:
+            argv.append("--customize-hook=upload %s %s/%s" % (shlex.quote(file), inside, name))
+            variables += "%s=%s/%s " % (variable, inside, name)
+    argv.append("""--customize-hook=env %s chroot "$1" %s/install.sh""" % (variables, inside))
     argv.append("""--customize-hook=rm -r "$1%s"; touch "$1/etc/resolv.conf" "$1/etc/hosts" """ % inside)
+    if form == "tar":
+        argv.append("--customize-hook=echo 'fer: copying, so that all files belong to you' >&2")
     return argv + [SUITE, target] + (["deb %s %s main" % (mirror, SUITE)] if mirror else [])
+
+
+def keyring():
+    """The file of FER_DEBIAN_KEYRING; None where it is not set."""
+    name = os.environ.get("FER_DEBIAN_KEYRING")
+    if name and not os.path.isfile(name):
+        raise Failure("FER_DEBIAN_KEYRING is %s, but there is no such file" % name, 2)
+    return os.path.abspath(name) if name else None
 
 
 def certificates():
@@ -342,7 +366,7 @@ def build_variables(tmp):
 
 
 class Steps:
-    """Prints on stderr the steps that install.sh writes into the log."""
+    """Prints on stderr the steps that install.sh and mmdebstrap write into the log."""
 
     def __init__(self, log):
         self.file = open(log, errors="replace")
@@ -353,8 +377,16 @@ class Steps:
         lines = (self.rest + self.file.read()).split("\n")
         self.rest = lines.pop()
         for line in lines:
-            if line.startswith("fer: "):
-                say("  %3d s  %s" % (time.time() - self.began, line[5:]))
+            step = self.step(line)
+            if step:
+                say("  %3d s  %s" % (time.time() - self.began, step))
+
+    @staticmethod
+    def step(line):
+        """What is shown of a line of the log; None for nothing."""
+        if line.startswith("I: removing tempdir"):  # mmdebstrap's words
+            return "removing temporary files, which takes a minute on a busy disk"
+        return line[5:] if line.startswith("fer: ") else None
 
 
 def check(status, output):
@@ -364,14 +396,20 @@ def check(status, output):
         raise failed(output)
 
 
+OTHER_MIRROR = ("set FER_DEBIAN_MIRROR to the address of another one, for example of Debian's archive "
+                "(archive.debian.org), see docs/installation.md")
 REASONS = (
     ("No space left on device|enough free space", "no space left on the disk"),
-    ("NO_PUBKEY|is not signed|EXPKEYSIG|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
+    ("EXPKEYSIG", "the signature of the Debian mirror has expired: set FER_DEBIAN_KEYRING, see docs/installation.md"),
+    ("NO_PUBKEY|is not signed|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
     ("CERTIFICATE_VERIFY_FAILED|certificate verif", "a server's certificate cannot be verified"),
     ("DO NOT MATCH THE HASHES", "a package from PyPI differs from the one in env/pip.txt"),
+    ("Max retries|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|No matching distribution",
+     "PyPI cannot be reached: PIP_INDEX_URL sets another index of Python packages"),
+    ("does not have a Release file|404 +Not Found", "the Debian mirror does not have Debian 11: " + OTHER_MIRROR),
     ("Could not resolve|Temporary failure|Could not connect|Unable to connect|onnection refused|"
-     "Network is unreachable|Failed to fetch|onnection timed out|Max retries|NewConnectionError",
-     "the Debian mirror or PyPI cannot be reached"),
+     "Network is unreachable|Failed to fetch|onnection timed out",
+     "the Debian mirror cannot be reached: " + OTHER_MIRROR),
 )
 
 

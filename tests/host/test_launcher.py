@@ -1,8 +1,11 @@
 """The launcher, seen from the host. Python's own unittest, because a host has no
 pytest; `./fer test` runs these before the tests inside."""
+import fcntl
+import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import pty
 import re
 import shutil
 import signal
@@ -10,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import unittest
 from unittest import mock
@@ -72,6 +76,15 @@ def mounts():
         return sorted(f)
 
 
+def drain(terminal):
+    """Reads what a terminal shows until its last program has ended."""
+    try:
+        while os.read(terminal, 4096):
+            pass
+    except OSError:
+        pass
+
+
 def wait_for(condition, seconds=20):
     end = time.time() + seconds
     while not condition():
@@ -109,9 +122,9 @@ class Building(unittest.TestCase):
         return process.returncode, error
 
     def test_complete_only_at_the_end(self):
-        status, error = self.finish(self.builder())
+        status, error = self.finish(self.builder("echo 'I: removing tempdir x...' >&2"))
         self.assertEqual((status, host.is_complete(self.place)), (0, True), error)
-        self.assertIn("a step", error)
+        self.assertRegex(error, r"\d s  a step\n.*\d s  removing temporary files.*\n.*\d s  writing to the disk\n")
         self.assertEqual(sorted(os.listdir(os.path.dirname(self.place))), ["key", "key.log", "lock"])
 
     def test_another_env_folder_is_another_environment(self):
@@ -120,7 +133,13 @@ class Building(unittest.TestCase):
             self.assertFalse(host.is_complete(self.place))
 
     def test_failure_is_one_sentence_and_leaves_nothing(self):
-        for line, reason in (("E: Failed to fetch x  Could not connect", "cannot be reached"),
+        mirror = r"FER_DEBIAN_MIRROR .*archive\.debian\.org.*docs/installation\.md"
+        for line, reason in (("E: Failed to fetch x  Could not connect", "mirror cannot be reached: set " + mirror),
+                             ("E: The repository 'x bullseye Release' does not have a Release file.",
+                              "does not have Debian 11: set " + mirror),
+                             ("E: Failed to fetch x  404  Not Found [IP: 1]", "does not have Debian 11: set " + mirror),
+                             ("Max retries exceeded with url: Could not connect", "PyPI cannot be .*PIP_INDEX_URL"),
+                             ("W: GPG error: x EXPKEYSIG 1 Debian; x is not signed", "expired: set FER_DEBIAN_KEYRING"),
                              ("tar: write error: No space left on device", "no space left"),
                              ("W: GPG error: NO_PUBKEY 123", "signature"),
                              ("E: something new", "something new")):
@@ -190,11 +209,124 @@ class Building(unittest.TestCase):
         argv = " ".join(host.mmdebstrap("root", "x"))
         self.assertNotRegex(argv.lower(), "unauthenticated|insecure|trusted=yes|weak")
 
+    def test_an_ordinary_user_sees_that_files_are_copied(self):
+        self.assertIn("--customize-hook=echo 'fer: copying, so that all files belong to you' >&2",
+                      host.mmdebstrap("unshare", "-"))
+        self.assertNotIn("fer: copying", " ".join(host.mmdebstrap("root", "x")))
+
+    def test_more_keys_for_the_mirror(self):
+        with mock.patch.dict(os.environ, FER_DEBIAN_KEYRING=FER):  # any file
+            argv = host.mmdebstrap("root", "x")
+        self.assertIn("--keyring=" + FER, argv)
+        self.assertTrue([a for a in argv if "FER_DEBIAN_KEYRING=/caffe-fer-env/keyring " in a], argv)
+        with mock.patch.dict(os.environ, FER_DEBIAN_KEYRING="/nonexistent"):
+            with self.assertRaisesRegex(host.Failure, "FER_DEBIAN_KEYRING is /nonexistent, but there is no such file"):
+                host.mmdebstrap("root", "x")
+        with mock.patch.dict(os.environ):
+            os.environ.pop("FER_DEBIAN_KEYRING", None)
+            self.assertNotIn("FER_DEBIAN_KEYRING", " ".join(host.mmdebstrap("root", "x")))
+
     def test_other_mirror(self):
         with mock.patch.dict(os.environ, FER_DEBIAN_MIRROR="http://mirror.invalid/debian"):
             argv = host.mmdebstrap("root", "x")
         self.assertEqual(argv[-1], "deb http://mirror.invalid/debian bullseye main")
         self.assertFalse([a for a in argv if "security" in a])
+
+
+class Leftovers(unittest.TestCase):
+    """What killed set-ups have left."""
+    KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="fer test ")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.envs, self.tmp = os.path.join(self.folder, "envs"), os.path.join(self.folder, "tmp")
+        for name in (self.KEY, self.KEY + ".partial", self.OTHER + ".tmp", "mine.partial", self.OTHER + "0.partial"):
+            os.makedirs(os.path.join(self.envs, name, "etc"))
+        for name in ("lock", self.KEY + ".log"):
+            with open(os.path.join(self.envs, name), "w"):
+                pass
+        os.mkdir(self.tmp)
+        self.said = []
+
+    def clean(self, user=0):
+        with mock.patch.dict(os.environ, TMPDIR=self.tmp), mock.patch("os.geteuid", lambda: user), \
+                mock.patch.object(host, "say", self.said.append):
+            fer.leftovers.clean(self.envs)
+        return sorted(os.listdir(self.envs)), sorted(os.listdir(self.tmp))
+
+    def test_root(self):
+        with open(os.path.join(self.envs, self.KEY + ".partial", "etc", "x"), "wb") as f:
+            f.write(os.urandom(2 * 10**8))
+        kept = sorted([self.KEY, self.KEY + ".log", "lock", "mine.partial", self.OTHER + "0.partial"])
+        self.assertEqual(self.clean()[0], kept)
+        self.assertEqual(self.said, [
+            f"removed {self.envs}/{self.KEY}.partial (0.2 GB), which a set-up that was killed has left",
+            f"removed {self.envs}/{self.OTHER}.tmp (0.0 GB), which a set-up that was killed has left"])
+        self.said.clear()
+        self.assertEqual((self.clean()[0], self.said), (kept, []))
+
+    def test_nothing_of_a_set_up_that_is_running(self):
+        before = sorted(os.listdir(self.envs))
+        with open(os.path.join(self.envs, "lock")) as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            self.assertEqual(self.clean()[0], before)
+        self.assertEqual(self.said, [])
+
+    def test_an_ordinary_users_temporary_files(self):
+        """Those of this folder of environments at once; those of another one, which may be busy, after a day. The
+        names are FER-<user>-<the first 16 digits of SHA-256 of the environment's folder>."""
+        user = os.geteuid() or 1234
+        place = os.path.join(self.envs, self.KEY).encode()
+        ours = f"fer-{user}-{hashlib.sha256(place).hexdigest()[:16]}"
+        old, young, foreign, file = (f"fer-{user}-{c * 16}" for c in "abcd")
+        others = f"fer-{user + 1}-{'a' * 16}"
+        for name in (ours, old, young, foreign, others, "fer-x"):
+            os.mkdir(os.path.join(self.tmp, name))
+            if user != os.geteuid() and name != foreign:
+                os.chown(os.path.join(self.tmp, name), user, user)
+        with open(os.path.join(self.tmp, file), "w"):
+            pass
+        for name in (old, foreign, others, "fer-x", file):
+            os.utime(os.path.join(self.tmp, name), (time.time() - 90000,) * 2)
+        kept = {young, others, "fer-x", file} | ({foreign} if user != os.geteuid() else set())
+        self.assertEqual(self.clean(user)[1], sorted(kept))
+
+
+class SubordinateIds(unittest.TestCase):
+    def advice(self, uid, subuid, subgid):
+        with tempfile.TemporaryDirectory() as folder:
+            names = [os.path.join(folder, name) for name in ("subuid", "subgid")]
+            for name, text in zip(names, (subuid, subgid)):
+                if text is not None:
+                    with open(name, "w") as f:
+                        f.write(text)
+            user = mock.Mock(pw_name=f"user{uid}")
+            with mock.patch("os.geteuid", lambda: uid), mock.patch("pwd.getpwuid", lambda _: user):
+                return host.subordinate_ids.advice(names)
+
+    def test_a_range_in_both_files_by_name_or_number_is_enough(self):
+        self.assertIsNone(self.advice(1000, "user1000:100000:65536\n", "x:1:1\n1000:100000:65536\n"))
+
+    def test_each_user_gets_a_range_of_their_own(self):
+        # 10000000 + 1000 * 65536 = 75536000, and 65536 more for the next user.
+        self.assertEqual(self.advice(1000, None, None), "usermod --add-subuids 75536000-75601535 "
+                         "--add-subgids 75536000-75601535 user1000")
+        self.assertIn(" 75601536-75667071 ", self.advice(1001, "", "user1001:100000:65536\n"))
+        self.assertIn(" 75536000-75601535 ", self.advice(61000, "user61000:5:65535\n", ""))
+
+    def test_a_range_that_another_user_has_is_not_advised(self):
+        self.assertIn(" 75601536-75667071 ", self.advice(1000, "a:75601535:1\n", ""))
+        self.assertIn(" 75667072-75732607 ", self.advice(1000, "a:75500000:65536\n", "b:75601536:65536\n\nnoise\n"))
+
+    def test_it_is_said_before_anything_is_built(self):
+        with tempfile.TemporaryDirectory() as folder, \
+                mock.patch.object(host.subordinate_ids, "advice", lambda: "usermod x"), \
+                mock.patch.multiple(host, missing_tools=list, check_namespaces=lambda: None, NEEDED=0,
+                                    mmdebstrap=None), \
+                mock.patch("os.geteuid", lambda: 1000), \
+                self.assertRaisesRegex(host.Failure, "no range of 65536 subordinate .*: let root run usermod x"):
+            host.build(os.path.join(folder, "key"))
 
 
 class Variables(unittest.TestCase):
@@ -331,6 +463,9 @@ class Nowhere(unittest.TestCase):
     def test_setup_takes_nothing(self):
         self.assertEqual(self.refused("setup", "--help"), (2, "fer: setup takes no arguments\n"))
 
+    def test_the_images_entrypoint_is_no_command_of_the_host(self):
+        self.assertEqual(self.refused("--in-image", "true")[0], 2)
+
     def test_version(self):
         with open(os.path.join(ROOT, "VERSION")) as f:
             number = f.read().strip()
@@ -355,6 +490,19 @@ class Nowhere(unittest.TestCase):
         folder = tempfile.mkdtemp()
         status, error = self.refused("python", "-c", "pass", cwd=folder, preexec_fn=lambda: os.rmdir(folder))
         self.assertEqual((status, error), (1, "fer: the current folder no longer exists\n"))
+
+
+class DockerContext(unittest.TestCase):
+    def test_what_git_tracks_and_nothing_else(self):
+        """tests/docker looks at what the image has; here only that no new name is forgotten."""
+        if fer.commit("7") is None:
+            self.skipTest("no git")
+        tracked = subprocess.check_output(["git", "-C", ROOT, "ls-files"], universal_newlines=True).split("\n")
+        with open(os.path.join(ROOT, ".dockerignore")) as f:
+            lines = f.read().splitlines()
+        names = {name.split("/")[0] for name in tracked if name} - {".dockerignore"}
+        self.assertEqual(names - {line[1:] for line in lines if line.startswith("!")}, set())
+        self.assertIn("*", lines)
 
 
 ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
@@ -485,6 +633,33 @@ class Inside(unittest.TestCase):
                 wait_for(lambda: not alive(note), 5)
                 os.remove(note)
                 os.remove(note + ".got")
+
+    def test_ctrl_c_lets_caffe_write_its_snapshot(self):
+        """Also where the log goes through tee, which Ctrl-C ends at once."""
+        with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
+            f.write("""base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" net_param {
+                layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
+                layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
+                layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } } solver_mode: CPU""")
+        for head, tail in (("exec ", ""), ("", " | tee log")):
+            child, terminal = pty.fork()
+            if not child:
+                os.chdir(self.folder)
+                os.execv("/bin/sh", ["sh", "-c", f"{head}'{FER}' caffe train -solver solver.prototxt 2>&1{tail}"])
+            shown = b""
+            while b"Iteration 9," not in shown and b"Iteration 9 " not in shown:
+                shown += os.read(terminal, 4096)
+            os.write(terminal, b"\x03")
+            threading.Thread(target=drain, args=(terminal,), daemon=True).start()
+            self.addCleanup(os.close, terminal)
+            status = os.waitpid(child, 0)[1]
+            wait_for(lambda: not alive(self.folder))
+            made = [name for name in os.listdir(self.folder) if name.startswith("s_iter")]
+            self.assertEqual(sorted(name.rpartition(".")[2] for name in made), ["caffemodel", "solverstate"], tail)
+            if not tail:
+                self.assertEqual(status, 0)
+            for name in made:
+                os.remove(os.path.join(self.folder, name))
 
     def test_a_folder_that_is_not_there(self):
         for name, said in (("/nonexist", "there is no such file or folder; to write there, make the folder /nonexist "
