@@ -378,6 +378,8 @@ def _change(values: dict[str, Any], change: str, schema: type[settings.Settings]
         whole, _, last = name.rpartition(".")
         if _is_whole(whole, schema) and last in settings.keys(schema, whole.split(".")):
             raise UserError(f"--set {change}: this experiment has no {whole}; --set {whole}={ADD} adds it")
+        if whole == "losses" and text in (ADD, REMOVE):
+            raise UserError(f"--set {change}: " + suggestions.unknown("loss", last, settings.keys(schema, [whole])))
         raise UserError(f"--set {change}: " + suggestions.unknown(
             "setting", name, [NET, *settable, *_wholes(schema)], "`./fer experiments show EXPERIMENT` lists them"))
     *outer, key = name.split(".")

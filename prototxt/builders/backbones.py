@@ -295,7 +295,8 @@ BACKBONES = {
 def named(name: str) -> Backbone:
     """A backbone by its name. Raises UserError if there is none."""
     if name not in BACKBONES:
-        raise UserError(suggestions.unknown("net", name, BACKBONES, "prototxt/builders/backbones.py has them all"))
+        raise UserError(suggestions.unknown("net", name, BACKBONES,
+                                            "prototxt/builders/backbones.py lists them all"))
     return BACKBONES[name]
 
 

@@ -3,7 +3,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Union
 
-from common import experiment
+from common import experiment, suggestions
 from common.errors import UserError
 from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, gpus, path
 from tools.training import snapshots
@@ -65,11 +65,15 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"{options.experiment}: a run continues from its last snapshot; give {folder}, or an "
                             f"experiment with --weights {options.experiment}")
         given = [name for name in ONLY_ANEW if getattr(options, name) not in (None, [], False)]
-        if given:
+        # Without a run that has begun, `resume` says so.
+        if given and any(one.has_begun for one in groups.runs(groups.open_(options.experiment))):
             raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(
                 options.experiment, given[0].replace("_", "-")))
         trained = groups.resume(options.experiment, options.processes)
     else:
+        if not options.experiment.endswith(experiment.ENDINGS) and options.experiment not in experiment.names():
+            raise UserError("{}; and no folder has this name".format(suggestions.unknown(
+                "experiment", options.experiment, experiment.names(), "`./fer experiments` lists them all")))
         missing = ["--" + name for name in ("data", "out") if getattr(options, name) is None]
         if missing:
             options.parser.error("the following arguments are required: " + ", ".join(missing))

@@ -27,8 +27,10 @@ def convert(old: str, new: str, weights: Optional[str] = None, out_weights: Opti
     changed.
 
     Raises UserError, which names the file and the layer, if a file is no net, or a center loss has settings that the
-    fork's layer does not have or ours cannot have; then nothing is written.
+    fork's layer does not have or ours cannot have, or `new` and `out_weights` are one file; then nothing is written.
     """
+    if out_weights and os.path.realpath(out_weights) == os.path.realpath(new):
+        raise UserError(f"--out-weights {out_weights}: is the name of the new prototxt, too; give another name")
     for path in filter(None, (new, out_weights)):
         files.require_replaceable(path, alone=True)
     net = _read(old)

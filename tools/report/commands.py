@@ -68,7 +68,10 @@ def changed(run: Run) -> tuple[list[str], list[str]]:
     that it cannot change."""
     ran = run.experiment
     try:
-        wholes = experiment.added_and_removed(experiment.opened(ran.file or ran.name), ran)
+        now = experiment.opened(ran.file or ran.name)
+        # First of all, because other settings' defaults depend on it.
+        wholes = [f"{experiment.NET}={ran.net}"] if ran.net != now.net else []
+        wholes += experiment.added_and_removed(experiment.opened(ran.file or ran.name, wholes), ran)
         now = experiment.opened(ran.file or ran.name, wholes)
     except UserError:
         return [], ["there is no experiment of that name"]

@@ -13,6 +13,8 @@ from common.errors import UserError
 from prototxt.builders import backbones
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
+# How files of PyTorch's weights end.
+OF_PYTORCH = (".pth", ".pth.tar", ".pt", ".safetensors")
 # Layers that a message names of a long list.
 LISTED = 5
 # Values that are checked at a time, so that they stay in the cache.
@@ -33,7 +35,8 @@ def read(path: str) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except Exception:
-        raise UserError(f"{path}: not a caffemodel, or one that was cut") from None
+        convert = "; `./fer weights convert` makes one of PyTorch's ResNet-18" if path.endswith(OF_PYTORCH) else ""
+        raise UserError(f"{path}: not a caffemodel, or one that was cut{convert}") from None
     if not model.layers and not model.layer:
         raise UserError(f"{path}: not a caffemodel")
     if model.layers and not model.layer:

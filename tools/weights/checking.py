@@ -16,14 +16,14 @@ def check(path: str, net: Optional[str]) -> str:
     Raises UserError if the file is damaged, is not the published one, lacks something that the net has, has it in
     another shape, or if a weight is NaN or infinite.
     """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file")
     entry = catalogue.of_file(path)
     if net is None:
         if entry is None or entry.net is None:
             raise UserError(f"{path}: the list does not say which net it is for; name the net with --net")
         net = entry.net
     backbones.named(net)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file")
     digest = files.digest(path)
     published = entry.digest if entry is not None else None
     if published not in (None, digest):

@@ -1,4 +1,6 @@
 """dlib's net in real Caffe, against a slow second implementation: its maps at several sizes, and its gradients."""
+import json
+
 import caffe
 import numpy as np
 import pytest
@@ -146,11 +148,11 @@ def test_deploy_nets(tmp_path, name, side, last):
 
 
 def test_weight_sparseness_has_the_shape_of_fc1():
-    """Layers that share weights must agree on their shape: the Parameter layer and FC1."""
+    """Layers that share weights must agree on their shape: the sparseness loss and FC1."""
     chosen = experiment.load("xie2019b/fer2013-v-l2", ["net=dlib_face"])
     for side, values in ((112, 256), (150, 1024)):
-        shapes = [list(layer.parameter_param.shape.dim) for layer in nets.train_val(chosen, data(side)).layer
-                  if layer.type == "Parameter"]
+        shapes = [json.loads(layer.python_param.param_str)["shape"]
+                  for layer in nets.train_val(chosen, data(side)).layer if layer.name == "sparse_v"]
         assert shapes == [[512, values]]
 
 

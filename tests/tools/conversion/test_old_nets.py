@@ -273,3 +273,13 @@ def test_replaces_only_its_own_files(tmp_path, capsys):
 def test_both_caffemodels_or_none(tmp_path, capsys):
     assert main.main(["convert-net", "a", "b", "--weights", "c"]) == 1
     assert capsys.readouterr().err == "fer: --weights and --out-weights belong together; give both or none\n"
+
+
+def test_one_name_for_both_new_files_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.prototxt").write_text(CENTER)
+    caffemodel(tmp_path / "old.caffemodel", np.zeros((3, 2)))
+    assert main.main(["convert-net", "old.prototxt", "new", "--weights", "old.caffemodel", "--out-weights",
+                      "./new"]) == 1
+    assert capsys.readouterr().err.endswith("/new: is the name of the new prototxt, too; give another name\n")
+    assert sorted(os.listdir(".")) == ["old.caffemodel", "old.prototxt"]

@@ -111,6 +111,14 @@ def test_a_training_does_not_begin_with_another_layout(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_of_pytorch_is_told_how_to_become_one(tmp_path):
+    for name, more in (("w.pth.tar", "; `./fer weights convert` makes one of PyTorch's ResNet-18"), ("w.txt", "")):
+        (tmp_path / name).write_text("no model")
+        with pytest.raises(UserError) as error:
+            pretrained.read(str(tmp_path / name))
+        assert str(error.value) == f"{tmp_path}/{name}: not a caffemodel, or one that was cut{more}"
+
+
 def test_format_of_before_2015_is_named(tmp_path):
     model = caffe.proto.caffe_pb2.NetParameter()
     model.layers.add(name="conv1")

@@ -124,10 +124,14 @@ def test_what_is_no_run_and_no_experiment(tmp_path, whole, capsys, monkeypatch):
     for words, status, said in (
             ([str(tmp_path)], 1, f"fer: {tmp_path}: no run here; `./fer train EXPERIMENT --data DIR --out {tmp_path}` "
              "makes one\n"),
+            ([str(tmp_path), "--data", "d"], 1, f"fer: {tmp_path}: no run here; `./fer train EXPERIMENT --data DIR "
+             f"--out {tmp_path}` makes one\n"),
+            (["nothing"], 1, "fer: there is no experiment 'nothing'; `./fer experiments` lists them all; and no folder "
+             "has this name\n"),
             ([whole.folder + "@8"], 1, f"fer: {whole.folder}@8: a run continues from its last snapshot; give "
              f"{whole.folder}, or an experiment with --weights {whole.folder}@8\n"),
             (["nothing", "--data", "d", "--out", "o"], 1, "fer: there is no experiment 'nothing'; `./fer experiments` "
-             "lists them all\n"),
+             "lists them all; and no folder has this name\n"),
             # The name of an experiment is one, also where a folder has it.
             ([NAME], 2, "fer: the following arguments are required: --data, --out; see ./fer train --help\n"),
             ([NAME, "--data", "d"], 2, "fer: the following arguments are required: --out; see ./fer train --help\n")):
