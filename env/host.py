@@ -1,5 +1,6 @@
 """The part of ../fer that works on the host: running a child process that cannot outlive it, and building the
 environment. It needs the standard library only."""
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -24,6 +25,9 @@ PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PR
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 SI_KERNEL = 0x80
+# For an ordinary user, mmdebstrap makes the namespaces itself, and would first finish its step when it is told to end.
+# So a shell above it ends its whole process group.
+GUARD = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
 # Signals within so many seconds count as one: timeout(1) sends two.
 SAME = 0.5
 
@@ -169,17 +173,7 @@ def build(place):
     if is_complete(place):
         return
     parent = os.path.dirname(place)
-    try:
-        os.makedirs(parent, exist_ok=True)
-        lock = open(os.path.join(parent, "lock"), "a")  # if the user has a file of this name, its text stays
-    except OSError as e:
-        raise Failure("cannot write %s (%s); set FER_ENV_DIR to another folder" % (parent, e.strerror)) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another set-up in %s" % parent)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(parent, "lock") as lock:
         if is_complete(place):
             return
         partial, log = place + ".partial", place + ".log"
@@ -211,6 +205,23 @@ def build(place):
         say("ready after %d s" % (time.time() - began))
 
 
+@contextlib.contextmanager
+def locked(parent, name):
+    """Holds the lock `name` in a folder, which is made if it is missing. Gives the lock's file."""
+    try:
+        os.makedirs(parent, exist_ok=True)
+        lock = open(os.path.join(parent, name), "a")  # if the user has a file of this name, its text stays
+    except OSError as e:
+        raise Failure("cannot write %s (%s); set FER_ENV_DIR to another folder" % (parent, e.strerror)) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another set-up in %s" % parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
 def scratch(place):
     """The folder for mmdebstrap's temporary files. For an ordinary user, mmdebstrap works under subordinate ids,
     which may not enter a private home."""
@@ -232,10 +243,11 @@ def remove(folder):
         raise Failure("cannot remove %s, which an earlier set-up has left; please remove it" % folder)
 
 
-def check_space(folder):
-    free = shutil.disk_usage(folder).free
-    if free < NEEDED:
-        raise Failure("%s: %.1f GB are free, but the set-up needs %.0f GB" % (folder, free / 1e9, NEEDED / 1e9))
+def check_space(folder, needed=None):
+    """needed: bytes; by default what an environment needs."""
+    needed, free = NEEDED if needed is None else needed, shutil.disk_usage(folder).free
+    if free < needed:
+        raise Failure("%s: %.1f GB are free, but the set-up needs %.0f GB" % (folder, free / 1e9, needed / 1e9))
 
 
 def missing_tools():
@@ -277,6 +289,19 @@ def build_as_root(partial, tmp, lock, output):
 
 def build_as_user(partial, tmp, lock, output):
     """Unpacks a tar, so that each file belongs to the user, who can remove it with rm -rf."""
+    require_subordinate_ids()
+    tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
+                stdout=output, stderr=output, pass_fds=[lock.fileno()])
+    status = run(GUARD + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
+                 stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
+                 tick=Steps(output.name))
+    tar.stdin.close()
+    unpacked = tar.wait()
+    check(status or unpacked, output)
+    subprocess.check_call(["chmod", "-R", "u+rwX", partial])
+
+
+def require_subordinate_ids():
     user, uid = pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())
     for name in ("/etc/subuid", "/etc/subgid"):
         try:
@@ -288,25 +313,19 @@ def build_as_user(partial, tmp, lock, output):
             raise Failure("%s has no range for %s: let root run "
                           "usermod --add-subuids 10000000-10065535 --add-subgids 10000000-10065535 %s"
                           % (name, user, user))
-    tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
-                stdout=output, stderr=output, pass_fds=[lock.fileno()])
-    # mmdebstrap makes the namespaces itself here, and would first finish its step when it is told to end. So a shell
-    # above it ends its whole process group.
-    guard = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
-    status = run(guard + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
-                 stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
-                 tick=Steps(output.name))
-    tar.stdin.close()
-    unpacked = tar.wait()
-    check(status or unpacked, output)
-    subprocess.check_call(["chmod", "-R", "u+rwX", partial])
 
 
 def mmdebstrap(mode, target):
+    """The command line that makes the environment: as a folder, or for "-" as a tar."""
+    return bootstrap(mode, "tar" if target == "-" else "directory", target, CONTENT, "install.sh")
+
+
+def bootstrap(mode, form, target, content, script, *hooks):
+    """The command line that makes a minimal Debian 11 and runs a script in it. form, target: of the result; content:
+    files of this folder that the script needs; script: a line of shell; hooks: what mmdebstrap does afterwards."""
     inside = "/caffe-fer-env"
-    files = [os.path.join(HERE, name) for name in CONTENT]
+    files = [os.path.join(HERE, name) for name in content]
     bundle = certificates()
-    form = "tar" if target == "-" else "directory"
     argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\"",
             "--aptopt=Acquire::http::Timeout \"30\""]
     argv += ["--keyring=" + name for name in KEYRINGS if os.path.exists(name)]
@@ -321,8 +340,9 @@ def mmdebstrap(mode, target):
         argv.append("--customize-hook=copy-in %s %s" % (shlex.quote(name), inside))
     if bundle:
         argv.append("--customize-hook=upload %s %s/ca.crt" % (shlex.quote(bundle), inside))
-    argv.append("""--customize-hook=env %s chroot "$1" %s/install.sh""" % (
-        "FER_CA=%s/ca.crt" % inside if bundle else "", inside))
+    argv.append("""--customize-hook=env %s chroot "$1" %s/%s""" % (
+        "FER_CA=%s/ca.crt" % inside if bundle else "", inside, script))
+    argv += ["--customize-hook=" + hook for hook in hooks]
     argv.append("""--customize-hook=rm -r "$1%s"; touch "$1/etc/resolv.conf" "$1/etc/hosts" """ % inside)
     return argv + [SUITE, target] + (["deb %s %s main" % (mirror, SUITE)] if mirror else [])
 
@@ -340,7 +360,7 @@ def build_variables(tmp):
 
 
 class Steps:
-    """Prints on stderr the steps that install.sh writes into the log."""
+    """Prints on stderr the steps that a script writes into the log."""
 
     def __init__(self, log):
         self.file = open(log, errors="replace")
@@ -351,8 +371,14 @@ class Steps:
         lines = (self.rest + self.file.read()).split("\n")
         self.rest = lines.pop()
         for line in lines:
-            if line.startswith("fer: "):
-                say("  %3d s  %s" % (time.time() - self.began, line[5:]))
+            step = self.step(line)
+            if step:
+                say("  %3d s  %s" % (time.time() - self.began, step))
+
+    @staticmethod
+    def step(line):
+        """What is shown of a line of the log; None for nothing."""
+        return line[5:] if line.startswith("fer: ") else None
 
 
 def check(status, output):
