@@ -17,7 +17,7 @@ CONTENT = ("gpu.sh", "gpu.patch")
 # Where the build is seen in the environment and in a Docker image, and the driver's libraries in the environment.
 INSIDE = "/caffe-fer-gpu"
 DRIVER = "/caffe-fer-driver"
-# Compute capabilities without their dot. For the newest one there is PTX too, which the driver compiles for newer cards.
+# Compute capabilities without their dot. For the newest one there is PTX too, which drivers compile for newer cards.
 ARCHITECTURES = (60, 70, 75, 80, 86)
 # Those that the compiler of CUDA 11.2 knows.
 KNOWN = (35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86)

@@ -1,6 +1,7 @@
 """Reads what the command line asks `./fer reproduce` for."""
 import os
 from collections.abc import Sequence
+from typing import Optional
 
 from common import experiment as experiments
 from common import suggestions
@@ -12,7 +13,8 @@ from tools.reproduce.plan import Request
 
 
 def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str] = (),
-            only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1) -> Request:
+            only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1,
+            gpu: Optional[str] = None) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE; the others: see
     Request.
 
@@ -22,7 +24,8 @@ def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequ
     names = sorted(plan.data_sets())
     for name in only:
         _require_data_set("--only " + name, name, names)
-    return Request(targets, _data_sets(data, names), os.path.abspath(out), changes, only, _weights(weights), threads)
+    return Request(targets, _data_sets(data, names), os.path.abspath(out), changes, only, _weights(weights), threads,
+                   gpu)
 
 
 def _data_sets(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:
