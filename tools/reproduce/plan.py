@@ -352,8 +352,9 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.passed_on(Run(weights))
+            engine = Engine(self._request.threads, self._request.gpu)
             require_same(run, described(experiment, source, prepared_folder.read_note(source),
-                                        weights and self._digest(weights), Engine(self._request.threads, self._request.gpu)))
+                                        weights and self._digest(weights), engine))
 
     def _stage_before(self, experiment: Experiment) -> Optional[str]:
         """The folder of the run whose weights an experiment begins with. Those whose data are missing, or have folds,
