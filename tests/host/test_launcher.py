@@ -328,9 +328,6 @@ class Nowhere(unittest.TestCase):
             2, "fer: there is no command 'trian'; did you mean train? See ./fer --help\n"))
         self.assertEqual(self.refused("xyz"), (2, "fer: there is no command 'xyz'; see ./fer --help\n"))
 
-    def test_setup_takes_nothing(self):
-        self.assertEqual(self.refused("setup", "--help"), (2, "fer: setup takes no arguments\n"))
-
     def test_version(self):
         with open(os.path.join(ROOT, "VERSION")) as f:
             number = f.read().strip()

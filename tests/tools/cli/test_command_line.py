@@ -164,8 +164,9 @@ def test_the_whole_path(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--gpu", "abc"], "argument --gpu: 'abc', expected numbers such as 0 or 0,1, or all"),
-    (["--gpu", "0,"], "argument --gpu: '0,', expected"), (["--gpu", ""], "argument --gpu: '', expected"),
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of one card, such as 0"),
+    (["--gpu", "0,1"], "argument --gpu: '0,1', expected the number of one card, such as 0; Caffe runs Python layers, "
+     "which the nets here have, on one card only"), (["--gpu", ""], "argument --gpu: '', expected"),
     (["--threads", "9999"], "argument --threads: 9999, expected a whole number of at least 1 and at most 128"),
     (["--threads", "0"], "argument --threads: 0, expected a whole number of at least 1")])
 def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, said):
