@@ -274,6 +274,12 @@ def arguments(place, found):
     return ["gpu=" + place] + ["driver=%s=%s" % item for item in sorted(found.items())]
 
 
+def variables(words):
+    """The variables of a command inside an environment, where nothing is to be shown any more. words: `arguments`."""
+    return {"LD_LIBRARY_PATH": os.path.dirname(word.split("=", 2)[2]) for word in words
+            if word.startswith("driver=libcuda.so.1=")}
+
+
 def cards(library):
     """The cards as the driver sees them: (compute capability without its dot, name) each. Raises Failure if the
     driver does not answer."""

@@ -380,6 +380,7 @@ class Inside(Folder):
         self.build = self.path("envs", "gpu-x")
         write(os.path.join(self.build, host.MARKER), f"key {gpu.key()}\narchitectures 86\n")
         write(os.path.join(self.build, "bin", "caffe"), "#!/bin/sh\necho cards: \"$@\"; cat /dev/nvidia0; "
+              f"[ $1 != again ] || exec {FER} caffe train -gpu 0; "
               "echo $LD_LIBRARY_PATH; nvidia-smi; ls /caffe-fer-driver\n", 0o755)
         write(os.path.join(self.build, "python", "_caffe.so"), "the module of the build")
         write(os.path.join(self.build, "lib", "libcaffe.so.1"), "the library of the build")
@@ -435,6 +436,10 @@ class Inside(Folder):
             return p.returncode, p.stdout, p.stderr
         self.assertEqual(call("caffe", "train", "-gpu", "0", "-solver", "a b"), (
             0, "cards: train -gpu 0 -solver a b\ncard\n/caffe-fer-driver\nsmi\nlibcuda.so.1\nnvidia-smi\n", ""))
+        # A command in it starts another one, as ./fer reproduce does.
+        self.assertEqual(call("caffe", "again", "-gpu", "0"), (
+            0, "cards: again -gpu 0\ncard\ncards: train -gpu 0\ncard\n/caffe-fer-driver\nsmi\nlibcuda.so.1\n"
+            "nvidia-smi\n", ""))
         self.assertRegex(call("caffe", "--version")[1], "^caffe version 1.0.0")
         shutil.rmtree(self.build)
         self.assertEqual(call("caffe", "train", "-gpu", "0"), (
