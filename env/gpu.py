@@ -276,8 +276,8 @@ def arguments(place, found):
 
 def variables(words):
     """The variables of a command inside an environment, where nothing is to be shown any more. words: `arguments`."""
-    return {"LD_LIBRARY_PATH": os.path.dirname(word.split("=", 2)[2]) for word in words
-            if word.startswith("driver=libcuda.so.1=")}
+    folders = [os.path.dirname(word.split("=", 2)[2]) for word in words if word.startswith("driver=libcuda.so.1=")]
+    return {"LD_LIBRARY_PATH": folders[0]} if folders else {}
 
 
 def cards(library):
