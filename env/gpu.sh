@@ -33,7 +33,7 @@ apt-get -q update
 apt-get -qy dist-upgrade --allow-downgrades
 apt-get -qy build-dep --arch-only caffe
 step "CUDA, NVIDIA's toolkit of Debian 11"
-apt-get -qy install nvidia-cuda-toolkit dpkg-dev patch
+apt-get -qy install nvidia-cuda-toolkit dpkg-dev patch patchelf
 apt-get clean
 
 step "the source package of Caffe"
@@ -42,14 +42,11 @@ cd /caffe-source
 apt-get -q source caffe
 cd caffe-*/
 patch -p1 <"$here/gpu.patch"
-# Debian's own rules with the processor's CPU_ONLY replaced, and without its tests and examples. The libraries are
-# found by a path in the programs (RPATH, which counts for the libraries of libraries too), so that Debian's own
-# programs and libraries stay as they are beside them.
+# Debian's own rules with the processor's CPU_ONLY replaced, and without its tests and examples.
 newest=$(echo "$architectures" | tr ' ' '\n' | sort -n | tail -n 1)
-sed -i "s|-DCPU_ONLY=ON|-DCPU_ONLY=OFF -DUSE_NCCL=OFF -DCUDA_ARCH_NAME=Manual -DCUDA_ARCH_BIN=\"$architectures\" -DCUDA_ARCH_PTX=$newest -DCMAKE_SKIP_RPATH=FALSE -DCMAKE_BUILD_WITH_INSTALL_RPATH=TRUE -DCMAKE_INSTALL_RPATH=$out/lib|
-    s|-Wl,--as-needed|& -Wl,--disable-new-dtags|
+sed -i "s|-DCPU_ONLY=ON|-DCPU_ONLY=OFF -DUSE_NCCL=OFF -DCUDA_ARCH_NAME=Manual -DCUDA_ARCH_BIN=\"$architectures\" -DCUDA_ARCH_PTX=$newest|
     s|-- caffe pycaffe test.testbin all|-- caffe caffe.bin pycaffe|" debian/rules
-for word in CPU_ONLY=OFF disable-new-dtags caffe.bin; do
+for word in CPU_ONLY=OFF caffe.bin; do
     grep -q -e "$word" debian/rules || { echo "gpu.sh: Debian's rules have changed: no $word" >&2; exit 1; }
 done
 step "Caffe with CUDA for $architectures"
@@ -59,20 +56,21 @@ step "last checks"
 rm -rf $out
 mkdir -p $out/bin $out/lib $out/python $out/etc $out/copyright
 cp caffe_cpu_build/tools/caffe $out/bin/
-cp caffe_cpu_build/lib/libcaffe.so.1.0.0 $out/lib/libcaffe.so.1
+cp caffe_cpu_build/lib/libcaffe.so.1.0.0 $out/lib/
 cp caffe_cpu_build/lib/_caffe.so $out/python/
-strip --strip-unneeded $out/bin/caffe $out/lib/libcaffe.so.1 $out/python/_caffe.so
+strip --strip-unneeded $out/bin/caffe $out/lib/libcaffe.so.1.0.0 $out/python/_caffe.so
 # What it needs of CUDA at run time.
-ldd $out/lib/libcaffe.so.1 | sed -n 's|^[^/]*\(lib\(cudart\|cublas\|cublasLt\|curand\)\.so[.0-9]*\) => \([^ ]*\) .*|\1 \3|p' |
-    while read -r name path; do
-        cp -L "$path" "$out/lib/$name"
-        package=$(dpkg -S "$(readlink -f "$path")" | sed 's/:.*//')
-        cp "/usr/share/doc/$package/copyright" "$out/copyright/$package"
-    done
-cp debian/copyright $out/copyright/caffe
 for name in libcudart.so.11.0 libcublas.so.11 libcublasLt.so.11 libcurand.so.10; do
-    [ -s "$out/lib/$name" ] || { echo "gpu.sh: libcaffe does not use $name" >&2; exit 1; }
+    path=$(ldd $out/lib/libcaffe.so.1.0.0 | sed -n "s|^[[:space:]]*$name => \([^ ]*\) .*|\1|p")
+    [ -n "$path" ] || { echo "gpu.sh: libcaffe does not use $name" >&2; exit 1; }
+    cp -L "$path" $out/lib/
+    package=$(dpkg -S "$(readlink -f "$path")" | sed 's/:.*//')
+    cp "/usr/share/doc/$package/copyright" "$out/copyright/$package"
 done
+# The path of these libraries stands in the programs, so that Debian's own programs and libraries stay as they are
+# beside them. RPATH, unlike the newer RUNPATH, counts for the libraries of a library too.
+patchelf --force-rpath --set-rpath $out/lib $out/bin/caffe $out/lib/libcaffe.so.1.0.0 $out/python/_caffe.so
+cp debian/copyright $out/copyright/caffe
 $out/bin/caffe --version
 {
     echo "key $(cat "$here/gpu.sh" "$here/gpu.patch" | sha256sum | cut -c1-16)"

@@ -387,7 +387,7 @@ class Inside(Folder):
               f"[ $1 != again ] || exec {FER} caffe train -gpu 0; "
               "echo $LD_LIBRARY_PATH; nvidia-smi; ls /caffe-fer-driver\n", 0o755)
         write(os.path.join(self.build, "python", "_caffe.so"), "the module of the build")
-        write(os.path.join(self.build, "lib", "libcaffe.so.1"), "the library of the build")
+        write(os.path.join(self.build, "lib", "libcaffe.so.1.0.0"), "the library of the build")
         write(self.path("drv", "libcuda.so.470"), "the driver")
         write(self.path("drv", "libother.so"), "not of the driver")
         write(self.path("bin", "nvidia-smi"), "#!/bin/sh\necho smi\n", 0o755)
@@ -408,7 +408,7 @@ class Inside(Folder):
                                            "nvidia-smi": self.path("bin", "nvidia-smi")})
         status, out = self.run_inside(
             "head -c 9 /usr/bin/caffe; cat /usr/lib/python3/dist-packages/caffe/_caffe.*.so; echo; "
-            "cat /caffe-fer-gpu/lib/libcaffe.so.1 /caffe-fer-driver/libcuda.so.1; echo; ls /caffe-fer-driver; "
+            "cat /caffe-fer-gpu/lib/libcaffe.so.1.0.0 /caffe-fer-driver/libcuda.so.1; echo; ls /caffe-fer-driver; "
             "nvidia-smi; echo $LD_LIBRARY_PATH; convert_imageset 2>&1 | head -n 1; "
             "for at in /caffe-fer-gpu/x /caffe-fer-driver/x /usr/bin/x; do touch $at 2>/dev/null && echo $at; done; "
             "echo y 2>/dev/null >/usr/bin/caffe; echo y 2>/dev/null >/caffe-fer-driver/libcuda.so.1; exit 0", cards)
@@ -526,7 +526,7 @@ class Kept(Trained):
         status, out = self.inside("python3", "-c", "import caffe; print(*sorted({line.split()[-1] for line in "
                                   "open('/proc/self/maps') if 'libcaffe' in line or 'libcu' in line}))")
         self.assertEqual((status, out.split()), (0, ["/caffe-fer-gpu/lib/" + name for name in (
-            "libcaffe.so.1", "libcublas.so.11", "libcublasLt.so.11", "libcudart.so.11.0", "libcurand.so.10")]))
+            "libcaffe.so.1.0.0", "libcublas.so.11", "libcublasLt.so.11", "libcudart.so.11.0", "libcurand.so.10")]))
 
     def test_the_texts_of_the_licences_are_there(self):
         names = os.listdir(os.path.join(KEPT, "copyright"))
