@@ -2,7 +2,10 @@
 #   docker build -t caffe-fer .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/caffe-fer" caffe-fer ./fer demo
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/caffe-fer" caffe-fer caffe train -solver ...
-FROM debian:bullseye-slim
+# With Caffe for NVIDIA's cards (docs/gpu.md):
+#   docker build --target gpu -t caffe-fer-gpu .
+#   docker run --rm --gpus all -v "$PWD:/caffe-fer" caffe-fer-gpu caffe train -gpu 0 -solver ...
+FROM debian:bullseye-slim AS processor
 WORKDIR /caffe-fer
 # Only what decides about the content, so that other edits don't make it again.
 COPY env/apt.txt env/pip.txt env/dpkg.cfg env/install.sh env/
@@ -18,3 +21,20 @@ COPY . .
 # sets the variables of each command: the kernel of OpenBLAS, HOME.
 ENTRYPOINT ["tini", "--", "/caffe-fer/fer", "--in-image"]
 CMD ["./fer", "--help"]
+
+FROM debian:bullseye-slim AS gpu-build
+COPY env/gpu.sh env/gpu.patch env/
+ARG FER_DEBIAN_MIRROR
+# The compute capabilities of the cards, without their dots.
+ARG FER_GPU_ARCH="60 70 75 80 86"
+RUN env/gpu.sh "$FER_GPU_ARCH"
+
+FROM processor AS gpu
+COPY --from=gpu-build /caffe-fer-gpu /caffe-fer-gpu
+RUN ln -sf /caffe-fer-gpu/bin/caffe /usr/bin/caffe && \
+    ln -sf /caffe-fer-gpu/python/_caffe.so /usr/lib/python3/dist-packages/caffe/_caffe.*.so
+# What --gpus takes into the container.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# Without --target.
+FROM processor

@@ -1,5 +1,7 @@
 #!/bin/sh
 # Runs COMMAND in the environment:  enter.sh ENVIRONMENT FOLDER [HOST_PATH...] -- COMMAND...
+# For cards, two more kinds stand among the paths: gpu=BUILD, what gpu.sh has made, and driver=NAME=HOST_PATH, a file of
+# the host's driver.
 # ../fer starts this as process 1 of a mount and a PID namespace of its own: all that
 # is mounted here ends with it, whichever way it ends.
 # FER_CA: the host's file of CA certificates, which takes the place of the environment's.
@@ -61,7 +63,27 @@ for dir in /* /.[!.]*; do
     fi
 done
 while [ "$1" != -- ]; do
-    mount --rbind "$1" "$new$1"
+    case $1 in
+    gpu=*)
+        # Only Caffe's own program and its Python module are replaced; they know where their libraries are.
+        build=$new/caffe-fer-gpu
+        mkdir "$build" "$new/caffe-fer-driver"
+        mount --bind "${1#gpu=}" "$build"
+        read_only "$build"
+        mount --bind "$build/bin/caffe" "$new/usr/bin/caffe"
+        mount --bind "$build/python/_caffe.so" "$(echo "$new"/usr/lib/python3/dist-packages/caffe/_caffe.*.so)"
+        ;;
+    driver=*)
+        file=${1#driver=}
+        at=$new/caffe-fer-driver/${file%%=*}
+        : >"$at"
+        mount --bind "${file#*=}" "$at"
+        read_only "$at"
+        ;;
+    *)
+        mount --rbind "$1" "$new$1"
+        ;;
+    esac
     shift
 done
 shift
@@ -75,6 +97,10 @@ trap : INT
 # shellcheck disable=SC2016
 chroot "$new" /bin/sh -c '
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    if [ -e /caffe-fer-driver ]; then
+        PATH=$PATH:/caffe-fer-driver
+        export LD_LIBRARY_PATH=/caffe-fer-driver
+    fi
     cd "$1" || exit 1
     shift
     exec "$@"' fer "$cwd" "$@"

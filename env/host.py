@@ -1,5 +1,6 @@
 """The part of ../fer that works on the host: running a child process that cannot outlive it, and building the
 environment. It needs the standard library only."""
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -26,6 +27,9 @@ CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SS
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 SI_KERNEL = 0x80
+# For an ordinary user, mmdebstrap makes the namespaces itself, and would first finish its step when it is told to end.
+# So a shell above it ends its whole process group.
+GUARD = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
 # Signals within so many seconds count as one: timeout(1) sends two.
 SAME = 0.5
 
@@ -171,17 +175,7 @@ def build(place):
     if is_complete(place):
         return
     parent = os.path.dirname(place)
-    try:
-        os.makedirs(parent, exist_ok=True)
-        lock = open(os.path.join(parent, "lock"), "a")  # if the user has a file of this name, its text stays
-    except OSError as e:
-        raise Failure("cannot write %s (%s); set FER_ENV_DIR to another folder" % (parent, e.strerror)) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another set-up in %s" % parent)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(parent, "lock") as lock:
         if is_complete(place):
             return
         partial, log = place + ".partial", place + ".log"
@@ -215,6 +209,23 @@ def build(place):
         say("ready after %d s" % (time.time() - began))
 
 
+@contextlib.contextmanager
+def locked(parent, name):
+    """Holds the lock `name` in a folder, which is made if it is missing. Gives the lock's file."""
+    try:
+        os.makedirs(parent, exist_ok=True)
+        lock = open(os.path.join(parent, name), "a")  # if the user has a file of this name, its text stays
+    except OSError as e:
+        raise Failure("cannot write %s (%s); set FER_ENV_DIR to another folder" % (parent, e.strerror)) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another set-up in %s" % parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
 def scratch(place):
     """The folder for mmdebstrap's temporary files. For an ordinary user, mmdebstrap works under subordinate ids,
     which may not enter a private home."""
@@ -236,10 +247,11 @@ def remove(folder):
         raise Failure("cannot remove %s, which an earlier set-up has left; please remove it" % folder)
 
 
-def check_space(folder):
-    free = shutil.disk_usage(folder).free
-    if free < NEEDED:
-        raise Failure("%s: %.1f GB are free, but the set-up needs %.0f GB" % (folder, free / 1e9, NEEDED / 1e9))
+def check_space(folder, needed=None):
+    """needed: bytes; by default what an environment needs."""
+    needed, free = NEEDED if needed is None else needed, shutil.disk_usage(folder).free
+    if free < needed:
+        raise Failure("%s: %.1f GB are free, but the set-up needs %.0f GB" % (folder, free / 1e9, needed / 1e9))
 
 
 def missing_tools():
@@ -300,10 +312,7 @@ def build_as_user(partial, tmp, lock, output):
     """Unpacks a tar, so that each file belongs to the user, who can remove it with rm -rf."""
     tar = start(["tar", "-C", partial, "-x", "--no-same-owner", "--exclude=./dev/*"], stdin=subprocess.PIPE,
                 stdout=output, stderr=output, pass_fds=[lock.fileno()])
-    # mmdebstrap makes the namespaces itself here, and would first finish its step when it is told to end. So a shell
-    # above it ends its whole process group.
-    guard = ["sh", "-c", "trap 'kill -9 0' TERM; \"$@\" & wait $!", "sh"]
-    status = run(guard + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
+    status = run(GUARD + mmdebstrap("unshare", "-"), end=signal.SIGTERM, start_new_session=True, stdout=tar.stdin,
                  stderr=output, stdin=subprocess.DEVNULL, env=build_variables(tmp), pass_fds=[lock.fileno()],
                  tick=Steps(output.name))
     tar.stdin.close()
@@ -313,10 +322,16 @@ def build_as_user(partial, tmp, lock, output):
 
 
 def mmdebstrap(mode, target):
+    """The command line that makes the environment: as a folder, or for "-" as a tar."""
+    return bootstrap(mode, "tar" if target == "-" else "directory", target, CONTENT, "install.sh")
+
+
+def bootstrap(mode, form, target, content, script, *hooks):
+    """The command line that makes a minimal Debian 11 and runs a script in it. form, target: of the result; content:
+    files of this folder that the script needs; script: a line of shell; hooks: what mmdebstrap does afterwards."""
     inside = "/caffe-fer-env"
-    files = [os.path.join(HERE, name) for name in CONTENT]
+    files = [os.path.join(HERE, name) for name in content]
     bundle = certificates()
-    form = "tar" if target == "-" else "directory"
     argv = ["mmdebstrap", "--mode=" + mode, "--variant=minbase", "--format=" + form, "--aptopt=Acquire::Retries \"3\"",
             "--aptopt=Acquire::http::Timeout \"30\""]
     argv += ["--keyring=" + name for name in KEYRINGS if os.path.exists(name)]
@@ -337,7 +352,8 @@ def mmdebstrap(mode, target):
         if file:
             argv.append("--customize-hook=upload %s %s/%s" % (shlex.quote(file), inside, name))
             variables += "%s=%s/%s " % (variable, inside, name)
-    argv.append("""--customize-hook=env %s chroot "$1" %s/install.sh""" % (variables, inside))
+    argv.append("""--customize-hook=env %s chroot "$1" %s/%s""" % (variables, inside, script))
+    argv += ["--customize-hook=" + hook for hook in hooks]
     argv.append("""--customize-hook=rm -r "$1%s"; touch "$1/etc/resolv.conf" "$1/etc/hosts" """ % inside)
     if form == "tar":
         argv.append("--customize-hook=echo 'fer: copying, so that all files belong to you' >&2")
@@ -366,7 +382,7 @@ def build_variables(tmp):
 
 
 class Steps:
-    """Prints on stderr the steps that install.sh and mmdebstrap write into the log."""
+    """Prints on stderr the steps that a script and mmdebstrap write into the log."""
 
     def __init__(self, log):
         self.file = open(log, errors="replace")

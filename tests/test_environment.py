@@ -10,6 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "env"))
+import gpu  # noqa: E402
 import host  # noqa: E402
 
 inside = pytest.mark.skipif(not host.marker(), reason="for the environment: ./fer test")
@@ -39,6 +40,18 @@ def test_both_ways_in_run_the_one_script():
     assert any("/install.sh" in argument and "chroot" in argument for argument in host.mmdebstrap("root", "x"))
     for name in host.CONTENT:
         assert "env/" + name in read("Dockerfile")
+
+
+def test_one_script_makes_the_caffe_for_cards():
+    text = read("Dockerfile")
+    assert re.search(r'(?m)^RUN env/gpu\.sh "\$FER_GPU_ARCH"$', text)
+    assert re.search(r"(?m)^COPY (.*) env/$", text.partition("AS gpu-build")[2]).group(1).split() == [
+        "env/" + name for name in gpu.CONTENT]
+    assert re.search(r'FER_GPU_ARCH="(.*)"', text).group(1) == " ".join(map(str, gpu.ARCHITECTURES))
+    assert gpu.INSIDE in read("env", "gpu.sh") and gpu.INSIDE in read("env", "enter.sh") and gpu.INSIDE in text
+    assert gpu.DRIVER in read("env", "enter.sh")
+    # Without --target, the image is the processor's.
+    assert re.findall(r"(?m)^FROM (.*)$", text)[-1] == "processor"
 
 
 def test_no_server_is_named():

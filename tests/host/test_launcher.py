@@ -460,9 +460,6 @@ class Nowhere(unittest.TestCase):
             2, "fer: there is no command 'trian'; did you mean train? See ./fer --help\n"))
         self.assertEqual(self.refused("xyz"), (2, "fer: there is no command 'xyz'; see ./fer --help\n"))
 
-    def test_setup_takes_nothing(self):
-        self.assertEqual(self.refused("setup", "--help"), (2, "fer: setup takes no arguments\n"))
-
     def test_the_images_entrypoint_is_no_command_of_the_host(self):
         self.assertEqual(self.refused("--in-image", "true")[0], 2)
 

@@ -106,7 +106,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     records_of_split = forward.read(data, note, split)
     outputs = forward.of_split(run.experiment, records_of_split, deploy, run.caffemodel(),
-                               [blob, net.top_names[fc1][0]], all_cores(info["gpu"]))
+                               [blob, net.top_names[fc1][0]], all_cores())
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in outputs.values())
     windows = _windows(data, note, split)
     channels, target = net.blobs[blob].shape[1], alignment.target_of(prepared_folder.template(note)["margins"])

@@ -28,6 +28,6 @@ def of_run(run: Run, split: str) -> dict[str, float]:
     records = forward.read(info["data"], prepared_folder.read_note(info["data"]), split)
     blob, *_ = activations.blobs(run.path(DEPLOY)).x
     x = forward.of_split(run.experiment, records, run.path(DEPLOY), run.caffemodel(), [blob],
-                         all_cores(info["gpu"]))[blob]
+                         all_cores())[blob]
     return {"near_zero": near_zero(x), "l1": adaptive_weights.sparseness(x),
             "norm": float(np.linalg.norm(x.astype(np.float64), axis=1).mean())}

@@ -184,7 +184,7 @@ def _read_deep(run: Run, split: str, limit: Optional[int]) -> tuple[Split, np.nd
     inputs = activations.blobs(deploy).x
     outputs = forward.outputs(deploy, run.caffemodel(), forward.Images(images, [record.key for record in first_crops]),
                               inputs + ("prob",), forward.transform(run.experiment),
-                              engine=all_cores(run.info["gpu"]))
+                              engine=all_cores())
     vectors = activations.normalised([outputs[name] for name in inputs])
     return _split(data, first_crops, vectors), outputs["prob"].argmax(axis=1)
 

@@ -89,10 +89,15 @@ def change(text: str) -> str:
     return text
 
 
-def gpus(text: str) -> str:
-    if text != "all" and not all(re.fullmatch("[0-9]+", number) for number in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers such as 0 or 0,1, or all")
-    return text
+def add_gpu(parser: Parser) -> None:
+    """Adds --gpu. Those who compute read the card from common.machine."""
+    def card(text: str) -> str:
+        if not re.fullmatch("[0-9]+", text):
+            raise argparse.ArgumentTypeError(f"{text!r}, expected the number of one card, such as 0; Caffe runs Python "
+                                             "layers, which the nets here have, on one card only")
+        return text
+    parser.add_argument("--gpu", metavar="NUMBER", type=card, help="Caffe computes on this graphics card (default: on "
+                        "the processor). `./fer setup --gpu` builds what this needs.")
 
 
 def name_of(kind: str, names: Collection[str]) -> Callable[[str], str]:

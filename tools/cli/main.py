@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from common import signals, suggestions
+from common import machine, signals, suggestions
 from common.errors import UserError
 from tools.cli.arguments import Commands, Parser
 
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     # Caffe's own chatter; that of a training goes into its log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     options = parse(arguments)
+    machine.use_card(getattr(options, "gpu", None))
     interrupts: list[int] = []
 
     def interrupt(number: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from published import values
-from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, path
+from tools.cli.arguments import MOST_THREADS, Commands, add_gpu, add_several, at_least, change, cores, path
 from tools.reproduce import targets
 from tools.training import snapshots
 
@@ -35,13 +35,15 @@ def add(commands: Commands) -> None:
                 "table takes only the file of its experiment. FILE may be a run; of a group, each run takes the member "
                 "of its own name. " + snapshots.HELP, metavar="FILE|NET=FILE|EXPERIMENT=FILE")
     add_several(command, "--only", "Data sets to use (default: all).", metavar="SET")
-    command.add_argument("--cores", type=at_least(1), default=cores(),
-                         help="The number of cores to use (default: all).")
+    command.add_argument("--cores", type=at_least(1),
+                         help="The number of cores to use (default: all; with --gpu one, so that one job at a time "
+                         "uses the card).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS), default=1,
                          help="The number of BLAS threads of each training. Another number gives other bytes "
                          "(default: 1).")
     add_several(command, "--set", "Change settings of those experiments that have them, e.g. net=toy "
                 "solver.max_iter=3000.", type=change, metavar="KEY=VALUE")
+    add_gpu(command)
     mode = command.add_mutually_exclusive_group()
     mode.add_argument("--dry-run", action="store_true",
                       help="Only show the jobs, with estimates of their time, disk space and memory.")
@@ -53,12 +55,15 @@ def run(options: argparse.Namespace) -> int:
     from common import files
     from tools.reproduce import jobs, plan, requests
     request = requests.request(options.targets, options.data, options.out, options.set, options.only, options.weights,
-                               options.threads)
+                               options.threads, options.gpu)
+    options.cores = options.cores or (cores() if options.gpu is None else 1)
     files.require_claimable(request.out, plan.KIND)
     planned = plan.plan(request)
     for note in plan.notes(planned):
         print("note: " + note, file=sys.stderr)
     if options.dry_run:
+        if options.gpu is not None:
+            print("note: times are those of the processor; a card is faster", file=sys.stderr)
         _print_preview(planned, request, options.cores)
         return 0
     if options.plan:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Union
 
 from common import experiment, suggestions
 from common.errors import UserError
-from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, gpus, path
+from tools.cli.arguments import MOST_THREADS, Commands, add_gpu, add_several, at_least, change, cores, path
 from tools.training import snapshots
 
 if TYPE_CHECKING:
@@ -46,12 +46,11 @@ def add(commands: Commands) -> None:
                 metavar="SEED")
     command.add_argument("--processes", type=at_least(1), default=cores(),
                          help="How many trainings run side by side: folds, seeds, trials of adaptive weights "
-                         "(default: one a core).")
+                         "(default: one a core; always one with --gpu).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
                          help="The number of BLAS threads of each training (default: that of the run; for a new run "
                          "one a core, or 1 if several run side by side).")
-    command.add_argument("--gpu", metavar="IDS", type=gpus, help="GPUs, in the form that `caffe train -gpu` takes. "
-                         "Debian's Caffe runs on the processor only.")
+    add_gpu(command)
     add_several(command, "--set", "Change settings of the experiment, e.g. solver.max_iter=3000 "
                 "losses.gabor.weight=1e-3.", type=change, metavar="KEY=VALUE")
 

@@ -84,7 +84,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     _check_shape(run, folder, note)
     matching = match(prepared_folder.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
-    engine = all_cores(info["gpu"])
+    engine = all_cores()
     of_all_classes = [prediction for name in splits for prediction in evaluate.predict(
         run.experiment, forward.read(folder, note, name), run.path(DEPLOY), run.caffemodel(iteration), "prob",
         engine)]

@@ -30,7 +30,7 @@ def evaluate(run: Run, split: str, snapshot: Snapshot = None) -> dict:
     note = require_same_data(run)
     faces = prepared_folder.faces(info["data"], note)
     samples = forward.read(info["data"], note, split)
-    engine = all_cores(info["gpu"])
+    engine = all_cores()
     experiment = run.experiment
     predicted = predict(experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
@@ -69,7 +69,7 @@ def every_snapshot(run: Run, split: str) -> Iterator[dict]:
     samples = forward.read(info["data"], require_same_data(run), split)
     for iteration in run.snapshots():
         predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob",
-                         all_cores(info["gpu"]))
+                         all_cores())
         results.append({"iteration": iteration, **_right(predicted)})
         yield results[-1]
     files.write_json(snapshots_path(run, split), {"split": split, "snapshots": results})

@@ -96,8 +96,8 @@ def use(engine: Engine) -> None:
     """Makes Caffe in this process compute with these threads or this GPU."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
     if engine.gpu is not None:
+        caffe.set_device(int(engine.gpu))
         caffe.set_mode_gpu()
-        caffe.set_device(int(engine.gpu.split(",")[0]))
 
 
 def load(deploy: str, caffemodel: str) -> caffe.Net:

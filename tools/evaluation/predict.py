@@ -152,7 +152,7 @@ class Predictor:
             if preparation(other) != self._prepared:
                 raise UserError(f"{other.folder}: its classes or crops are not those of {self.runs[0].folder}; give "
                                 "one of the two")
-        forward.use(all_cores(self.runs[0].info["gpu"]))
+        forward.use(all_cores())
         self._experiments = [run.experiment for run in self.runs]
         trained = [run.caffemodel(iteration) for run, iteration in zip(self.runs, self.iterations)]
         self._nets = [forward.load(run.path(DEPLOY), weights) for run, weights in zip(self.runs, trained)]

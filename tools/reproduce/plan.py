@@ -61,6 +61,8 @@ class Request:
     weights: dict[str, str] = field(default_factory=dict)
     # BLAS threads of each job.
     threads: int = 1
+    # The number of the card that each job uses, as text; None for the processor.
+    gpu: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,8 @@ class _Planner:
              work: Optional[Work] = None) -> None:
         """Adds a job if it is new. key: also the name of its log."""
         log = os.path.join(self._request.out, "logs", key + ".log")
+        if self._request.gpu is not None:
+            command = [*command, "--gpu", self._request.gpu]
         job = Job(title, [LAUNCHER, *command], list(needs), list(makes), log, self._request.threads, work)
         for path in (*job.needs, *job.makes):
             if "{" in path:
@@ -352,8 +356,9 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.passed_on(Run(weights))
+            engine = Engine(self._request.threads, self._request.gpu)
             require_same(run, described(experiment, source, prepared_folder.read_note(source),
-                                        weights and self._digest(weights), Engine(self._request.threads)))
+                                        weights and self._digest(weights), engine))
 
     def _stage_before(self, experiment: Experiment) -> Optional[str]:
         """The folder of the run whose weights an experiment begins with. Those whose data are missing, or have folds,

@@ -1,6 +1,7 @@
 """Reads what the command line asks `./fer reproduce` for."""
 import os
 from collections.abc import Sequence
+from typing import Optional
 
 from common import experiment as experiments
 from common import suggestions
@@ -13,7 +14,8 @@ from tools.training import groups, snapshots
 
 
 def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str] = (),
-            only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1) -> Request:
+            only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1,
+            gpu: Optional[str] = None) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE, where FILE
     may also be RUN, RUN@500 or RUN@best; the others: see
     Request.
@@ -24,7 +26,8 @@ def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequ
     names = sorted(plan.data_sets())
     for name in only:
         _require_data_set("--only " + name, name, names)
-    return Request(targets, _data_sets(data, names), os.path.abspath(out), changes, only, _weights(weights), threads)
+    return Request(targets, _data_sets(data, names), os.path.abspath(out), changes, only, _weights(weights), threads,
+                   gpu)
 
 
 def _data_sets(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import Any, Optional
 
 import caffe
 
-from common import children, files, signals
+from common import children, files, machine, signals
 from common.errors import UserError
 from common.experiment import ROOT
 from prototxt import build
@@ -45,18 +45,18 @@ class Engine:
 
     # Threads of BLAS.
     threads: int
-    # What follows `caffe train -gpu`; None for the processor.
+    # The number of the card, as text; None for the processor.
     gpu: Optional[str] = None
 
     def with_threads(self, threads: int) -> "Engine":
         return dataclasses.replace(self, threads=threads)
 
 
-def all_cores(gpu: Optional[str] = None) -> Engine:
-    """One thread for each core that this process may use. OPENBLAS_NUM_THREADS can lower the number: Snakemake sets it
-    for jobs that run side by side."""
+def all_cores() -> Engine:
+    """One thread for each core that this process may use, and the card of --gpu. OPENBLAS_NUM_THREADS can lower the
+    number: Snakemake sets it for jobs that run side by side."""
     cores, limit = len(os.sched_getaffinity(0)), os.environ.get("OPENBLAS_NUM_THREADS", "")
-    return Engine(max(1, min(cores, int(limit))) if limit.isdigit() else cores, gpu)
+    return Engine(max(1, min(cores, int(limit))) if limit.isdigit() else cores, machine.card())
 
 
 def environment(threads: int) -> dict[str, str]:

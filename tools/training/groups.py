@@ -172,9 +172,13 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
         engine = Engine(threads or Run(this.folder).threads(otherwise), gpu)
         return run.train(this.experiment, this.data, this.folder, begins_with.get(this.folder), engine, side_by_side,
                          fresh_head)
+    # CUDA does not work in a forked process.
+    if gpu is not None:
+        processes = 1
     try:
-        if len(planned) == 1:
-            train_run(planned[0])
+        if len(planned) == 1 or gpu is not None:
+            for this in planned:
+                train_run(this)
         else:
             for _ in children.in_order(processes, lambda: None, (), train_run, planned):
                 pass

@@ -13,6 +13,7 @@ from common.experiment import ROOT
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
+from tools.training import caffe_process
 
 
 @pytest.mark.parametrize("command", main.COMMANDS)
@@ -164,14 +165,23 @@ def test_the_whole_path(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--gpu", "abc"], "argument --gpu: 'abc', expected numbers such as 0 or 0,1, or all"),
-    (["--gpu", "0,"], "argument --gpu: '0,', expected"), (["--gpu", ""], "argument --gpu: '', expected"),
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of one card, such as 0"),
+    (["--gpu", "0,1"], "argument --gpu: '0,1', expected the number of one card, such as 0; Caffe runs Python layers, "
+     "which the nets here have, on one card only"), (["--gpu", ""], "argument --gpu: '', expected"),
     (["--threads", "9999"], "argument --threads: 9999, expected a whole number of at least 1 and at most 128"),
     (["--threads", "0"], "argument --threads: 0, expected a whole number of at least 1")])
 def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, said):
     with pytest.raises(SystemExit) as ended:
         main.main(["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", str(tmp_path / "run")] + words)
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_evaluations_compute_on_the_card_that_is_asked_for(monkeypatch, capsys):
+    """Not on that of the run, which another machine may have trained."""
+    monkeypatch.setenv("FER_GPU", "7")
+    for words, gpu in ((["--gpu", "0"], "0"), ([], None)):
+        assert main.main(["evaluate", "/nonexistent", *words]) == 1
+        assert caffe_process.all_cores().gpu == gpu
 
 
 def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():

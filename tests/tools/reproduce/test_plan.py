@@ -1,4 +1,5 @@
 """The graph of jobs that a table takes."""
+import dataclasses
 import json
 import os
 
@@ -98,6 +99,17 @@ def test_folds_are_jobs_of_their_own(tmp_path):
     assert files.read_json(runs + "/ckplus-spndl/group.json") == {"kind": "folds", "members": ["fold01", "fold02"]}
     assert [job["title"] for job in json.load(open(path))] == titles(made)
     assert plan.write(made, str(tmp_path / "out")) == path
+
+
+def test_each_job_is_told_the_card(tmp_path):
+    prepared(tmp_path / "data", "fer2013-xie2019a")
+    asked = request(tmp_path, "xie2019a-table4")
+    for gpu in (None, "1"):
+        made = plan.plan(dataclasses.replace(asked, gpu=gpu))
+        assert {job.command[1] for job in made.jobs} >= {"train", "evaluate"}
+        for job in made.jobs:
+            assert ("--gpu" in job.command) == (gpu is not None)
+            assert gpu is None or option(job, "--gpu") == gpu
 
 
 def test_stages_hand_their_weights_on(tmp_path):

@@ -66,6 +66,19 @@ def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monk
     assert told == [1, 2, 2, 3]
 
 
+@pytest.mark.parametrize("gpu, apart", ((None, True), ("0", False)))
+def test_on_a_card_folds_are_trained_in_this_process(tmp_path, folded, monkeypatch, gpu, apart):
+    """CUDA does not work in a forked one."""
+    def train(settings, data, folder, weights, engine, processes):
+        files.claim(folder, run.KIND)
+        files.write_json(os.path.join(folder, "seen.json"), [os.getpid(), engine.gpu, processes])
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(groups, "open_", lambda folder: None)
+    groups.train(experiment.load(NAME, CHANGES), folded, str(tmp_path / "folds"), None, (), None, gpu, 2)
+    seen = [files.read_json(str(tmp_path / "folds" / fold / "seen.json")) for fold in ("fold01", "fold02")]
+    assert [(pid != os.getpid(), *rest) for pid, *rest in seen] == [(apart, gpu, 1)] * 2
+
+
 def test_folds_are_summed(cross_validated):
     metrics = evaluate_all(cross_validated, "test")
     assert metrics == files.read_json(cross_validated.path("metrics.json"))
