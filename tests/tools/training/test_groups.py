@@ -69,7 +69,7 @@ def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monk
 @pytest.mark.parametrize("gpu, apart", ((None, True), ("0", False)))
 def test_on_a_card_folds_are_trained_in_this_process(tmp_path, folded, monkeypatch, gpu, apart):
     """CUDA does not work in a forked one."""
-    def train(settings, data, folder, weights, engine, processes):
+    def train(settings, data, folder, weights, engine, processes, fresh_head):
         files.claim(folder, run.KIND)
         files.write_json(os.path.join(folder, "seen.json"), [os.getpid(), engine.gpu, processes])
     monkeypatch.setattr(run, "train", train)
