@@ -1,4 +1,4 @@
-"""The time of each type of layer in an iteration: `caffe time` on the training nets of five experiments.
+"""The time of each type of layer in an iteration: `caffe time` on the training nets of six experiments.
 
 The batches are small. So the fixed cost of our layers in an iteration has a larger share here than in a training.
 """
@@ -37,6 +37,7 @@ class Net:
 
 NETS = {"toy": Net("xie2019a/fer2013-toy-alfw", "whole", ("gsf", "sift"), 64, 20),
         "toy, GABOR": Net("xie2019a/fer2013-toy-center-gabor", "whole", ("gabor",), 64, 20),
+        "toy, hidden units": Net("xie2019b/fer2013-toy-hidden-l2", "whole", (), 64, 20),
         "face ResNet": Net("xie2019a/fer2013-alfw", "xie2019a", ("gsf", "sift"), 16, 3),
         "inception": Net("liu2017/ckplus-2b-nm", "liu2017", (), 12, 5),
         "ResNet-18": Net("farzaneh2021/raf_db-dacl", "farzaneh2021", (), 16, 3)}

@@ -1,4 +1,5 @@
-"""An experiment: one YAML file of a paper's folder in `experiments/`, on top of the paper's defaults."""
+"""An experiment: one YAML file of a paper's folder in `experiments/`, or one of the user's own, on top of the paper's
+defaults."""
 import contextlib
 import functools
 import math
@@ -7,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-import pydantic
 import yaml
 
 from common import papers, settings, suggestions
@@ -21,6 +21,12 @@ SECTIONS = ("losses", "head", "tuplets", "halving", "weighting", "pacing", "solv
 ALONE = ("begins_with", "decision", "passes_on")
 # Keys that each file must have besides its settings.
 TEXTS = ("title", "source", "data", "net")
+# Keys that a file of the user's own must have: it names the paper whose nets, settings and defaults it uses.
+OWN_TEXTS = ("paper", "data", "net")
+# How the file of an experiment ends, and the name of one of the user's own, which no experiment of a paper can have.
+ENDINGS = (".yml", ".yaml")
+# In --set, instead of a value: adds a loss or a section with the paper's defaults, and removes it.
+ADD, REMOVE = "{}", "none"
 # The setting that other settings' defaults depend on.
 NET = "net"
 
@@ -29,7 +35,7 @@ NET = "net"
 class Experiment:
     """A net, its losses, how it is trained, and on which data."""
 
-    # "<paper>/<experiment>".
+    # "<paper>/<experiment>"; "<paper>/<file>.yml" for the user's own.
     name: str
     # Title in tables.
     title: str
@@ -61,6 +67,8 @@ class Experiment:
     passes_on: str = "last"
     # What the paper's net was pretrained on, if no experiment of this project does that, or "".
     pretrained: str = ""
+    # Path of the user's own file, or "".
+    file: str = ""
 
     @property
     def paper(self) -> str:
@@ -87,21 +95,59 @@ def names() -> list[str]:
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Experiment:
-    """Reads an experiment and applies changes such as "solver.max_iter=3000" or "net=toy".
+    """Reads an experiment and applies changes such as "solver.max_iter=3000", "net=toy" or "losses.center={}".
 
     Raises UserError for an unknown experiment, and for a setting that the paper's schema does not allow.
     """
     path = _path(name)
-    schema = schema_of(name)
-    defaults, own = _defaults(name), _read(path)
+    return _loaded(name, path, _read(path), changes)
+
+
+def opened(name_or_file: str, changes: Sequence[str] = ()) -> Experiment:
+    """The same of an experiment's name, or of the path of a file of the user's own, which ends with .yml or .yaml."""
+    if not name_or_file.endswith(ENDINGS):
+        return load(name_or_file, changes)
+    path, folder = name_or_file, os.path.dirname(os.path.abspath(name_or_file))
+    file = os.path.basename(path)
+    for paper in papers.names():
+        if folder == papers.get(paper).experiments:
+            return load(f"{paper}/{os.path.splitext(file)[0]}", changes)
+    own = _read_own(path)
+    for key in OWN_TEXTS:
+        if key not in own:
+            raise UserError(f"{path}: missing {key}")
+    paper = own.pop("paper")
+    if paper not in papers.names():
+        raise UserError(f"{path}: " + suggestions.unknown("paper", str(paper), papers.names()))
+    own = {"title": os.path.splitext(file)[0], "source": "", **own}
+    for key in (*TEXTS, "pretrained"):
+        if not isinstance(own.get(key, ""), str) or key in OWN_TEXTS and not own[key]:
+            raise UserError(f"{path}: {key} is {own[key]!r}, expected a text")
+    return replace(_loaded(f"{paper}/{file}", path, own, changes), file=os.path.abspath(path))
+
+
+def _loaded(name: str, path: str, own: dict[str, Any], changes: Sequence[str]) -> Experiment:
+    """path, own: of the experiment's file, and what it holds."""
+    schema, defaults = schema_of(name), _defaults(name)
     _check_files(path, defaults, own, schema)
+    own = dict(own, losses=own.get("losses") or {})
+    removed: set[str] = set()
     for change in changes:
-        if change.startswith(NET + "="):
-            own[NET] = change[len(NET) + 1:]
+        key, _, value = change.partition("=")
+        if key == NET:
+            own[NET] = value
+        elif _is_whole(key, schema):
+            if value not in (ADD, REMOVE):
+                raise UserError(f"--set {change}: expected {key}={ADD}, which adds it with the paper's defaults, or "
+                                f"{key}={REMOVE}, which removes it")
+            _change_whole(own, removed, key, value == ADD)
     levels = _levels(defaults, own)
     values = _merged_settings(levels, own, schema)
+    for section in removed:
+        values.pop(section, None)
     for change in changes:
-        if not change.startswith(NET + "="):
+        key = change.partition("=")[0]
+        if key != NET and not _is_whole(key, schema):
             _change(values, change, schema)
     settings.checked(schema, values, path)
     if values.get("begins_with") and values["begins_with"] not in names():
@@ -110,6 +156,16 @@ def load(name: str, changes: Sequence[str] = ()) -> Experiment:
     return Experiment(name, **{text: own[text] for text in TEXTS}, **texts,
                       **{section: values.get(section, {}) for section in SECTIONS},
                       **{key: values[key] for key in ALONE if key in values})
+
+
+def from_note(fields: Mapping[str, Any]) -> Experiment:
+    """The experiment in the note of a run. A setting of a loss that did not exist when the note was written has its
+    default."""
+    paper = fields["name"].split("/")[0]
+    defaults = _defaults(fields["name"]).get("losses", {}) if paper in papers.names() else {}
+    losses = {loss: {**values, **{key: value for key, value in defaults.get(loss, {}).items() if key not in values}}
+              for loss, values in fields["losses"].items()}
+    return Experiment(**{**fields, "losses": losses})
 
 
 def schema_of(name: str) -> type[settings.Settings]:
@@ -130,13 +186,28 @@ def describe(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
 
 
 def applicable(name: str, changes: Sequence[str]) -> list[str]:
-    """The changes whose setting the experiment has."""
-    nets = [change for change in changes if change.startswith(NET + "=")]
-    experiment = load(name, nets)
+    """The changes whose setting the experiment has. A loss or a section that its paper has can be added, and one that
+    the experiment has can be removed."""
+    schema = schema_of(name)
+    wholes = [change for change in changes if change.startswith(NET + "=")]
+    for change in changes:
+        key, _, value = change.partition("=")
+        if _is_whole(key, schema) and (value != REMOVE or _has(load(name, wholes), key)):
+            wholes.append(change)
+    experiment = load(name, wholes)
     levels = _levels(_defaults(name), dict(_read(_path(name)), net=experiment.net))
-    keys = _settable({section: getattr(experiment, section) for section in SECTIONS}) + [
+    present = {section: getattr(experiment, section) for section in SECTIONS}
+    keys = _settable({section: values for section, values in present.items() if values or section == "losses"},
+                     schema) + [
         key for key in ALONE if any(key in level for level in levels)]
-    return nets + [change for change in changes if change.partition("=")[0] in keys]
+    return wholes + [change for change in changes if change not in wholes and change.partition("=")[0] in keys]
+
+
+def added_and_removed(experiment: Experiment, other: Experiment) -> list[str]:
+    """The changes that add to an experiment the losses and sections that another one of the same paper has, and remove
+    those that it has not."""
+    return [f"{whole}={ADD if _has(other, whole) else REMOVE}" for whole in _wholes(schema_of(experiment.name))
+            if _has(experiment, whole) != _has(other, whole)]
 
 
 def stages(last: Experiment, changes: Sequence[str] = ()) -> list[Experiment]:
@@ -178,11 +249,34 @@ def _read(path: str) -> dict[str, Any]:
         return yaml.load(stream, yaml.CSafeLoader)
 
 
+def _read_own(path: str) -> dict[str, Any]:
+    """What a file of the user's own holds. Raises UserError if it cannot be read."""
+    try:
+        own = _read(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError("{}{}: is not YAML: {}".format(
+            path, f":{mark.line + 1}" if mark else "", getattr(error, "problem", None) or "it cannot be read")
+            ) from None
+    if not isinstance(own, dict):
+        raise UserError(f"{path}: expected lines such as `data: NAME`, with the keys {', '.join(OWN_TEXTS)} and others")
+    return own
+
+
 def _check_files(path: str, defaults: dict[str, Any], own: dict[str, Any], schema: type[settings.Settings]) -> None:
-    """Raises UserError for a key that the schema does not have, and for a missing text."""
+    """Raises UserError for a key that the schema does not have, for a section that is no group of settings, and for a
+    missing text."""
     losses = schema.__fields__["losses"].type_.__fields__
     _check_keys(path, own, {*TEXTS, "pretrained", *schema.__fields__})
-    _check_keys(path + ": losses", own.get("losses", {}), losses)
+    for section in SECTIONS:
+        _require_group(f"{path}: {section}", own.get(section))
+    for loss, values in (own.get("losses") or {}).items():
+        _require_group(f"{path}: losses: {loss}", values)
+    _check_keys(path + ": losses", own.get("losses") or {}, losses)
     where = os.path.join(os.path.dirname(path), DEFAULTS + ".yml")
     _check_keys(where, defaults, {"nets", "data", "pretrained", *schema.__fields__})
     levels = [defaults, *defaults.get("nets", {}).values(), *defaults.get("data", {}).values()]
@@ -191,6 +285,11 @@ def _check_files(path: str, defaults: dict[str, Any], own: dict[str, Any], schem
     missing = sorted(set(TEXTS) - set(own))
     if missing:
         raise UserError(f"{path}: missing {', '.join(missing)}")
+
+
+def _require_group(where: str, values: Any) -> None:
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"{where} is {values!r}, expected settings, each as KEY: VALUE")
 
 
 def _check_keys(where: str, values: Iterable[str], allowed: Iterable[str]) -> None:
@@ -230,13 +329,59 @@ def _merged_settings(levels: Sequence[Mapping[str, Any]], own: Mapping[str, Any]
 
 # ---------------------------------------------------------------- changes
 
-def _change(values: dict[str, Any], change: str, schema: type[pydantic.BaseModel]) -> None:
+def _is_whole(key: str, schema: type[settings.Settings]) -> bool:
+    """Whether --set can add and remove what the key names: a loss, or a section that an experiment may lack."""
+    section, _, loss = key.partition(".")
+    if section == "losses":
+        return loss in settings.keys(schema, ["losses"])
+    # A section that belongs to some losses comes and goes with them.
+    return key in SECTIONS and key in schema.__fields__ and settings.is_optional(schema, [key]) and (
+        "losses" not in schema.__fields__[key].field_info.extra)
+
+
+def _wholes(schema: type[settings.Settings]) -> list[str]:
+    """The keys of all losses and sections that --set can add and remove."""
+    return [*(f"losses.{loss}" for loss in settings.keys(schema, ["losses"])),
+            *(section for section in SECTIONS if _is_whole(section, schema))]
+
+
+def _change_whole(own: dict[str, Any], removed: set[str], key: str, adds: bool) -> None:
+    """Adds a loss or a section to what an experiment's file holds, or removes it. What the file says of it stays.
+
+    removed: sections that are left out, also if the paper's defaults have them.
+    """
+    section, _, loss = key.partition(".")
+    if loss and adds:
+        own["losses"].setdefault(loss, {})
+    elif loss:
+        own["losses"].pop(loss, None)
+    elif adds:
+        own.setdefault(section, {})
+        removed.discard(section)
+    else:
+        own.pop(section, None)
+        removed.add(section)
+
+
+def _has(experiment: Experiment, key: str) -> bool:
+    """Whether an experiment has a loss or a section."""
+    section, _, loss = key.partition(".")
+    return loss in experiment.losses if loss else bool(getattr(experiment, section))
+
+
+def _change(values: dict[str, Any], change: str, schema: type[settings.Settings]) -> None:
     name, equals, text = change.partition("=")
     if not equals:
         raise UserError(f"--set {change}: expected KEY=VALUE")
-    if name not in _settable(values):
+    settable = _settable(values, schema)
+    if name not in settable:
+        whole, _, last = name.rpartition(".")
+        if _is_whole(whole, schema) and last in settings.keys(schema, whole.split(".")):
+            raise UserError(f"--set {change}: this experiment has no {whole}; --set {whole}={ADD} adds it")
+        if whole == "losses" and text in (ADD, REMOVE):
+            raise UserError(f"--set {change}: " + suggestions.unknown("loss", last, settings.keys(schema, [whole])))
         raise UserError(f"--set {change}: " + suggestions.unknown(
-            "setting", name, [NET, *_settable(values)], "`./fer experiments show EXPERIMENT` lists them"))
+            "setting", name, [NET, *settable, *_wholes(schema)], "`./fer experiments show EXPERIMENT` lists them"))
     *outer, key = name.split(".")
     section = functools.reduce(lambda level, part: level[part], outer, values)
     if settings.is_list(schema, name.split(".")):
@@ -245,10 +390,13 @@ def _change(values: dict[str, Any], change: str, schema: type[pydantic.BaseModel
         section[key] = _number(text, change) if settings.is_number(schema, name.split(".")) else text
 
 
-def _settable(values: Mapping[str, Any]) -> list[str]:
-    """The keys of an experiment's settings, and those of all settings that a solver may have."""
+def _settable(values: Mapping[str, Any], schema: type[settings.Settings]) -> list[str]:
+    """The keys of an experiment's settings, and of all that its solver, and what --set can add to it, may have."""
     keys = list(_paths(values))
-    return keys + sorted({"solver." + key for key in settings.Solver.__fields__} - set(keys))
+    wholes = ["solver", *(f"losses.{loss}" for loss in values["losses"]),
+              *(section for section in values if _is_whole(section, schema))]
+    more = {f"{whole}.{key}" for whole in wholes for key in settings.keys(schema, whole.split("."))}
+    return keys + sorted(more - set(keys))
 
 
 def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

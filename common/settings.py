@@ -170,6 +170,16 @@ def is_list(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:
     return _field(schema, names).outer_type_ is Rising
 
 
+def keys(schema: type[pydantic.BaseModel], names: Sequence[str]) -> list[str]:
+    """The settings of the section with this path."""
+    return list(_field(schema, names).type_.__fields__)
+
+
+def is_optional(schema: type[pydantic.BaseModel], names: Sequence[str]) -> bool:
+    """Whether an experiment may lack the setting, or the section, with this path."""
+    return not _field(schema, names).required
+
+
 def sentence(schema: type[pydantic.BaseModel], names: Sequence[str]) -> str:
     """The sentence that describes the setting with this path."""
     return _field(schema, names).field_info.description or ""

@@ -102,9 +102,12 @@ _XIE2019B_25 = grid(256, 227, 5, 5)
 # The papers leave some points open. "About 15 pixels" are 14 and 15 here, since 227 of 256 leave 29. The regular grids
 # of [xie2019b] are taken as 3x3, 4x2 and 5x5, and the first two are also mirrored; with each neutral image counted
 # three times they give the 22,410 CK+ images of the paper. Where windows are drawn during training ([liu2017],
-# [farzaneh2021]), the whole face is recorded. The small sets are for the small ResNet.
+# [farzaneh2021]), the whole face is recorded. The small sets are for the small ResNet, and those with the side in their
+# name are for nets that take several sizes.
 SETS: dict[str, CropSet] = {
     "whole": CropSet(48, _whole(48), _whole(48)),
+    "whole-112": CropSet(112, _whole(112), _whole(112)),
+    "whole-150": CropSet(150, _whole(150), _whole(150)),
     "xie2019a": CropSet(256, _XIE2019A, _XIE2019A, stretched=True),
     "xie2019b-ckplus": CropSet(256, _XIE2019B_18, _XIE2019B_18, stretched=True, neutral_repeats=3),
     "xie2019b-oulu": CropSet(256, _XIE2019B_16, _XIE2019B_16, stretched=True),

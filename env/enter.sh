@@ -2,6 +2,7 @@
 # Runs COMMAND in the environment:  enter.sh ENVIRONMENT FOLDER [HOST_PATH...] -- COMMAND...
 # ../fer starts this as process 1 of a mount and a PID namespace of its own: all that
 # is mounted here ends with it, whichever way it ends.
+# FER_CA: the host's file of CA certificates, which takes the place of the environment's.
 # Inside, usr, bin, sbin, lib* and etc are the environment's; every other folder is the
 # host's, at the same place, so a path means the same on both sides.
 set -eu
@@ -28,6 +29,9 @@ done
 for file in /etc/resolv.conf /etc/hosts; do
     [ ! -e "$file" ] || mount --bind "$file" "$new$file"
 done
+# The certificates that the host trusts: a network may need one of its own.
+[ -z "${FER_CA:-}" ] || mount --bind "$FER_CA" "$new/etc/ssl/certs/ca-certificates.crt"
+unset FER_CA
 # A user's HOME may be read-only; what matplotlib knows about fonts goes here.
 mkdir "$new/caffe-fer-cache"
 mount -t tmpfs -o mode=1777,size=64m fer "$new/caffe-fer-cache"

@@ -22,6 +22,7 @@ KEYRINGS = ["/usr/share/keyrings/debian-archive-%s" % name
             for name in ("keyring.gpg", "keyring.pgp", "removed-keys.gpg", "removed-keys.pgp")]
 PASSED_ON = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
              "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES")
+CERTIFICATE_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 SI_KERNEL = 0x80
@@ -352,7 +353,8 @@ def keyring():
 
 
 def certificates():
-    names = [os.environ.get(name) for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
+    """The host's file of CA certificates, None if it is not found."""
+    names = [os.environ.get(name) for name in CERTIFICATE_VARIABLES]
     return next((name for name in names + list(CERTIFICATES) if name and os.path.isfile(name)), None)
 
 

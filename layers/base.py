@@ -1,14 +1,12 @@
 """Base classes of our layers: they parse the parameters, check the blobs, and print errors."""
-from __future__ import annotations
-
 import functools
 import sys
-from typing import Optional
+from typing import Dict, Optional
 
 import caffe
 import numpy as np
 
-from layers import parameters
+from . import parameters
 
 
 def _reporting(method):
@@ -32,7 +30,7 @@ class Layer(caffe.Layer):
     error messages: Caffe does not tell a Python layer its name.
     """
 
-    PARAMETERS: dict[str, parameters.Parameter] = {}
+    PARAMETERS: Dict[str, parameters.Parameter] = {}
     BOTTOMS: Optional[int] = None
     TOPS: Optional[int] = None
 
@@ -75,6 +73,12 @@ class LossLayer(Layer):
     def divisor(self, bottom) -> int:
         """The number by which the sum over the batch is divided."""
         return bottom[0].shape[0] if self.params.normalization == "batch" else 1
+
+
+def no_gradient(blob) -> None:
+    """Sets the gradient of labels or handcrafted features to 0. With `force_backward: true`, Caffe asks for it, but not
+    of its own losses."""
+    blob.diff[...] = 0
 
 
 def rows(array: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Class weights, as the matrix that Caffe's InfogainLoss takes."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import class_weights
+from . import base, parameters
+from .functions import class_weights
 
 
 class ClassWeightsLayer(base.Layer):

@@ -1,8 +1,8 @@
 """Handcrafted feature loss as a Caffe layer."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import feature_loss
+from . import base, parameters
+from .functions import feature_loss
 
 
 class FeatureLossLayer(base.LossLayer):
@@ -50,7 +50,7 @@ class FeatureLossLayer(base.LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
-            raise ValueError("handcrafted features have no gradient")
+            base.no_gradient(bottom[1])
         if propagate_down[0]:
             gradient = feature_loss.gradient(base.rows(bottom[0].data), base.rows(bottom[1].data), self.residual,
                                              self.params.p, exact=self.params.gradient == "exact")

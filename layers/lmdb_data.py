@@ -2,7 +2,8 @@
 import numpy as np
 
 from data_prep import lmdb_io
-from layers import base, parameters
+
+from . import base, parameters
 
 
 class LmdbDataLayer(base.Layer):
@@ -18,15 +19,15 @@ class LmdbDataLayer(base.Layer):
     if there are no features; then one (M, D) for each feature LMDB. Parameter blob: the position (2), which is the
     number of complete epochs and the number of the next record. It needs `param { lr_mult: 0 decay_mult: 0 }`. After
     the last record comes the first one, so a batch may span two epochs.
-    Errors: UserError if a feature LMDB does not belong to the image LMDB; ValueError if `mean` does not fit the
-    channels, or if the images have different shapes.
+    Errors: UserError if a feature LMDB does not belong to the image LMDB; ValueError if `mean` or `scale` does not
+    fit the channels, or if the images have different shapes.
 
     param_str, e.g. {"images": "data/fer2013/train/images", "batch_size": 64, "mean": 127.5, "scale": 0.0078125}:
         images      path of the image LMDB
         features    paths of the feature LMDBs (default: none)
         batch_size  M
         mean        one grey value, or a list with one for each channel (default 0)
-        scale       factor on the pixels (default 1)
+        scale       factor on the pixels, or a list with one for each channel (default 1)
     """
 
     BOTTOMS = 0
@@ -34,7 +35,7 @@ class LmdbDataLayer(base.Layer):
                   "features": parameters.texts(default=[]),
                   "batch_size": parameters.integer(least=1),
                   "mean": parameters.number_or_numbers(default=0),
-                  "scale": parameters.number(default=1)}
+                  "scale": parameters.number_or_numbers(default=1)}
 
     def prepare(self, bottom, top):
         if len(top) != 2 + len(self.params.features) and (len(top) != 1 or self.params.features):
@@ -48,9 +49,8 @@ class LmdbDataLayer(base.Layer):
         self.blobs[0].data[...] = 0
         batch = self.params.batch_size
         shape = lmdb_io.decode(self.images[0])[0].shape
-        self.mean = np.float32(self.params.mean).reshape(-1, 1, 1)
-        if len(self.mean) not in (1, shape[0]):
-            raise ValueError(f"{len(self.mean)} means, but the images have {shape[0]} channels")
+        self.mean, self.scale = (parameters.per_channel(name, getattr(self.params, name), shape[0])
+                                 for name in ("mean", "scale"))
         top[0].reshape(batch, *shape)
         if len(top) > 1:
             top[1].reshape(batch)
@@ -74,6 +74,6 @@ class LmdbDataLayer(base.Layer):
         for number, reader in enumerate(self.features, start=2):
             vectors = top[number].data
             vectors[...] = lmdb_io.decode_floats([reader[index] for index in indices], vectors.shape[1])
-        np.multiply(np.subtract(images, self.mean, out=images), self.params.scale, out=images)
+        np.multiply(np.subtract(images, self.mean, out=images), self.scale, out=images)
         epochs, index = divmod(start + len(indices), count)
         position[...] = position[0] + epochs, index

@@ -1,16 +1,14 @@
 """The `param_str` of our layers: a JSON object. Each key and each value is checked."""
-from __future__ import annotations
-
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any, Callable, Dict, List, NamedTuple, Union
+
+import numpy as np
 
 REQUIRED = object()
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One key of a layer's `param_str`."""
 
     # The allowed values, in words.
@@ -70,7 +68,17 @@ def texts(default=REQUIRED) -> Parameter:
         isinstance(element, str) for element in value), default)
 
 
-def parse(param_str: str, parameters: dict[str, Parameter]) -> SimpleNamespace:
+def per_channel(name: str, value: Union[float, List[float]], channels: int) -> np.ndarray:
+    """A number, or a list with one for each channel, as float32 (1, 1, 1) or (channels, 1, 1). Raises ValueError, which
+    names the key, if the list has another length. name: the key."""
+    values = np.reshape(np.float32(value), (-1, 1, 1))
+    if len(values) not in (1, channels):
+        raise ValueError(f"param_str: {name!r} has {len(values)} values, expected 1 or {channels} (one for each "
+                         "channel)")
+    return values
+
+
+def parse(param_str: str, parameters: Dict[str, Parameter]) -> SimpleNamespace:
     """The value of each key, with the defaults of the missing keys. Raises ValueError, which names the key and the
     allowed values."""
     try:

@@ -1,8 +1,8 @@
 """Connection pruning as a Caffe layer."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import pruning
+from . import base, parameters
+from .functions import pruning
 
 
 class PruningLayer(base.Layer):

@@ -1,8 +1,8 @@
 """Sparse center loss as a Caffe layer."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import sparse_center_loss
+from . import base, parameters
+from .functions import sparse_center_loss
 
 
 class SparseCenterLossLayer(base.LossLayer):
@@ -52,7 +52,7 @@ class SparseCenterLossLayer(base.LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[1]:
-            raise ValueError("labels have no gradient")
+            base.no_gradient(bottom[1])
         scale = float(top[0].diff) / self.divisor(bottom)
         x_gradient, attention_gradient = sparse_center_loss.gradients(self.difference, self.attention)
         if propagate_down[0]:

@@ -1,8 +1,8 @@
 """The losses of tuplets, [liu2017] Section 3, as Caffe layers."""
 import numpy as np
 
-from layers import base, parameters
-from layers.functions import tuplet_loss
+from . import base, parameters
+from .functions import tuplet_loss
 
 
 class _TupletLayer(base.LossLayer):
@@ -97,14 +97,20 @@ class FixedClustersLossLayer(_TupletLayer):
 
 
 class AdaptiveClustersLossLayer(_TupletLayer):
-    """(N+M)-tuplet clusters loss with the adaptive metric, [liu2017] Eq. (10) with H of Eq. (8).
+    """(N+M)-tuplet clusters loss with the adaptive metric, [liu2017] Eq. (10) with H of Eq. (7) and (8).
 
     Algorithm 1 mines the positives with squared Euclidean distances. Gradients also flow through the center of the
     mined positives. Parameter blobs: L_A (R, D), L_B (R, D), c (D), b (1). The solver learns them like all weights.
 
+    H(f, g) = 1/2 f.A f + 1/2 g.A g + f.B g + c.(f + g) + b, Eq. (7). Eq. (8) prints A = L_A^T L_A and B = L_B^T L_B,
+    both positive semi-definite. But H is derived as T - D, a threshold minus a distance. T - |f - g|^2 has A = -2 and
+    B = 2 times the identity, which Eq. (8) cannot express. So there is also a metric with A = -L_A^T L_A.
+
     param_str, e.g. {"positives": 6, "negatives": 6}:
         positives      M, including the query
         negatives      N
+        metric         "printed" (default): A = L_A^T L_A, as in Eq. (8); "consistent": A = -L_A^T L_A, so that H can be
+                       T - D; B = L_B^T L_B with both
         rank           R (default 0, which means D)
         seed           seed of the initial L_A and L_B (default 0); they are those of Caffe's xavier filler, U(-s, s)
                        with s = sqrt(3 / D); c and b start at 0
@@ -113,6 +119,7 @@ class AdaptiveClustersLossLayer(_TupletLayer):
 
     PARAMETERS = {"positives": parameters.integer(least=1),
                   "negatives": parameters.integer(least=1),
+                  "metric": parameters.choice("printed", "consistent", default="printed"),
                   "rank": parameters.integer(least=0, default=0),
                   "seed": parameters.integer(least=0, default=0),
                   "normalization": base.LossLayer.NORMALIZATION}
@@ -129,7 +136,8 @@ class AdaptiveClustersLossLayer(_TupletLayer):
     def loss(self, features):
         mined = tuplet_loss.mine(features, self.positives)
         metric = tuplet_loss.Metric(*(blob.data for blob in self.blobs))
-        loss, gradient, self.metric_gradients = tuplet_loss.adaptive_clusters(features, mined, metric)
+        sign = 1 if self.params.metric == "printed" else -1
+        loss, gradient, self.metric_gradients = tuplet_loss.adaptive_clusters(features, mined, metric, sign)
         return loss, gradient
 
     def add_parameter_gradients(self, scale):

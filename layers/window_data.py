@@ -1,14 +1,14 @@
 """Data layers that cut a new random window out of each registered face in each epoch."""
-from __future__ import annotations
-
 import os
+from typing import List
 
 import numpy as np
 from numpy.random import RandomState
 
 from data_prep import crops, lmdb_io, manifest, records
-from layers import base, parameters
-from layers.functions import tuplets
+
+from . import base, parameters
+from .functions import tuplets
 
 # How many windows `even_illumination` takes at a time: their float64 pixels fit into the cache of a core.
 CHUNK = 36
@@ -61,7 +61,7 @@ class WindowDataLayer(base.Layer):
         """How many images `draw` returns."""
         return 1
 
-    def draw(self, query: int, random: RandomState) -> list[int]:
+    def draw(self, query: int, random: RandomState) -> List[int]:
         """The images that a query brings into the batch, the query first. Only the query has its label, the others
         have -1."""
         return [query]

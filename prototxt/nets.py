@@ -58,6 +58,11 @@ def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
             **_ask(experiment, "inputs", lambda *_: {}, data)}
 
 
+def require_buildable(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if images of this shape, which the backbone takes, do not suit the layers after it."""
+    _ask(experiment, "require_buildable", lambda *_: None, data)
+
+
 def classified(experiment: Experiment) -> str:
     """The name of the blob that the last fully connected layer classifies."""
     return papers.builder(experiment.paper).classified(experiment)

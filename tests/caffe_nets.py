@@ -4,12 +4,13 @@ import json
 import caffe
 
 
-def python_layer(name, module, layer, bottoms, loss_weight=1, params=(), tops=None, **param):
+def python_layer(name, module, layer, bottoms, loss_weight=None, params=(), tops=None, **param):
+    """loss_weight: by default 1 if there are bottoms, else the layer is no loss."""
     lines = [f'layer {{ name: "{name}" type: "Python"']
     lines += [f'bottom: "{bottom}"' for bottom in bottoms]
     lines += [f'top: "{top}"' for top in tops or [name]]
-    if bottoms:
-        lines.append(f"loss_weight: {loss_weight}")
+    if bottoms or loss_weight is not None:
+        lines.append(f"loss_weight: {1 if loss_weight is None else loss_weight}")
     lines += [f"param {{ {spec} }}" for spec in params]
     quoted = json.dumps(json.dumps(dict(param, name=name)))
     lines.append(f'python_param {{ module: "layers.{module}" layer: "{layer}" param_str: {quoted} }} }}')

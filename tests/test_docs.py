@@ -177,8 +177,18 @@ def test_commands_are_collected():
     assert ["demo"] in [words for _, words in COMMANDS]
 
 
+def trained_by(page, options, folder):
+    """The experiment that `train` reads; a file of one's own is the page's block of YAML. None for a run that
+    continues."""
+    if options.experiment.endswith(".yml"):
+        [text] = re.findall(r"^```yaml\n(.*?)^```", read(page), flags=re.S | re.M)
+        (folder / options.experiment).write_text(text)
+        return experiment.opened(str(folder / options.experiment), options.set)
+    return experiment.load(options.experiment, options.set) if options.data else None
+
+
 @pytest.mark.parametrize("page, words", COMMANDS, ids=[" ".join([page, *words]) for page, words in COMMANDS])
-def test_commands_are_accepted(page, words):
+def test_commands_are_accepted(page, words, tmp_path):
     """Each command of the pages is one: its options, experiments, settings and tables exist."""
     if words[0] in OF_LAUNCHER:
         for word in words:
@@ -186,4 +196,4 @@ def test_commands_are_accepted(page, words):
         return
     options = main.parse(words)
     if words[0] == "train":
-        experiment.load(options.experiment, options.set)
+        trained_by(page, options, tmp_path)

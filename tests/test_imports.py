@@ -26,11 +26,39 @@ def imports(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] in LEVEL)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.split(".")[0] in LEVEL:
-            for alias in node.names:
-                inner = os.path.join(ROOT, node.module.replace(".", "/"), alias.name)
-                is_module = os.path.exists(inner + ".py") or os.path.isdir(inner)
-                yield f"{node.module}.{alias.name}" if is_module else node.module
+        elif isinstance(node, ast.ImportFrom):
+            module = imported_from(path, node)
+            if module.split(".")[0] in LEVEL:
+                for alias in node.names:
+                    inner = os.path.join(ROOT, module.replace(".", "/"), alias.name)
+                    is_module = os.path.exists(inner + ".py") or os.path.isdir(inner)
+                    yield f"{module}.{alias.name}" if is_module else module
+
+
+def imported_from(path, node):
+    """The dotted name of the module in `from MODULE import ...`; "from ..x" is relative to the module at `path`."""
+    if node.level == 0:
+        return node.module
+    package = os.path.dirname(path).split(os.sep)
+    return ".".join(package[:len(package) - node.level + 1] + ([node.module] if node.module else []))
+
+
+@pytest.mark.parametrize("path, statement, expected", [
+    ("layers/loss.py", "from . import base", "layers"),
+    ("layers/loss.py", "from .functions import x", "layers.functions"),
+    ("layers/functions/x.py", "from .. import base", "layers"),
+    ("layers/__init__.py", "from .base import Layer", "layers.base"),
+    ("tools/training/run.py", "from ..cli.main import parse", "tools.cli.main"),
+    ("tools/training/run.py", "from common import files", "common")])
+def test_relative_imports_are_understood(path, statement, expected):
+    assert imported_from(path, ast.parse(statement).body[0]) == expected
+
+
+def test_imports_of_a_layer_are_found():
+    """Its imports are relative."""
+    assert set(imports("layers/window_data.py")) == {
+        "data_prep.crops", "data_prep.lmdb_io", "data_prep.manifest", "data_prep.records", "layers.base",
+        "layers.parameters", "layers.functions.tuplets"}
 
 
 @pytest.mark.parametrize("path", modules())
@@ -52,9 +80,10 @@ def test_modules_do_not_import_each_other_in_a_circle():
             tree = ast.parse(stream.read())
         graph[name] = set()
         for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                graph[name] |= {inner for alias in node.names for inner in (
-                    f"{node.module}.{alias.name}", node.module) if inner in known}
+            if isinstance(node, ast.ImportFrom):
+                module = imported_from(path, node)
+                graph[name] |= {inner for alias in node.names for inner in (f"{module}.{alias.name}", module)
+                                if inner in known}
         graph[name].discard(name)
     done = set()
 

@@ -1,19 +1,14 @@
 """Random augmentation of a training image, or of both images of a pair alike."""
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """The random augmentation of a record."""
 
     # (y, x) of the window's upper left corner, in pixels.
-    corner: tuple[int, int] = (0, 0)
+    corner: Tuple[int, int] = (0, 0)
     # Whether the window is mirrored.
     mirrored: bool = False
     # (channels, height, width) float32 in grey values, which is added to the window; None for no noise.
@@ -25,7 +20,7 @@ def order(count: int, seed: Sequence[int], epoch: int) -> np.ndarray:
     return np.random.RandomState((*seed, epoch)).permutation(count)
 
 
-def five_crops(random: np.random.RandomState, shape: tuple[int, int, int], side: int) -> Draw:
+def five_crops(random: np.random.RandomState, shape: Tuple[int, int, int], side: int) -> Draw:
     """The central window or a window in a corner, mirrored with probability 1/2 ([farzaneh2021] Section 4.2).
 
     shape: (channels, height, width) of the image. side: of the square window, in pixels.
@@ -35,7 +30,7 @@ def five_crops(random: np.random.RandomState, shape: tuple[int, int, int], side:
     return Draw(corners[random.randint(5)], bool(random.randint(2)))
 
 
-def mirror_or_noise(random: np.random.RandomState, shape: tuple[int, int, int], deviation: float) -> Draw:
+def mirror_or_noise(random: np.random.RandomState, shape: Tuple[int, int, int], deviation: float) -> Draw:
     """The unchanged image, the mirrored image, or the image with Gaussian noise, with probability 1/3 each ([wu2023]
     Section 4.2).
 
@@ -46,7 +41,7 @@ def mirror_or_noise(random: np.random.RandomState, shape: tuple[int, int, int], 
     return Draw(mirrored=variant == 1, noise=noise)
 
 
-def apply(draw: Draw, image: np.ndarray, side: tuple[int, int]) -> np.ndarray:
+def apply(draw: Draw, image: np.ndarray, side: Tuple[int, int]) -> np.ndarray:
     """Cuts, mirrors and adds noise as drawn. image: (channels, height, width); side: height and width of the window.
 
     Returns (channels, *side): float32 with noise, else a view with the dtype of the image.

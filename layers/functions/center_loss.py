@@ -1,10 +1,10 @@
 """Center loss (Wen et al., ECCV 2016), computed as in the authors' own Caffe layer."""
-from __future__ import annotations
+from typing import Tuple
 
 import numpy as np
 
 
-def forward(x: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> tuple[float, np.ndarray]:
+def forward(x: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> Tuple[float, np.ndarray]:
     """The center loss summed over the batch, [xie2019a] Eq. (1): 1/2 sum_i |x_i - c_yi|^2.
 
     x: (M, D) features; labels: (M,) int, each in [0, C); centers: (C, D).

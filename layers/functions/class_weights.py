@@ -1,5 +1,5 @@
 """Class weights, [xie2019a] Eq. (13)."""
-from collections.abc import Sequence
+from typing import Sequence
 
 import numpy as np
 

@@ -1,10 +1,10 @@
 """Handcrafted feature loss, [xie2019a] Eq. (1), (6) and (7)."""
-from __future__ import annotations
+from typing import Tuple
 
 import numpy as np
 
 
-def forward(z: np.ndarray, h: np.ndarray, p: int) -> tuple[float, np.ndarray]:
+def forward(z: np.ndarray, h: np.ndarray, p: int) -> Tuple[float, np.ndarray]:
     """The loss summed over the batch: 1/p sum_i |z_i - |z_i|_2 h_i|_p^p for p = 1 or 2.
 
     z: (M, D) deep features; h: (M, D) handcrafted features, each row with L2 norm 1.
@@ -36,7 +36,7 @@ def decay(rho: float, epoch: float) -> float:
     return rho ** epoch
 
 
-def advance(epoch: int, seen: int, batch: int, epoch_size: int) -> tuple[int, int]:
+def advance(epoch: int, seen: int, batch: int, epoch_size: int) -> Tuple[int, int]:
     """The clock after another batch: the number of complete epochs, and of records seen in the current epoch."""
     epochs, seen = divmod(seen + batch, epoch_size)
     return epoch + epochs, seen

@@ -1,11 +1,11 @@
 """Sparse center loss, [farzaneh2021] Eq. (4), (9), (10) and (11)."""
-from __future__ import annotations
+from typing import Tuple
 
 import numpy as np
 
 
 def forward(x: np.ndarray, attention: np.ndarray, labels: np.ndarray, centers: np.ndarray
-            ) -> tuple[float, np.ndarray]:
+            ) -> Tuple[float, np.ndarray]:
     """The loss summed over the batch, Eq. (4) without 1/m: 1/2 sum_ij a_ij (x_ij - c_yi,j)^2.
 
     x: (M, D) features; attention: (M, D) attention weights a; labels: (M,) int, each in [0, C); centers: (C, D).
@@ -15,7 +15,7 @@ def forward(x: np.ndarray, attention: np.ndarray, labels: np.ndarray, centers: n
     return 0.5 * np.vdot(attention * difference, difference), difference
 
 
-def gradients(difference: np.ndarray, attention: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gradients(difference: np.ndarray, attention: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Gradients of `forward` for x (Eq. (9)) and for the attention weights (Eq. (10), one value for each dimension).
     Both are (M, D)."""
     return attention * difference, 0.5 * difference * difference

@@ -3,14 +3,12 @@
 The features f of T tuplets are (T, K, D). Each tuplet has first its M positives (the first one is the query), then its
 N negatives; K = M + N. Distances are squared Euclidean distances. Losses are summed over the tuplets.
 """
-from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
 
-def tuplet(f: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
+def tuplet(f: np.ndarray, margin: float) -> Tuple[float, np.ndarray]:
     """(N+1)-tuplet loss, Eq. (1): log(1 + sum_j exp(D(f, f+) + margin - D(f, f_j-))).
 
     f: (T, 1 + N, D), in each tuplet the query, its positive and N - 1 negatives. margin: tau. Returns the loss and its
@@ -46,8 +44,7 @@ def mine(f: np.ndarray, positives: int) -> np.ndarray:
     return mined
 
 
-@dataclass(frozen=True)
-class Hinges:
+class Hinges(NamedTuple):
     """The constants of the hinges of Eq. (3) or Eq. (10)."""
 
     # (T, D) mean of the mined positives.
@@ -78,7 +75,7 @@ def hinges(f: np.ndarray, mined: np.ndarray, joint: bool) -> Hinges:
     return Hinges(np.matmul(share[:, None], f)[:, 0], weights, signs, share)
 
 
-def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> tuple[float, np.ndarray]:
+def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> Tuple[float, np.ndarray]:
     """The sum of weight * max(0, sign * score + margin).
 
     scores: (T, K), H(f, c+) in Eq. (10) and T - D(f, c+) in Eq. (3). Returns the loss and its gradient for the scores,
@@ -88,7 +85,7 @@ def hinge_loss(scores: np.ndarray, constants: Hinges, margin: float) -> tuple[fl
     return (constants.weights * np.maximum(values, 0)).sum(), constants.weights * constants.signs * (values > 0)
 
 
-def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: float) -> tuple[float, np.ndarray]:
+def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: float) -> Tuple[float, np.ndarray]:
     """(N+M)-tuplet clusters loss with fixed T and tau, Eq. (3).
 
     mined: bool (T, M) from `mine`; threshold: T; margin: tau. Returns the loss and its gradient for f, also through the
@@ -101,9 +98,8 @@ def fixed_clusters(f: np.ndarray, mined: np.ndarray, threshold: float, margin: f
     return loss, gradient - constants.share[:, :, None] * gradient.sum(axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class Metric:
-    """H of Eq. (8): H(f, g) = 1/2 |L_A f|^2 + 1/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b."""
+class Metric(NamedTuple):
+    """H of Eq. (8): H(f, g) = s/2 |L_A f|^2 + s/2 |L_A g|^2 + (L_B f).(L_B g) + c.(f + g) + b, where s is a sign."""
 
     # L_A, (R, D).
     a: np.ndarray
@@ -115,11 +111,12 @@ class Metric:
     constant: np.ndarray
 
 
-def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> tuple[float, np.ndarray, Metric]:
+def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric, sign: int) -> Tuple[float, np.ndarray, Metric]:
     """(N+M)-tuplet clusters loss with the learned metric and threshold, Eq. (10).
 
-    mined: bool (T, M) from `mine`. Returns the loss, its gradient for f, also through the center c+, and its gradients
-    for the metric.
+    mined: bool (T, M) from `mine`. sign: s of H. With 1, H is Eq. (8) as printed. With -1, A = -L_A^T L_A of Eq. (7) is
+    negative semi-definite, so that H can be T - D, from which Eq. (7) is derived. Returns the loss, its gradient for f,
+    also through the center c+, and its gradients for the metric.
     """
     constants = hinges(f, mined, joint=True)
     g = constants.center
@@ -128,18 +125,18 @@ def adaptive_clusters(f: np.ndarray, mined: np.ndarray, metric: Metric) -> tuple
     flat = f.reshape(-1, f.shape[2])
     af, ag, bg = flat @ metric.a.T, g @ metric.a.T, g @ metric.b.T
     bbg = bg @ metric.b
-    scores = (_squares(af).reshape(mined.shape[0], -1) + _squares(ag)[:, None]) / 2 + (
+    scores = sign * (_squares(af).reshape(mined.shape[0], -1) + _squares(ag)[:, None]) / 2 + (
         np.matmul(f, (bbg + metric.linear)[:, :, None])[:, :, 0] + (g @ metric.linear)[:, None]) + metric.constant
     loss, slopes = hinge_loss(scores, constants, 1)
     slope = slopes.sum(axis=1, keepdims=True)
     # Sums over the examples of a tuplet, weighted by their slopes.
     weighted_f = np.matmul(slopes[:, None], f)[:, 0]
     weighted_bf = weighted_f @ metric.b.T
-    sloped_af = slopes.reshape(-1, 1) * af
+    sloped_af = sign * slopes.reshape(-1, 1) * af
     f_gradient = (sloped_af @ metric.a).reshape(f.shape) + slopes[:, :, None] * (bbg + metric.linear)[:, None]
-    g_gradient = slope * (ag @ metric.a + metric.linear) + weighted_bf @ metric.b
+    g_gradient = slope * (sign * (ag @ metric.a) + metric.linear) + weighted_bf @ metric.b
     gradients = Metric(
-        sloped_af.T @ flat + (slope * ag).T @ g,
+        sloped_af.T @ flat + (sign * slope * ag).T @ g,
         weighted_bf.T @ g + bg.T @ weighted_f,
         (weighted_f + slope * g).sum(axis=0),
         np.array([slopes.sum()], f.dtype))

@@ -1,16 +1,12 @@
 """Draws the images of the tuplets of [liu2017], Sections 3 and 5.2."""
-from __future__ import annotations
-
 import collections
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from numpy.random import RandomState
 
 
-@dataclass(frozen=True)
-class Sampler:
+class Sampler(NamedTuple):
     """Draws the tuplets of a set of images. An image is its index in the set."""
 
     # (images,) class index of each image.
@@ -18,15 +14,15 @@ class Sampler:
     # (images,) number of each image's subject.
     subjects: np.ndarray
     # Class -> its images.
-    class_images: dict[int, np.ndarray]
+    class_images: Dict[int, np.ndarray]
     # (subject, class) -> the images of the subject with this class.
-    subject_images: dict[tuple[int, int], np.ndarray]
+    subject_images: Dict[Tuple[int, int], np.ndarray]
     # M, the number of positives of a tuplet, including the query.
     positives: int
     # N, the number of negatives of a tuplet.
     negatives: int
 
-    def draw(self, query: int, random: RandomState) -> list[int]:
+    def draw(self, query: int, random: RandomState) -> List[int]:
         """The M + N images of a query's tuplet, the query first.
 
         The other positives are images of the query's class and of other subjects. The negatives are taken from each
@@ -44,7 +40,7 @@ class Sampler:
             tuplet += self._negatives(other, subjects, count, random)
         return tuplet
 
-    def _negatives(self, label: int, subjects: Sequence[int], count: int, random: RandomState) -> list[int]:
+    def _negatives(self, label: int, subjects: Sequence[int], count: int, random: RandomState) -> List[int]:
         """`count` images of a class: first of subjects[0], the query's, then of the positives' subjects."""
         own = self.subject_images.get((subjects[0], label), np.empty(0, int))
         images = _some(own, min(count, len(own)), random)
@@ -87,12 +83,12 @@ def _groups(keys: Sequence) -> dict:
     return {key: np.array(indices[key]) for key in sorted(indices)}
 
 
-def _some(pool: np.ndarray, count: int, random: RandomState) -> list[int]:
+def _some(pool: np.ndarray, count: int, random: RandomState) -> List[int]:
     """`count` random images of the pool. They are different if there are enough; else the whole pool is repeated."""
     if count >= len(pool):
         return np.resize(random.permutation(pool), count).tolist()
     # RandomState.choice would shuffle the whole pool, which may be large.
-    picked: dict[int, None] = {}
+    picked: Dict[int, None] = {}
     while len(picked) < count:
         picked.setdefault(random.randint(len(pool)))
     return pool[list(picked)].tolist()

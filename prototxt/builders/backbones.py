@@ -1,8 +1,9 @@
 """Backbones: the layers before the FC layers, from the image to FC1's input z."""
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Callable
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Callable, Optional
 
 import caffe
 from caffe import layers as L
@@ -10,11 +11,14 @@ from caffe import params as P
 
 from common import suggestions
 from common.errors import UserError
-from prototxt.builders.parts import PLAIN, SCALE, Transform
+from prototxt.builders import dlib_face
+from prototxt.builders.parts import PLAIN, SCALE, Transform, linear
 
 LEARNED = dict(param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 XAVIER = dict(type="xavier")
 HE = dict(type="msra")
+# The same, with the number of outputs in place of the number of inputs, as in torchvision's ResNets.
+HE_OUTPUTS = dict(type="msra", variance_norm=P.Filler.FAN_OUT)
 GAUSSIAN = dict(type="gaussian", std=0.01)
 
 
@@ -140,27 +144,36 @@ def vgg16(net: caffe.NetSpec) -> None:
     net.relu6 = L.ReLU(net.fc6, in_place=True)
 
 
-def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooled: bool, bottom=None, suffix: str = ""
-           ) -> None:
+# The maximum pooling after conv1, 3x3 with stride 2: torchvision's, and that of the ResNet-18 that was trained in
+# Caffe. Both make 56 of 112, but their windows differ by one pixel.
+TORCH_POOLING = dict(pad=1, round_mode=P.Pooling.FLOOR)
+CAFFE_POOLING: dict[str, int] = {}
+
+
+def resnet(net: caffe.NetSpec, widths: Sequence[int], kernel: int, pooling: Optional[dict[str, int]],
+           projected: bool = False, bottom=None, suffix: str = "") -> None:
     """ResNet with two basic blocks in each stage (He et al., CVPR 2016): image -> pool5, one value for each channel.
 
     widths: channels of each stage; the last stage is stage 5. kernel: kernel size of conv1, which has stride 2.
-    pooled: whether a 3x3 maximum pooling with stride 2 follows conv1. bottom: the images (`data` if None). suffix:
-    suffix of the layers' names.
+    pooling: padding and rounding of the maximum pooling after conv1; None for no such pooling. projected: whether the
+    first stage, which changes neither the side nor the width of its input, begins with a projection like the others.
+    bottom: the images (`data` if None). suffix: suffix of the layers' names.
 
-    Each stage begins with a projection, also the first, as in the ResNet-18 that was trained in Caffe; layers have
-    its names (models/resnet18.txt). BatchNorm uses the statistics of the batch in the TRAIN phase and its blobs in the
-    TEST phase. These three blobs are not weights, and Caffe itself excludes them from the solver's updates.
+    Layers have the names of the ResNet-18 that was trained in Caffe (models/resnet18.txt). BatchNorm uses the
+    statistics of the batch in the TRAIN phase and its blobs in the TEST phase. These three blobs are not weights, and
+    Caffe itself excludes them from the solver's updates. They keep 0.9 of the old statistics in each iteration, as
+    torchvision's do.
     """
     below = _normalized_convolution(net, "conv1", "_conv1", suffix, net.data if bottom is None else bottom, widths[0],
                                     kernel, stride=2)
     below = net["conv1_relu" + suffix] = L.ReLU(below, in_place=True)
-    if pooled:
-        below = net["pool1" + suffix] = L.Pooling(below, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+    if pooling is not None:
+        below = net["pool1" + suffix] = max_pooling(below, kernel=3, **pooling)
     for stage, width in enumerate(widths, start=6 - len(widths)):
         for block in "ab":
-            stride = 2 if block == "a" and width != widths[0] else 1
-            below = _basic_block(net, f"{stage}{block}", suffix, below, width, stride, block == "a")
+            first_of_later = block == "a" and width != widths[0]
+            below = _basic_block(net, f"{stage}{block}", suffix, below, width, 2 if first_of_later else 1,
+                                 first_of_later or projected and block == "a")
     net["pool5" + suffix] = L.Pooling(below, pool=P.Pooling.AVE, global_pooling=True)
 
 
@@ -180,19 +193,22 @@ def _normalized_convolution(net: caffe.NetSpec, name: str, normalized: str, suff
                             kernel: int, stride: int):
     convolved = net[name + suffix] = L.Convolution(
         bottom, num_output=width, kernel_size=kernel, stride=stride, pad=kernel // 2, bias_term=False,
-        weight_filler=HE)
+        weight_filler=HE_OUTPUTS)
     batch = net["bn" + normalized + suffix] = L.BatchNorm(convolved, in_place=True, moving_average_fraction=0.9)
     net["scale" + normalized + suffix] = L.Scale(batch, in_place=True, bias_term=True)
     return net["scale" + normalized + suffix]
 
 
-def resnet18_base(net: caffe.NetSpec) -> None:
-    """The ResNet-18 of the published ImageNet caffemodels: 3x224x224 -> fc1000."""
-    RESNET18(net)
-    net.fc1000 = inner_product(net.pool5, 1000)
+# torchvision's ResNet-18, and the one that was trained in Caffe.
+RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooling=TORCH_POOLING)
+RESNET18_PROJECTED = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooling=CAFFE_POOLING,
+                                       projected=True)
 
 
-RESNET18 = functools.partial(resnet, widths=(64, 128, 256, 512), kernel=7, pooled=True)
+def imagenet(net: caffe.NetSpec, build: Callable[[caffe.NetSpec], None]) -> None:
+    """A ResNet-18 with the classifier of ImageNet: 3x224x224 -> fc1000."""
+    build(net)
+    net.fc1000 = linear(net.pool5, 512, 1000)
 
 
 @dataclass(frozen=True)
@@ -205,18 +221,54 @@ class Backbone:
     output: str
     # (channels, height, width) of its images.
     shape: tuple[int, int, int]
-    # The number of values of z; for a ResNet, the number of channels of its last stage.
+    # The number of values of z for images of this shape; for a ResNet, the number of channels of its last stage.
     width: int
     # The name of FC1 in published caffemodels that hold this backbone and FC1.
     fc1: str = "fc1"
     # The transformation of pixels before the first layer.
     transform: Transform = PLAIN
+    # Layers that show that a caffemodel belongs to another net, which has this one's other layers: layer -> that net.
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    # Of a net that takes square images of several sizes: the side of its last map for images of a side, 0 if they are
+    # too small. None for a net that takes `shape` alone.
+    last_side: Optional[Callable[[int], int]] = None
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether the net takes images of a shape (channels, height, width)."""
+        if self.last_side is None or len(shape) != 3:
+            return tuple(shape) == self.shape
+        channels, height, width = shape
+        return channels == self.shape[0] and height == width and self.last_side(height) > 0
+
+    @property
+    def taken(self) -> str:
+        """The shapes that the net takes, in words."""
+        if self.last_side is None:
+            return "x".join(map(str, self.shape))
+        least = next(side for side in itertools.count(1) if self.last_side(side) > 0)
+        return f"{self.shape[0]}xNxN with N of at least {least}"
+
+    def values(self, shape: Sequence[int]) -> int:
+        """The number of values of z for images of a shape that the net takes."""
+        if self.last_side is None:
+            return self.width
+        return self.width // self.last_side(self.shape[1]) ** 2 * self.last_side(shape[1]) ** 2
 
 
-# The means of the caffemodels trained on ImageNet, and those of the official code of [farzaneh2021] times 255.
-IMAGENET = Transform((104, 117, 123), 1)
-RAF_DB = Transform((102.306, 114.6225, 146.676), 1)
-SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooled=False)
+def normalized(means: Sequence[float], deviations: Sequence[float]) -> Transform:
+    """torchvision's `Normalize`, for pixels from 0 to 255. Both have one value for each channel, in the order RGB, of
+    pixels from 0 to 1."""
+    return Transform(tuple(round(255 * mean, 4) for mean in means[::-1]),
+                     tuple(1 / (255 * deviation) for deviation in deviations[::-1]))
+
+
+# Those of torchvision's models, and of the official code of [farzaneh2021]; and that of the ResNet-18 that was trained
+# in Caffe.
+IMAGENET = normalized((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RAF_DB = normalized((0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827))
+IMAGENET_CAFFE = Transform((104, 117, 123), 1)
+SMALL = functools.partial(resnet, widths=(16, 32, 64), kernel=3, pooling=None)
+PROJECTED = {"res2a_branch1": "resnet18_projected"}
 
 
 BACKBONES = {
@@ -227,17 +279,24 @@ BACKBONES = {
     "inception": Backbone(inception, "pool4", (1, 48, 48), 512),
     "inception_narrow": Backbone(functools.partial(inception, narrow=4), "pool4", (1, 48, 48), 512 // 4),
     "face_base": Backbone(face_base, "fc5", (3, 112, 96), 512),
+    "dlib_face": Backbone(dlib_face.last_map, "relu6_1", (1, 150, 150), 256 * 2 * 2, last_side=dlib_face.last_side),
+    "dlib_face_base": Backbone(dlib_face.whole, "descriptor", (3, 150, 150), 128),
     "vgg16": Backbone(vgg16, "relu6", (1, 227, 227), 4096, "fc7"),
-    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET),
-    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB),
-    "resnet18_base": Backbone(resnet18_base, "fc1000", (3, 224, 224), 1000, transform=IMAGENET),
+    "resnet18": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=IMAGENET, foreign=PROJECTED),
+    "resnet18_raf": Backbone(RESNET18, "pool5", (3, 224, 224), 512, transform=RAF_DB, foreign=PROJECTED),
+    "resnet18_base": Backbone(functools.partial(imagenet, build=RESNET18), "fc1000", (3, 224, 224), 1000,
+                              transform=IMAGENET),
+    "resnet18_projected": Backbone(RESNET18_PROJECTED, "pool5", (3, 224, 224), 512, transform=IMAGENET_CAFFE),
+    "resnet18_projected_base": Backbone(functools.partial(imagenet, build=RESNET18_PROJECTED), "fc1000",
+                                        (3, 224, 224), 1000, transform=IMAGENET_CAFFE),
     "resnet_small": Backbone(SMALL, "pool5", (3, 56, 56), 64)}
 
 
 def named(name: str) -> Backbone:
     """A backbone by its name. Raises UserError if there is none."""
     if name not in BACKBONES:
-        raise UserError(suggestions.unknown("net", name, BACKBONES))
+        raise UserError(suggestions.unknown("net", name, BACKBONES,
+                                            "prototxt/builders/backbones.py lists them all"))
     return BACKBONES[name]
 
 

@@ -4,12 +4,13 @@ from caffe import layers as L
 
 from common.experiment import Experiment
 from prototxt.builders.backbones import BACKBONES, HE
-from prototxt.builders.parts import Data, NetParameter, augmented_data, merge, python_layer, validation_net
+from prototxt.builders.parts import Data, NetParameter, augmented_data, linear, merge, python_layer, validation_net
 
 
 def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
-    BACKBONES[experiment.net].build(net)
-    net.fc = L.InnerProduct(net.pool5, num_output=data.classes, weight_filler=HE)
+    backbone = BACKBONES[experiment.net]
+    backbone.build(net)
+    net.fc = linear(net.pool5, backbone.width, data.classes)
 
 
 def _attention(net: caffe.NetSpec, width: int) -> None:

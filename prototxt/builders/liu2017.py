@@ -64,6 +64,9 @@ def _metric_loss(net: caffe.NetSpec, experiment: Experiment) -> None:
         settings["positives"] = _positives(experiment)
     if loss == "clusters":
         settings["seed"] = experiment.solver["random_seed"]
+        if settings["metric"] == "printed":
+            # The layer's default. So the definitions of earlier versions stay as they are.
+            del settings["metric"]
     name = loss + "_loss"
     net[name] = python_layer(name, "tuplet_loss", LAYERS[loss], features, loss_weight=settings.pop("weight"),
                              **settings)

@@ -2,7 +2,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import caffe
 import numpy as np
@@ -19,11 +19,13 @@ class Transform:
 
     # One value for all channels, or one for each channel in the order of the LMDB (BGR).
     mean: Sequence[float] = (MEAN,)
-    scale: float = SCALE
+    # A number, or one for each channel in the same order.
+    scale: Union[float, Sequence[float]] = SCALE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The transformed images. images: (..., channels, height, width)."""
-        return (images - np.reshape(np.float32(self.mean), (-1, 1, 1))) * np.float32(self.scale)
+        mean, scale = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (self.mean, self.scale))
+        return (images - mean) * scale
 
 
 PLAIN = Transform()
@@ -73,6 +75,14 @@ def python_layer(name: str, module: str, layer: str, *bottoms, ntop: int = 1, st
     return L.Python(*bottoms, name=name, ntop=ntop, **options, python_param=dict(
         module="layers." + module, layer=layer,
         param_str=json.dumps(dict(name=name, **param))))
+
+
+def linear(bottom, inputs: int, outputs: int):
+    """A fully connected layer that begins as PyTorch's `Linear` does: weights and biases uniform in
+    +-1 / sqrt(inputs). inputs: the number of values that it gets."""
+    bound = inputs ** -0.5
+    filler = dict(type="uniform", min=-bound, max=bound)
+    return L.InnerProduct(bottom, num_output=outputs, weight_filler=filler, bias_filler=filler)
 
 
 def augmented_data(net: caffe.NetSpec, data: Data, transform: Transform, solver: dict, references: bool = False,

@@ -4,8 +4,8 @@ from caffe import layers as L
 from caffe import params as P
 
 from common.experiment import Experiment
-from prototxt.builders.backbones import BACKBONES, HE
-from prototxt.builders.parts import Data, NetParameter, augmented_data, merge, validation_net
+from prototxt.builders.backbones import BACKBONES
+from prototxt.builders.parts import Data, NetParameter, augmented_data, linear, merge, validation_net
 
 # Suffix of the layers of the backbone that extracts neutral information from the target itself.
 NEUTRAL = "_neutral"
@@ -22,7 +22,8 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     Targets and references go through the backbone in one batch, so that BatchNorm computes its statistics over both,
     Eq. (4) to (6).
     """
-    build = BACKBONES[experiment.net].build
+    backbone = BACKBONES[experiment.net]
+    build = backbone.build
     if needs_references(experiment):
         net.pair = L.Concat(net.data, net.reference, axis=0)
         build(net, bottom=net.pair)
@@ -33,7 +34,7 @@ def _body(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
         if experiment.head["subtracted"] == "backbone":
             build(net, suffix=NEUTRAL)
             net.features = _difference(net.pool5, net["pool5" + NEUTRAL])
-    net.fc = L.InnerProduct(net[classified(experiment)], num_output=data.classes, weight_filler=HE)
+    net.fc = linear(net[classified(experiment)], backbone.width, data.classes)
 
 
 def classified(experiment: Experiment) -> str:

@@ -55,8 +55,18 @@ def features(experiment: Experiment) -> list[str]:
 
 def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
     """The shapes of the handcrafted features of one image."""
-    return {"gabor": (BACKBONES[experiment.net].width,),
+    return {"gabor": (BACKBONES[experiment.net].values(data.shape),),
             **{feature: (side ** 2 * (data.classes - 1),) for feature, side in GRIDS.items()}}
+
+
+def require_buildable(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if there is a loss of GABOR, but z has another length."""
+    if "gabor" not in experiment.losses:
+        return
+    length, values = handcrafted.length("gabor", data.classes), BACKBONES[experiment.net].values(data.shape)
+    if values != length:
+        raise UserError("{}: losses.gabor needs a z of {} values, but z of the net {} has {} for images of {}".format(
+            experiment.name, length, experiment.net, values, "x".join(map(str, data.shape))))
 
 
 # A function that adds the layers from `data` to `fc2`; the last argument says whether it is the training net.

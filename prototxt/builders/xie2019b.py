@@ -1,7 +1,9 @@
 """The nets of [xie2019b]: nets of [xie2019a] with one branch, and sparseness of features, hidden units and weights."""
+from collections.abc import Sequence
+from typing import Optional
+
 import caffe
 from caffe import layers as L
-from caffe import params as P
 
 from common.experiment import Experiment
 from prototxt.builders import xie2019a
@@ -77,19 +79,16 @@ def _train_losses(net: caffe.NetSpec, experiment: Experiment, data: Data) -> Non
     if "center" in losses:
         xie2019a.center_loss(net, experiment, data)
     if "sparse_z" in losses:
-        _feature_sparseness(net, experiment, "sparse_z", net[backbone.output], **losses["sparse_z"])
+        _sparseness(net, "sparse_z", [net[backbone.output]], **losses["sparse_z"])
     if "sparse_x" in losses:
-        _feature_sparseness(net, experiment, "sparse_x", net[x], **losses["sparse_x"])
+        _sparseness(net, "sparse_x", [net[x]], **losses["sparse_x"])
     if "sparse_hidden" in losses:
-        settings = dict(losses["sparse_hidden"])
-        if settings.pop("coefficient") == "divided":
-            settings["weight"] /= len(hidden)
-        for layer in hidden:
-            _feature_sparseness(net, experiment, "sparse_" + layer, net[layer], **settings)
+        _sparseness(net, "sparse_hidden", [net[layer] for layer in hidden], **losses["sparse_hidden"])
     if "sparse_v" in losses:
-        _weight_sparseness(net, "sparse_v", V, (experiment.head["fc1"], backbone.width), **losses["sparse_v"])
+        _weight_sparseness(net, "sparse_v", V, [experiment.head["fc1"], backbone.values(data.shape)],
+                           **losses["sparse_v"])
     if "sparse_w" in losses:
-        _weight_sparseness(net, "sparse_w", W, (data.classes, experiment.head["fc1"]), **losses["sparse_w"])
+        _weight_sparseness(net, "sparse_w", W, [data.classes, experiment.head["fc1"]], **losses["sparse_w"])
 
 
 def hidden_layers(net: caffe.NetSpec) -> list[str]:
@@ -99,24 +98,13 @@ def hidden_layers(net: caffe.NetSpec) -> list[str]:
             if top.fn.type_name in ("PReLU", "ReLU") and name != "relu_fc1"]
 
 
-def _feature_sparseness(net: caffe.NetSpec, experiment: Experiment, name: str, blob, weight: float, p: int,
-                        normalization: str) -> None:
-    """Adds [xie2019b] Eq. (4): 1/p sum_i |x_i|_p^p, by default divided by the batch size as in Eq. (2)."""
-    divisor = experiment.solver["batch_size"] if normalization == "batch" else 1
-    net[name] = _norm(blob, p, 1 / (p * divisor), weight)
+def _sparseness(net: caffe.NetSpec, name: str, blobs: Sequence, weight: float, options: Optional[dict] = None,
+                **settings) -> None:
+    """Adds the sparseness loss, [xie2019b] Eq. (4). settings: the other keys of its param_str."""
+    net[name] = python_layer(name, "sparseness_loss", "SparsenessLossLayer", *blobs, loss_weight=weight,
+                             options=options, **settings)
 
 
-def _weight_sparseness(net: caffe.NetSpec, name: str, weights: str, shape, weight: float, p: int) -> None:
-    """Adds the same loss for a weight matrix: 1/p |W|_p^p, in addition to the solver's weight decay.
-
-    Its layer must come after the InnerProduct that has the weights: in the backward pass it overwrites their gradient,
-    and then the InnerProduct adds its own. So `iter_size` must be 1.
-    """
-    net[name + "_weights"] = L.Parameter(parameter_param=dict(shape=dict(dim=list(shape))),
-                                         param=dict(name=weights, lr_mult=1, decay_mult=1))
-    net[name] = _norm(net[name + "_weights"], p, 1 / p, weight)
-
-
-def _norm(blob, p: int, scale: float, loss_weight: float):
-    return L.Reduction(blob, operation={1: P.Reduction.ASUM, 2: P.Reduction.SUMSQ}[p], coeff=scale,
-                       loss_weight=loss_weight)
+def _weight_sparseness(net: caffe.NetSpec, name: str, weights: str, shape: list[int], **settings) -> None:
+    """Adds the same loss for a weight matrix. It comes in addition to the solver's weight decay."""
+    _sparseness(net, name, [], shape=shape, options=dict(param=dict(name=weights, lr_mult=1, decay_mult=1)), **settings)

@@ -16,6 +16,8 @@ class TupletLoss(Section):
 
 class ClustersLoss(Section):
     weight: NonNegative = setting("Factor of the loss, alpha of the joint loss.")
+    metric: Literal["printed", "consistent"] = setting(
+        "Sign of L_A^T L_A in H: printed, positive as in Eq. (8); consistent, negative, so that H can be T - D.")
     rank: Whole = setting("Number of rows of L_A and L_B; 0 for square matrices.")
     normalization: Literal["batch", "none"] = setting(
         "What the sum over the tuplets is divided by: the batch size, or nothing.")

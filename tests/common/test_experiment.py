@@ -27,6 +27,19 @@ def test_defaults_and_changes():
     assert experiment.load(NAME).solver["max_iter"] == 30000
 
 
+def test_a_setting_that_a_note_does_not_have_has_its_default():
+    """As in the note of a run that an earlier version trained. What the note has stays."""
+    loaded = experiment.load("liu2017/ckplus-2b-nm", ["losses.clusters.weight=0.1"])
+    noted = dataclasses.asdict(loaded)
+    assert noted["losses"]["clusters"].pop("metric") == "printed"
+    assert experiment.from_note(noted) == loaded
+    noted["losses"]["clusters"]["metric"] = "consistent"
+    assert experiment.from_note(noted).losses["clusters"]["metric"] == "consistent"
+    # Of a paper that this version does not know, nothing is known.
+    del noted["losses"]["clusters"]["metric"]
+    assert "metric" not in experiment.from_note(dict(noted, name="unknown/own")).losses["clusters"]
+
+
 def test_fig_11_is_of_normalised_nets():
     found = {name: one for name, one in ((name, experiment.load(name)) for name in experiment.names())
              if "11" in one.source and one.data == "fer2013"}
@@ -104,7 +117,7 @@ def test_head_can_be_changed():
     ("solver=7", "there is no setting 'solver'"), ("max_iter=7", "did you mean solver.max_iter"),
     ("solver.max_iter", "expected KEY=VALUE"), ("solver.max_iter.x=7", "did you mean solver.max_iter"),
     ("solver.max_iter=many", "'many' is not a number"),
-    ("losses.sift.weight=1", "did you mean losses.center.weight or losses.gabor.weight")])
+    ("losses.sift.weight=1", "this experiment has no losses.sift; --set losses.sift={} adds it")])
 def test_wrong_changes_are_named(change, said):
     with pytest.raises(UserError) as error:
         experiment.load(NAME, [change])
@@ -231,3 +244,197 @@ def test_a_policy_needs_what_caffes_solver_takes_for_it(policy, needed):
 def test_values_that_no_training_can_have(change, said):
     with pytest.raises(UserError, match=re.escape(said)):
         experiment.load("xie2019a/fer2013-toy-center-gabor", [change])
+
+
+# ---------------------------------------------------------------- losses and sections that are added and removed
+
+def parts_of(one):
+    """All settings, without names and titles."""
+    texts = ("name", "title", "source", "file")
+    return {key: value for key, value in dataclasses.asdict(one).items() if key not in texts}
+
+
+@pytest.mark.parametrize("name, changes, same_as", (
+    ("xie2019a/fer2013-softmax", ["losses.center={}"], "xie2019a/fer2013-center"),
+    ("xie2019a/fer2013-center", ["losses.center=none"], "xie2019a/fer2013-softmax"),
+    ("xie2019a/synthetic-toy-alfw", ["weighting={}"], "xie2019a/synthetic-toy-alaw"),
+    ("xie2019a/synthetic-toy-alaw", ["weighting=none"], "xie2019a/synthetic-toy-alfw"),
+    # A loss of tuplets brings them along, and takes them with it.
+    ("liu2017/synthetic-1b-n1", ["losses.tuplet=none", "losses.clusters={}", "losses.clusters.weight=0.1"],
+     "liu2017/synthetic-1b-nm"),
+    ("xie2019b/fer2013-center-l2", ["losses.sparse_x=none"], "xie2019b/fer2013-center"),
+    # What is there stays, and what is not there is not there.
+    ("xie2019a/fer2013-center", ["losses.center={}", "losses.gsf=none", "weighting=none"], "xie2019a/fer2013-center"),
+    ("xie2019a/fer2013-softmax", ["losses.center={}", "losses.center=none"], "xie2019a/fer2013-softmax")))
+def test_a_loss_or_a_section_is_added_and_removed(name, changes, same_as):
+    """The registered experiments, whose files are written by hand, say what comes out."""
+    assert parts_of(experiment.load(name, changes)) == parts_of(experiment.load(same_as))
+
+
+def test_an_added_loss_has_the_defaults_of_the_paper_and_can_be_changed():
+    """Table I: lambda_C is 8e-3."""
+    name = "xie2019a/fer2013-toy-softmax"
+    assert experiment.load(name, ["losses.center={}"]).losses == {"center": {"weight": 8e-3, "normalization": "batch"}}
+    for changes in (["losses.center={}", "losses.center.weight=0.5"], ["losses.center.weight=0.5", "losses.center={}"]):
+        assert experiment.load(name, changes).losses == {"center": {"weight": 0.5, "normalization": "batch"}}
+    # Also without a default of the paper: each setting is given.
+    fixed = ["losses.clusters=none", "losses.fixed_clusters={}", "losses.fixed_clusters.weight=1",
+             "losses.fixed_clusters.threshold=2", "losses.fixed_clusters.tau=3",
+             "losses.fixed_clusters.normalization=none"]
+    assert experiment.load("liu2017/synthetic-1b-nm", fixed).losses == {
+        "fixed_clusters": {"weight": 1, "threshold": 2, "tau": 3, "normalization": "none"}}
+    with pytest.raises(UserError, match="losses: fixed_clusters: missing tau"):
+        experiment.load("liu2017/synthetic-1b-nm", [change for change in fixed if "tau" not in change])
+
+
+def test_a_loss_with_its_own_settings_keeps_them():
+    """1e-7 is the file's own weight, 1e-6 the paper's."""
+    name = "xie2019a/fer2013-center-norm-gsf-1e-7"
+    kept = experiment.load(name, ["losses.gsf={}"])
+    assert kept.losses["gsf"]["weight"] == 1e-7 and parts_of(kept) == parts_of(experiment.load(name))
+    # Removed and added, it is the paper's.
+    assert experiment.load(name, ["losses.gsf=none", "losses.gsf={}"]).losses["gsf"]["weight"] == 1e-6
+    # So does a section.
+    kept = experiment.load("xie2019a/fer2013-alaw-kappa-1e-4", ["weighting={}"])
+    assert kept.weighting["kappa"] == 1e-4
+
+
+def test_a_section_of_the_defaults_is_removed_for_this_experiment_alone():
+    """fer2013-liu2017 has its halving from defaults.yml."""
+    name = "liu2017/fer2013-softmax"
+    assert experiment.load(name, ["halving=none"]).halving == {}
+    assert experiment.load(name).halving == experiment.load(name, ["halving=none", "halving={}"]).halving == {
+        "loss_rise": 0.25, "patience": 10}
+
+
+@pytest.mark.parametrize("change, said", (
+    ("losses.gabor=", "expected losses.gabor={}, which adds it with the paper's defaults, or losses.gabor=none"),
+    ("losses.gabor={weight: 3}", "expected losses.gabor={}"), ("losses.gabor=7", "expected losses.gabor={}"),
+    ("weighting=None", "expected weighting={}, which adds it with the paper's defaults, or weighting=none"),
+    ("losses.sphere={}", "there is no loss 'sphere'; expected one of center, gabor, gsf, sift"),
+    ("losses.sphere=none", "there is no loss 'sphere'"), ("losses.centre={}", "did you mean center?"),
+    ("weightings={}", "did you mean weighting"), ("losses={}", "there is no setting 'losses'"),
+    ("losses.={}", "there is no loss ''"), ("head={}", "there is no setting 'head'"),
+    ("solver=none", "there is no setting 'solver'"), ("pacing={}", "there is no setting 'pacing'"),
+    ("losses.center.weight={}", "'{}' is not a number"),
+    ("losses.gsf.weight=1", "this experiment has no losses.gsf; --set losses.gsf={} adds it"),
+    ("losses.gsf.tau=1", "there is no setting 'losses.gsf.tau'"),
+    ("weighting.rounds=1", "this experiment has no weighting; --set weighting={} adds it"),
+    ("weighting={}", "two branches, and adaptive weights, need the losses gsf and sift")))
+def test_what_can_not_be_added_or_removed(change, said):
+    with pytest.raises(UserError) as error:
+        experiment.load(NAME, [change])
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_sections_that_belong_to_losses_are_not_set_by_themselves():
+    for change in ("tuplets=none", "tuplets={}"):
+        with pytest.raises(UserError, match="there is no setting 'tuplets'"):
+            experiment.load("liu2017/synthetic-1b-nm", [change])
+
+
+@pytest.mark.parametrize("name, changes, applied", (
+    # A loss can be added wherever the paper has it, and removed where the experiment has it.
+    ("xie2019a/fer2013-softmax", ["losses.center={}", "losses.gsf=none"], ["losses.center={}"]),
+    ("xie2019a/fer2013-gsf", ["losses.center=none", "losses.gsf=none"], ["losses.gsf=none"]),
+    ("wu2023/synthetic-baseline", ["losses.center={}", "weighting={}", "pacing={}"], ["pacing={}"]),
+    # What is set in it comes with it, and goes with it.
+    ("xie2019a/fer2013-softmax", ["losses.center={}", "losses.center.weight=1"], None),
+    ("xie2019a/fer2013-softmax", ["losses.center.weight=1", "net=toy"], ["net=toy"]),
+    ("xie2019a/fer2013-center", ["losses.center=none", "losses.center.weight=1"], ["losses.center=none"]),
+    ("liu2017/ckplus-2b-nm", ["halving.patience=3"], [])))
+def test_which_changes_apply(name, changes, applied):
+    assert experiment.applicable(name, changes) == (changes if applied is None else applied)
+
+
+def test_what_was_added_and_removed_is_found_again():
+    softmax, center = (experiment.load("xie2019a/fer2013-" + name) for name in ("softmax", "center-gsf"))
+    assert experiment.added_and_removed(softmax, center) == ["losses.center={}", "losses.gsf={}"]
+    assert experiment.added_and_removed(center, softmax) == ["losses.center=none", "losses.gsf=none"]
+    alaw, alfw = (experiment.load("xie2019a/synthetic-toy-" + name) for name in ("alaw", "alfw"))
+    assert experiment.added_and_removed(alaw, alfw) == ["weighting=none"]
+
+
+# ---------------------------------------------------------------- the user's own files
+
+MINE = "paper: xie2019a\ndata: my-faces\nnet: toy\n"
+
+
+def own(folder, text, name="my.yml"):
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_file_of_one_s_own_has_the_paper_s_defaults(tmp_path):
+    path = own(tmp_path, MINE + "losses:\n  center: {weight: 0.5}\n  gsf:\nsolver: {max_iter: 7}\n")
+    mine = experiment.opened(path, ["solver.batch_size=3", "losses.center={}"])
+    assert (mine.name, mine.paper, mine.title, mine.source, mine.data, mine.net, mine.file) == (
+        "xie2019a/my.yml", "xie2019a", "my", "", "my-faces", "toy", path)
+    assert mine.losses["center"] == {"weight": 0.5, "normalization": "batch"}  # its own, and the paper's
+    assert mine.losses["gsf"]["weight"] == 1e-6 and mine.weighting == {}
+    assert (mine.solver["max_iter"], mine.solver["batch_size"], mine.solver["base_lr"]) == (7, 3, 0.005)
+
+
+def test_a_file_of_one_s_own_says_what_it_likes_of_texts_and_of_known_data(tmp_path):
+    mine = experiment.opened(own(tmp_path, "paper: xie2019a\ndata: synthetic\nnet: face_resnet\ntitle: a title\n"
+                                 "source: notebook 3\npretrained: my weights\n", "a b.yaml"))
+    assert (mine.name, mine.title, mine.source, mine.pretrained) == (
+        "xie2019a/a b.yaml", "a title", "notebook 3", "my weights")
+    assert mine.solver["max_iter"] == 1000  # what the paper's defaults say for these data
+
+
+def test_a_file_of_one_s_own_is_none_of_the_papers_experiments(tmp_path):
+    mine = experiment.opened(own(tmp_path, MINE, "fer2013-softmax.yml"))
+    assert mine.name not in experiment.names()
+    with pytest.raises(UserError, match="there is no experiment 'xie2019a/fer2013-softmax.yml'"):
+        experiment.load(mine.name)
+
+
+def test_the_file_of_a_registered_experiment_is_that_experiment():
+    path = os.path.join(papers.get("xie2019a").experiments, "fer2013-softmax.yml")
+    assert experiment.opened(path, ["solver.max_iter=3"]) == experiment.load("xie2019a/fer2013-softmax", [
+        "solver.max_iter=3"])
+    assert experiment.opened("xie2019a/fer2013-softmax") == experiment.load("xie2019a/fer2013-softmax")
+
+
+def test_it_may_begin_with_an_experiment_of_the_paper(tmp_path):
+    begins = "begins_with: xie2019b/fer2013-center\n"
+    mine = experiment.opened(own(tmp_path, "paper: xie2019b\ndata: mine\nnet: toy\n" + begins))
+    assert [stage.name for stage in experiment.stages(mine)] == ["xie2019b/fer2013-center", "xie2019b/my.yml"]
+
+
+@pytest.mark.parametrize("text, said", (
+    ("", ": expected lines such as `data: NAME`"), ("- paper", ": expected lines such as"), ("7", ": expected lines"),
+    ("paper: xie2019a\n\tdata: x", ":2: is not YAML: "), ("a: [", ":2: is not YAML"),
+    ("data: x\nnet: toy", ": missing paper"), ("paper: xie2019a\nnet: toy", ": missing data"),
+    ("paper: xie2019a\ndata: x", ": missing net"),
+    ("paper: xie2019c\ndata: x\nnet: toy", ": there is no paper 'xie2019c'; did you mean xie2019"),
+    ("paper:\ndata: x\nnet: toy", ": there is no paper 'None'"),
+    ("paper: [xie2019a]\ndata: x\nnet: toy", ": there is no paper"),
+    ("paper: xie2019a\ndata: 2013\nnet: toy", ": data is 2013, expected a text"),
+    ("paper: xie2019a\ndata: ''\nnet: toy", ": data is '', expected a text"),
+    ("paper: xie2019a\ndata: x\nnet: [toy]", ": net is ['toy'], expected a text"),
+    (MINE + "title: 3", ": title is 3, expected a text"), (MINE + "lr: 3", ": unknown key 'lr', expected one of "),
+    (MINE + "1: 3", ": unknown key 1, expected one of "), (MINE + "pacing: {}", ": unknown key 'pacing'"),
+    (MINE + "losses: center", ": losses is 'center', expected settings, each as KEY: VALUE"),
+    (MINE + "losses: {center: 0.5}", ": losses: center is 0.5, expected settings, each as KEY: VALUE"),
+    (MINE + "losses: [center]", ": losses is ['center'], expected settings"),
+    (MINE + "losses: {centre: {}}", ": losses: unknown key 'centre', expected one of center, gabor, gsf, sift"),
+    (MINE + "weighting: none", ": weighting is 'none', expected settings"),
+    (MINE + "solver: {base_lr: fast}", ": solver: base_lr is 'fast', expected a number of at least 0"),
+    (MINE + "begins_with: me", ": begins_with is 'me', which is not an experiment"),
+    ("paper: liu2017\ndata: x\nnet: inception_narrow", ": solver: missing max_iter")))
+def test_what_is_wrong_with_a_file_of_one_s_own(tmp_path, text, said):
+    path = own(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        experiment.opened(path)
+    assert str(error.value).startswith(path + said) and "\n" not in str(error.value)
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path):
+    (tmp_path / "folder.yml").mkdir()
+    (tmp_path / "bytes.yml").write_bytes(b"\xff\xfe\x00")
+    for name, said in (("none.yml", "No such file or directory"), ("folder.yml", "Is a directory"),
+                       ("bytes.yml", "is no text in UTF-8")):
+        with pytest.raises(UserError, match=f"{name}: {said}"):
+            experiment.opened(str(tmp_path / name))

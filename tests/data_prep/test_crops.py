@@ -16,7 +16,8 @@ def test_window_cuts_and_mirrors():
 
 
 @pytest.mark.parametrize("name, side, region, train, test", [
-    ("whole", 48, 48, 1, 1), ("xie2019a", 227, 256, 10, 10), ("xie2019b-ckplus", 227, 256, 18, 18),
+    ("whole", 48, 48, 1, 1), ("whole-112", 112, 112, 1, 1), ("whole-150", 150, 150, 1, 1),
+    ("xie2019a", 227, 256, 10, 10), ("xie2019b-ckplus", 227, 256, 18, 18),
     ("xie2019b-oulu", 227, 256, 16, 16), ("xie2019b-mmi", 227, 256, 25, 25), ("liu2017", 48, 60, 1, 1),
     ("farzaneh2021", 224, 256, 1, 1), ("farzaneh2021-small", 56, 64, 1, 1), ("wu2023", 224, 224, 1, 1),
     ("wu2023-small", 56, 56, 1, 1)])
@@ -32,7 +33,7 @@ def test_sets(name, side, region, train, test):
 
 
 def test_all_sets_are_tested_above():
-    assert len(SETS) == 10
+    assert len(SETS) == 12
 
 
 def test_ten_crops_of_xie2019a():

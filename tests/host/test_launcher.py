@@ -564,6 +564,19 @@ class Inside(unittest.TestCase):
         where = os.path.dirname(sys.executable)
         self.assertEqual(self.python("pass", env=dict(os.environ, PATH=where + ":/usr/bin:/bin"))[0], 0)
 
+    def test_certificates_of_the_host(self):
+        """Their path may not exist inside, so its variables name the file in their place."""
+        bundle = os.path.join(self.folder, "own.crt")
+        with open(bundle, "w") as f:
+            f.write("trusted here\n")
+        status, out, _ = self.python("""
+            import os
+            print(*(os.environ.get(name) for name in ("PIP_CERT", "SSL_CERT_FILE", "FER_CA")))
+            print(open(os.environ["PIP_CERT"]).read())""", env=dict(os.environ, PIP_CERT="own.crt",
+                                                                     SSL_CERT_FILE="/etc/host/only.crt"))
+        file = "/etc/ssl/certs/ca-certificates.crt"
+        self.assertEqual((status, out), (0, f"{file} {file} None\ntrusted here\n\n"))
+
     def test_orphans_are_gathered(self):
         status, out, _ = self.python("""
             import os, subprocess, time

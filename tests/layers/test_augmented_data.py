@@ -77,6 +77,14 @@ def test_mean_and_scale_are_those_of_caffes_own_layer(tmp_path, data):
         np.testing.assert_array_equal(image, expected[label])
 
 
+def test_each_channel_has_a_scale_of_its_own(tmp_path, data):
+    folder, images, _ = data
+    net = caffe_nets.net(tmp_path, text(folder, mean=[10, 20, 30], scale=[0.5, -2, 0.125]))
+    for label, image, _ in passes(net, 3):
+        for channel, (mean, scale) in enumerate(((10, 0.5), (20, -2), (30, 0.125))):
+            np.testing.assert_array_equal(image[channel], (images[label][channel] - np.float32(mean)) * scale)
+
+
 def test_five_crops_and_their_mirrors_all_come_equally_often(tmp_path, data):
     folder, images, _ = data
     windows = {}
@@ -172,7 +180,9 @@ def test_augmenting_leaves_png_records_as_they_were(tmp_path):
     (dict(augmentation="five_crops"), "key 'side' is missing, but five_crops needs it"),
     (dict(augmentation="mirror_or_noise"), "key 'deviation' is missing, but mirror_or_noise needs it"),
     (dict(augmentation="five_crops", side=9), "the images are 8x8, smaller than the window of 9"),
-    (dict(mean=[1, 2]), "'mean' has 2 values, expected 1 or 3"),
+    (dict(mean=[1, 2]), "param_str: 'mean' has 2 values, expected 1 or 3 (one for each channel)"),
+    (dict(scale=[1, 2, 3, 4]), "param_str: 'scale' has 4 values, expected 1 or 3 (one for each channel)"),
+    (dict(scale=[]), "'scale' has 0 values"), (dict(scale="1"), "expected a number or a list of numbers"),
     (dict(augmentation="flip"), 'expected one of "none", "five_crops", "mirror_or_noise"')])
 def test_wrong_settings_are_named(tmp_path, data, capfd, param, said):
     with pytest.raises(ValueError):

@@ -99,6 +99,13 @@ def test_centers_start_from_the_xavier_filler(tmp_path):
     assert abs(first.mean()) < 0.002
 
 
+@pytest.mark.parametrize("low, high", [(-0.25, 1.5), (2, 2)])
+def test_centers_start_in_a_range(tmp_path, low, high):
+    centers = caffe_nets.net(tmp_path, text(2, (300,), 40, initial=[low, high])).params["center"][0].data
+    assert low <= centers.min() <= low + 0.01 * (high - low) and high - 0.01 * (high - low) <= centers.max() <= high
+    np.testing.assert_allclose(centers.mean(), (low + high) / 2, atol=0.02)
+
+
 def solved(folder, params, x, labels, centers, steps, classes=3, **settings):
     solver = caffe_nets.solver(folder, text(len(x), x.shape[1:], classes, 0.008, params), **settings)
     fill(solver.net, x, labels, centers)
@@ -153,7 +160,8 @@ def test_wrong_label_is_refused_by_name(tmp_path, capfd, label, said):
 @pytest.mark.parametrize("param, said", [
     ('{"name": "center"}', "key 'classes' is missing, expected an integer >= 1"),
     ('{"name": "center", "classes": "7"}', "'classes' is \"7\", expected an integer >= 1"),
-    ('{"name": "center", "classes": 7, "lambda": 1}', "unknown key 'lambda', expected one of classes, name"),
+    ('{"name": "center", "classes": 7, "lambda": 1}', "unknown key 'lambda', expected one of classes, initial, name"),
+    ('{"name": "center", "classes": 7, "initial": [1, 0]}', "'initial' is [1, 0], expected [low, high]"),
     ('{"name": "center", "classes": 7, "normalization": "mean"}', 'expected one of "batch", "none"'),
     ("classes: 7", "param_str is not JSON")])
 def test_wrong_param_str_is_named_before_caffe_aborts(tmp_path, param, said):

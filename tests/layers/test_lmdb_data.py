@@ -54,22 +54,25 @@ def test_same_blobs_as_caffes_own_layer(tmp_path, data):
         np.testing.assert_array_equal(got["label"], expected["label"])
 
 
-def test_a_mean_of_each_channel_and_images_alone(tmp_path):
+def test_a_mean_and_a_scale_of_each_channel_and_images_alone(tmp_path):
     images = np.random.RandomState(0).randint(0, 256, (3, 5, 4, 3)).astype(np.uint8)
     writer = lmdb_io.Writer(str(tmp_path / "images"), 1 << 20, {})
     for number, image in enumerate(images):
         writer.put(number, lmdb_io.encode_image(image, 0))
     writer.close()
 
-    def val(mean):
+    def val(mean, scale=0.5):
         return caffe_nets.python_layer(
             "val", "lmdb_data", "LmdbDataLayer", [], params=["lr_mult: 0 decay_mult: 0"], tops=["data"],
-            images=str(tmp_path / "images"), batch_size=3, mean=mean, scale=0.5)
+            images=str(tmp_path / "images"), batch_size=3, mean=mean, scale=scale)
     net = caffe_nets.net(tmp_path, val([10, 20, 30]))
     expected = (images.transpose(0, 3, 1, 2) - np.float32([10, 20, 30]).reshape(3, 1, 1)) / 2
     np.testing.assert_array_equal(net.forward()["data"], expected)
-    with pytest.raises(ValueError, match="2 means, but the images have 3 channels"):
-        caffe_nets.net(tmp_path, val([10, 20]))
+    scaled = caffe_nets.net(tmp_path, val([10, 20, 30], [1, 2, -4])).forward()["data"]
+    np.testing.assert_array_equal(scaled, expected * np.float32([2, 4, -8]).reshape(3, 1, 1))
+    for param, said in (([10, 20],), "'mean' has 2 values"), ((0, [1, 2]), "'scale' has 2 values"):
+        with pytest.raises(ValueError, match=said + ", expected 1 or 3"):
+            caffe_nets.net(tmp_path, val(*param))
 
 
 def test_takes_no_locks(tmp_path, data):

@@ -1,5 +1,4 @@
 """Losses of tuplets: arithmetic in float64 against loops over the printed equations, and the layers in real Caffe."""
-import dataclasses
 
 import numpy as np
 import pytest
@@ -35,6 +34,15 @@ def score(f, g, m):
     """H of Eq. (8)."""
     af, ag, bf, bg = m.a.dot(f), m.a.dot(g), m.b.dot(f), m.b.dot(g)
     return 0.5 * af.dot(af) + 0.5 * ag.dot(ag) + bf.dot(bg) + m.linear.dot(f) + m.linear.dot(g) + m.constant[0]
+
+
+def consistent_score(f, g, m):
+    """H of Eq. (7) with a negative semi-definite A."""
+    a, b = -m.a.T.dot(m.a), m.b.T.dot(m.b)
+    return 0.5 * f.dot(a).dot(f) + 0.5 * g.dot(a).dot(g) + f.dot(b).dot(g) + m.linear.dot(f + g) + m.constant[0]
+
+
+SCORES = {"printed": (1, score), "consistent": (-1, consistent_score)}
 
 
 def slow_mined(positives, negatives):
@@ -164,18 +172,20 @@ def test_tight_and_far_clusters_have_no_loss():
     assert loss == 0 and not gradient.any()
 
 
+@pytest.mark.parametrize("metric", sorted(SCORES))
 @pytest.mark.parametrize("apart", [0, 10])
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_adaptive_clusters(shape, rank, apart):
+def test_adaptive_clusters(shape, rank, apart, metric):
     f, m = example(*shape, apart=apart), metric_of(shape[3], rank)
     kept = tuplet_loss.mine(f, shape[1])
-    loss, gradient, for_metric = tuplet_loss.adaptive_clusters(f, kept, m)
-    assert loss == pytest.approx(slow_adaptive(f, shape[1], m))
-    close(gradient, numeric.gradient(lambda moved: slow_adaptive(moved, shape[1], m), f))
+    sign, h = SCORES[metric]
+    loss, gradient, for_metric = tuplet_loss.adaptive_clusters(f, kept, m, sign)
+    assert loss == pytest.approx(slow_adaptive(f, shape[1], m, h))
+    close(gradient, numeric.gradient(lambda moved: slow_adaptive(moved, shape[1], m, h), f))
     for field in ("a", "b", "linear", "constant"):
         def moved_loss(moved, field=field):
-            return slow_adaptive(f, shape[1], dataclasses.replace(m, **{field: moved}))
+            return slow_adaptive(f, shape[1], m._replace(**{field: moved}), h)
         close(getattr(for_metric, field), numeric.gradient(moved_loss, getattr(m, field)))
 
 
@@ -207,14 +217,26 @@ def test_a_score_of_threshold_minus_distance_makes_eq_10_eq_3():
                                    separate.weights[:, shape[1]:] * negatives)
 
 
+def test_only_the_consistent_metric_can_be_threshold_minus_distance():
+    """L_A and L_B of sqrt(2) times the identity, c = 0 and b = T: T - |f - g|^2. With the same ones, the printed metric
+    is T + |f|^2 + |g|^2 + 2 f.g."""
+    f, threshold, root = example(3, 4, 4, 3, apart=2.5), 9.0, np.sqrt(2) * np.eye(3)
+    m = tuplet_loss.Metric(root, root, np.zeros(3), np.array([threshold]))
+    kept = tuplet_loss.mine(f, 4)
+    wanted = slow_adaptive(f, 4, threshold, lambda f, g, threshold: threshold - distance(f, g))
+    assert wanted > 0.1
+    assert tuplet_loss.adaptive_clusters(f, kept, m, -1)[0] == pytest.approx(wanted)
+    assert tuplet_loss.adaptive_clusters(f, kept, m, 1)[0] > 2 * wanted
+
+
 def test_positives_take_minus_h():
     """The sign that Eq. (9) misprints: raising H by raising b is good for positives and bad for negatives."""
     f, m = example(2, 3, 3, 2), metric_of(2)
     m = tuplet_loss.Metric(m.a * 0, m.b * 0, m.linear * 0, np.zeros(1))
     kept = np.ones((2, 3), bool)
-    assert tuplet_loss.adaptive_clusters(f, kept, m)[0] == pytest.approx(2)
+    assert tuplet_loss.adaptive_clusters(f, kept, m, 1)[0] == pytest.approx(2)
     for constant, expected in ((1, [0, 2]), (-1, [2, 0])):
-        loss, _, _ = tuplet_loss.adaptive_clusters(f, kept, dataclasses.replace(m, constant=np.array([constant])))
+        loss, _, _ = tuplet_loss.adaptive_clusters(f, kept, m._replace(constant=np.array([constant])), 1)
         assert loss / 2 == pytest.approx(sum(expected) / 2)
 
 
@@ -223,6 +245,9 @@ def test_positives_take_minus_h():
 LAYERS = {"TupletLossLayer": dict(negatives=3),
           "FixedClustersLossLayer": dict(positives=3, negatives=2, threshold=3, tau=1.5),
           "AdaptiveClustersLossLayer": dict(positives=3, negatives=2, seed=5)}
+# Layer and metric; None: the key is left out.
+VARIANTS = [("TupletLossLayer", None), ("FixedClustersLossLayer", None), *(
+    ("AdaptiveClustersLossLayer", metric) for metric in (None, "printed", "consistent"))]
 
 
 def text(layer, features=(5,), rows=10, loss_weight=0.25, learnable=True, **param):
@@ -232,30 +257,31 @@ def text(layer, features=(5,), rows=10, loss_weight=0.25, learnable=True, **para
                                                     **dict(LAYERS[layer], **param))])
 
 
-def slow_layer(layer, x, params):
+def slow_layer(layer, x, params, metric):
     f = x.reshape(2, 5, -1)
     if layer == "TupletLossLayer":
         return slow_tuplet(f, 2)
     return slow_fixed(f, 3, 3, 1.5) if layer == "FixedClustersLossLayer" else slow_adaptive(
-        f, 3, tuplet_loss.Metric(*params))
+        f, 3, tuplet_loss.Metric(*params), SCORES[metric or "printed"][1])
 
 
 @pytest.mark.parametrize("normalization, divisor", [("batch", 2), ("none", 1)])
 @pytest.mark.parametrize("shape", [(5,), (2, 1, 3)])
-@pytest.mark.parametrize("layer", sorted(LAYERS))
-def test_in_a_real_net(tmp_path, layer, shape, normalization, divisor):
-    net = caffe_nets.net(tmp_path, text(layer, shape, normalization=normalization))
+@pytest.mark.parametrize("layer, metric", VARIANTS)
+def test_in_a_real_net(tmp_path, layer, metric, shape, normalization, divisor):
+    given = dict(normalization=normalization, **({"metric": metric} if metric else {}))
+    net = caffe_nets.net(tmp_path, text(layer, shape, **given))
     x = (0.7 * np.random.RandomState(1).randn(10, *shape)).astype(np.float32)
     caffe_nets.blob(net, "x").data[...] = x
     params = [blob.data.astype(float) for blob in net.params["loss"]] if "loss" in net.params else []
     x = x.astype(float)
-    assert float(net.forward()["loss"]) == pytest.approx(slow_layer(layer, x, params) / divisor, rel=1e-4)
+    assert float(net.forward()["loss"]) == pytest.approx(slow_layer(layer, x, params, metric) / divisor, rel=1e-4)
     net.backward()
-    expected = numeric.gradient(lambda moved: 0.25 / divisor * slow_layer(layer, moved, params), x)
+    expected = numeric.gradient(lambda moved: 0.25 / divisor * slow_layer(layer, moved, params, metric), x)
     np.testing.assert_allclose(net.params["x"][0].diff, expected, rtol=1e-3, atol=1e-4)
     for number, value in enumerate(params):
         def moved_loss(moved, number=number):
-            return 0.25 / divisor * slow_layer(layer, x, params[:number] + [moved] + params[number + 1:])
+            return 0.25 / divisor * slow_layer(layer, x, params[:number] + [moved] + params[number + 1:], metric)
         expected = numeric.gradient(moved_loss, value)
         np.testing.assert_allclose(net.params["loss"][number].diff, expected, rtol=1e-3, atol=1e-4)
 
@@ -268,8 +294,10 @@ def test_metric_begins_with_the_xavier_filler(tmp_path):
     assert not blobs[2].data.any() and not blobs[3].data.any()
 
 
-def test_solver_learns_features_and_metric(tmp_path):
-    solver = caffe_nets.solver(tmp_path, text("AdaptiveClustersLossLayer", loss_weight=1), base_lr=0.02, momentum=0.9)
+@pytest.mark.parametrize("metric", ["printed", "consistent"])
+def test_solver_learns_features_and_metric(tmp_path, metric):
+    solver = caffe_nets.solver(tmp_path, text("AdaptiveClustersLossLayer", loss_weight=1, metric=metric), base_lr=0.02,
+                               momentum=0.9)
     caffe_nets.blob(solver.net, "x").data[...] = np.random.RandomState(2).randn(10, 5)
     before = [blob.data.copy() for blob in solver.net.params["loss"]]
     solver.step(1)
@@ -277,6 +305,46 @@ def test_solver_learns_features_and_metric(tmp_path):
     assert all((blob.data != old).any() for blob, old in zip(solver.net.params["loss"], before))
     solver.step(200)
     assert float(solver.net.blobs["loss"].data) < 0.2 * first
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_of_fixed_features_the_consistent_metric_learns_more(tmp_path, seed):
+    """How often a positive has a higher H than a negative: with the printed metric less often than it is nearer in
+    Euclidean distance, with the consistent one more often. Five Gaussian classes in four dimensions, and four
+    dimensions of noise."""
+    size, classes, positives, negatives = 8, 5, 4, 4
+    random = np.random.RandomState(seed)
+    means = random.randn(classes, size)
+    means[:, 4:] = 0
+
+    def features(tuplets):
+        labels = []
+        for _ in range(tuplets):
+            own, *others = random.permutation(classes)
+            labels += [own] * positives + others[:negatives]
+        return means[labels] + 0.6 * random.randn(len(labels), size)
+
+    def ordered(scores):
+        return (scores[:, :positives, None] > scores[:, None, positives:]).mean()
+
+    found = {}
+    for metric in ("printed", "consistent"):
+        random.seed(seed + 100)
+        rows = 12 * (positives + negatives)
+        layer = caffe_nets.python_layer("loss", "tuplet_loss", "AdaptiveClustersLossLayer", ["x"], 1, metric=metric,
+                                        positives=positives, negatives=negatives, seed=seed)
+        solver = caffe_nets.solver(tmp_path, caffe_nets.inputs(x=(rows, size)) + "\n" + layer, base_lr=0.02,
+                                   momentum=0.9, weight_decay=0)
+        for _ in range(400):
+            solver.net.blobs["x"].data[...] = features(12)
+            solver.step(1)
+        m = tuplet_loss.Metric(*(blob.data.astype(float) for blob in solver.net.params["loss"]))
+        f = features(300).reshape(300, -1, size)
+        centers = f[:, :positives].mean(axis=1)
+        h = SCORES[metric][1]
+        found[metric] = ordered(np.array([[h(one, center, m) for one in row] for row, center in zip(f, centers)]))
+        found["Euclidean"] = ordered(-((f - centers[:, None]) ** 2).sum(axis=2))
+    assert found["printed"] < found["Euclidean"] < found["consistent"]
 
 
 def test_gradients_add_up_over_iter_size(tmp_path):

@@ -21,7 +21,7 @@ def note(data):
 
 def info(chosen, **others):
     """run.json of an experiment's run."""
-    return {"format": 1, "project": None, "experiment": dataclasses.asdict(chosen), "data": "/not there",
+    return {"format": 2, "project": None, "experiment": dataclasses.asdict(chosen), "data": "/not there",
             "manifest": "m", "weights": None, "threads": 1, "gpu": None, "iterations": ITERATIONS,
             "versions": {"caffe": "1.0.0", "blas": "OpenBLAS", "numpy": "1.19.5"}, **others}
 

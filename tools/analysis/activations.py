@@ -61,7 +61,7 @@ def grid(deploy: str, blob: str) -> Grid:
             continue
         origin, step = below.origin, below.step
         kernel, stride, pad = 1, 1, 0
-        if layer.type == "Convolution":
+        if layer.type in ("Convolution", "Im2col"):
             settings = layer.convolution_param
             kernel, stride, pad = settings.kernel_size[0], (list(settings.stride) or [1])[0], (
                 list(settings.pad) or [0])[0]

@@ -32,10 +32,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands of a parser."""
+    """The commands of a parser. required: whether the command line must have one of them."""
 
-    def __init__(self, parser: Parser) -> None:
-        self._parsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    def __init__(self, parser: Parser, required: bool = True) -> None:
+        self._parsers = parser.add_subparsers(metavar="COMMAND", required=required)
 
     def add(self, name: str, run: Run, summary: str, *examples: str) -> Parser:
         """Adds a command and returns its parser. summary: sentences; examples: command lines without `./fer`."""

@@ -4,6 +4,7 @@ import os
 
 from common.errors import UserError
 from tools.cli.arguments import Commands, add_several, path
+from tools.training import snapshots
 
 SPLITS = ("train", "val", "test")
 
@@ -11,10 +12,11 @@ SPLITS = ("train", "val", "test")
 def add(commands: Commands) -> None:
     command = commands.add(
         "evaluate", run, "Evaluate a trained run, or a group of folds or seeds. The crops of an image, and the images "
-        "of a sequence, vote on its class. The results are written to metrics.json in the folder of the run.",
+        "of a sequence, vote on its class. The results are written to metrics.json in the folder of the run, and those "
+        "of RUN@500 to metrics@500.json.",
         "evaluate runs/softmax", "evaluate runs/mmi --data data/fer2013-xie2019a --without neutral",
-        "evaluate runs/dacl --every-snapshot")
-    command.add_argument("folder", type=path, metavar="RUN", help="A trained run, or a group of folds or seeds.")
+        "evaluate runs/dacl@best", "evaluate runs/dacl --every-snapshot")
+    snapshots.add_arguments(command, "A trained run, or a group of folds or seeds.")
     command.add_argument("--split", choices=SPLITS, help="The part of the data (default: test; with --data, all if "
                          "the data have no test split).")
     command.add_argument("--data", type=path, help="Test on another prepared folder. Classes are matched by name. "
@@ -27,6 +29,9 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    options.folder, options.snapshot = snapshots.chosen(options)
+    if options.every_snapshot and options.snapshot is not None:
+        raise UserError("--every-snapshot evaluates all snapshots of a run; use it without @ and --best")
     if options.every_snapshot and (options.data or options.without):
         raise UserError("--every-snapshot evaluates on the data of the run; use it without --data and --without")
     if options.without and not options.data:
@@ -42,7 +47,10 @@ def _on_own_data(options: argparse.Namespace) -> int:
     from tools.evaluation.groups import evaluate_all
     from tools.training import groups
     split = options.split or "test"
-    metrics = evaluate_all(groups.open_(options.folder), split)
+    metrics = evaluate_all(groups.open_(options.folder), split, options.snapshot)
+    chosen = snapshots.described(metrics["iterations"], options.snapshot)
+    if chosen:
+        split = f"{split} ({chosen})"
     print("{}: {}{} of {} {}s correct, {:.2f}%{}".format(
         split, "".join("{name} {correct}/{total}, ".format(**seed) for seed in metrics.get("seeds", [])),
         metrics["correct"], metrics["total"], metrics["unit"], 100 * metrics["accuracy"],
@@ -88,9 +96,11 @@ def _on_other_data(options: argparse.Namespace) -> int:
     from tools.evaluation import cross_dataset
     from tools.training import groups
     for run in groups.runs(groups.open_(options.folder)):
-        metrics = cross_dataset.evaluate_on(run, options.data, options.split, options.without)
-        print("{} on {}: {} of {} {}s correct, {:.2f}%; {} of them if the net may choose all classes that it was "
+        metrics = cross_dataset.evaluate_on(run, options.data, options.split, options.without, options.snapshot)
+        chosen = snapshots.described(metrics["iterations"], options.snapshot)
+        print("{}{} on {}: {} of {} {}s correct, {:.2f}%; {} of them if the net may choose all classes that it was "
               "trained on; {} of other classes are left out".format(
-                  metrics["trained_on"], metrics["dataset"], metrics["correct"], metrics["total"], metrics["unit"],
+                  metrics["trained_on"], f" ({chosen})" if chosen else "", metrics["dataset"], metrics["correct"],
+                  metrics["total"], metrics["unit"],
                   100 * metrics["accuracy"], metrics["all_trained_classes"]["correct"], metrics["left_out"]))
     return 0

@@ -19,12 +19,13 @@ TEXTS = ("title", "source", "data", "pretrained")
 def add(commands: Commands) -> None:
     command = commands.add("experiments", run, "List the experiments, or print the settings of some.",
                            "experiments", "experiments fer2013-toy", "experiments 'xie2019?/*-alaw'",
-                           "experiments show xie2019a/fer2013-toy-softmax --set net=vgg16")
+                           "experiments show xie2019a/fer2013-toy-softmax --set net=vgg16", "experiments show my.yml")
     command.usage = ("fer experiments [-h] [PATTERN]\n"
-                     "       fer experiments show PAPER/EXPERIMENT ... [--set KEY=VALUE ...]")
+                     "       fer experiments show PAPER/EXPERIMENT|FILE.yml ... [--set KEY=VALUE ...]")
     command.add_argument("words", nargs="*", metavar="PATTERN",
                          help="A part of the names or titles to list, or a pattern with *, ? and [...] for whole "
-                         "names. After the word show: the names of experiments whose settings are printed.")
+                         "names. After the word show: the names of experiments, or files of your own, whose settings "
+                         "are printed.")
     add_several(command, "--set", "With show: change settings, as `./fer train --set` does.", type=change,
                 metavar="KEY=VALUE")
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if words[:1] == [SHOW]:
         if len(words) == 1:
             raise UserError("name the experiment: ./fer experiments show PAPER/EXPERIMENT")
-        print("\n\n".join("\n".join(described(experiment.load(name, options.set))) for name in words[1:]))
+        print("\n\n".join("\n".join(described(experiment.opened(name, options.set))) for name in words[1:]))
         return 0
     if len(words) > 1:
         raise UserError(f"{' '.join(words)}: expected one pattern, or show and the names of experiments")

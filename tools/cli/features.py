@@ -5,6 +5,7 @@ import sys
 
 from common.errors import UserError
 from tools.cli.arguments import Commands, add_several, at_least, name_of, path
+from tools.training import snapshots
 
 
 def add(commands: Commands) -> None:
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
         results = list(svm.svm(options.data, options.features or None, options.limit))
         print(svm.table(results, options.data, limit=options.limit))
         return 0
+    snapshots.require_none(options.trained, "features")
     trained = Run(os.path.abspath(options.trained))
     deep = svm.svm_of_run(trained, options.limit)
     data = trained.info["data"]

@@ -15,7 +15,7 @@ from common.errors import UserError
 from tools.cli.arguments import Commands, Parser
 
 COMMANDS = ("demo", "prepare", "template", "features", "experiments", "train", "watch", "evaluate", "predict",
-            "respond-ratio", "report", "reproduce", "bench")
+            "export", "convert-net", "respond-ratio", "report", "reproduce", "weights", "bench")
 
 
 def main(arguments: list[str]) -> int:

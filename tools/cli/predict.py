@@ -6,6 +6,7 @@ import sys
 
 from common.errors import UserError
 from tools.cli.arguments import Commands, path
+from tools.training import snapshots
 
 
 def add(commands: Commands) -> None:
@@ -15,8 +16,8 @@ def add(commands: Commands) -> None:
         "its nets.",
         "predict runs/softmax holiday.jpg party.jpg",
         "predict runs/softmax photos/*.jpg --json --draw marked > faces.json",
-        "predict runs/spndl angry.jpg --reference neutral.jpg")
-    command.add_argument("folder", type=path, metavar="RUN", help="A trained run, or a group of folds or seeds.")
+        "predict runs/spndl@best angry.jpg --reference neutral.jpg")
+    snapshots.add_arguments(command, "A trained run, or a group of folds or seeds.")
     command.add_argument("images", type=path, metavar="IMAGE", nargs="+", help="The photographs.")
     command.add_argument("--whole", action="store_true",
                          help="Take each image as a face, as the data set has them, and detect none.")
@@ -33,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     from tools.evaluation import predict
     from tools.training import groups
     targets = predict.pictures(options.draw, options.images) if options.draw else {}
-    predictor = predict.Predictor(groups.open_(options.folder), options.whole, options.reference)
+    folder, snapshot = snapshots.chosen(options)
+    predictor = predict.Predictor(groups.open_(folder), options.whole, options.reference, snapshot)
     if len(predictor.runs) > 1:
         print(f"fer: probabilities are the mean of {len(predictor.runs)} nets", file=sys.stderr)
     entries = []
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
             from tools.evaluation import draw_predictions
             images.write_image(targets[name], draw_predictions.draw(image, faces, predictor.classes))
     if options.json:
-        print(json.dumps({"run": os.path.abspath(options.folder), "nets": [run.folder for run in predictor.runs],
-                          "classes": list(predictor.classes), "images": entries}, indent=2))
+        print(json.dumps({"run": os.path.abspath(folder), "nets": [run.folder for run in predictor.runs],
+                          "iterations": predictor.iterations, "classes": list(predictor.classes),
+                          "images": entries}, indent=2))
     return 1 if any(entry["problems"] for entry in entries) else 0

@@ -3,6 +3,7 @@ import argparse
 import os
 
 from tools.cli.arguments import Commands, path
+from tools.training import snapshots
 
 
 def add(commands: Commands) -> None:
@@ -18,6 +19,8 @@ def run(options: argparse.Namespace) -> int:
     from common import files
     from tools.report import html_page
     from tools.training import groups
+    for folder in options.folders:
+        snapshots.require_none(folder, "report")
     out, named = options.out or os.path.join(options.folders[0], "report.html"), bool(options.out)
     files.require_replaceable(out, alone=named)
     files.write_text(out, html_page.render([groups.open_(folder) for folder in options.folders]), alone=named)

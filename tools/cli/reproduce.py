@@ -9,6 +9,7 @@ from common.errors import UserError
 from published import values
 from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, path
 from tools.reproduce import targets
+from tools.training import snapshots
 
 if TYPE_CHECKING:
     from tools.reproduce.estimate import Estimate
@@ -31,7 +32,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--out", type=path, required=True, help="The folder of runs, logs, tables and figures.")
     add_several(command, "--weights", "Caffemodels to initialise from: a file for all nets, for one net, or for one "
                 "experiment. The most specific one is used. A net that begins with the weights of another run of the "
-                "table takes only the file of its experiment.", metavar="FILE|NET=FILE|EXPERIMENT=FILE")
+                "table takes only the file of its experiment. FILE may be a run; of a group, each run takes the member "
+                "of its own name. " + snapshots.HELP, metavar="FILE|NET=FILE|EXPERIMENT=FILE")
     add_several(command, "--only", "Data sets to use (default: all).", metavar="SET")
     command.add_argument("--cores", type=at_least(1), default=cores(),
                          help="The number of cores to use (default: all).")

@@ -3,6 +3,7 @@ import argparse
 
 from tools.cli.arguments import Commands, path
 from tools.cli.evaluate import SPLITS
+from tools.training import snapshots
 
 
 def add(commands: Commands) -> None:
@@ -16,6 +17,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from tools.analysis import respond_ratio
     from tools.training import groups
+    snapshots.require_none(options.folder, "respond-ratio")
     for run in groups.runs(groups.open_(options.folder)):
         print(respond_ratio.table(respond_ratio.measure(run, options.split)))
     return 0

@@ -1,25 +1,44 @@
 """`./fer train`: trains an experiment, or continues."""
 import argparse
 import os
+from typing import TYPE_CHECKING, Union
 
-from common import experiment
+from common import experiment, suggestions
 from common.errors import UserError
 from tools.cli.arguments import MOST_THREADS, Commands, add_several, at_least, change, cores, gpus, path
+from tools.training import snapshots
+
+if TYPE_CHECKING:
+    from tools.training.groups import Group
+    from tools.training.run import Run
+
+# Options that a run which continues does not take.
+ONLY_ANEW = ("data", "out", "weights", "fresh_head", "stages", "seeds", "threads", "gpu", "set")
 
 
 def add(commands: Commands) -> None:
     command = commands.add(
         "train", run, "Train an experiment, or continue a training that was stopped. If the data have folds, a net is "
         "trained for each fold. `./fer experiments` lists the experiments, and `./fer experiments show "
-        "PAPER/EXPERIMENT` prints the settings of one.",
+        "PAPER/EXPERIMENT` prints the settings of one. docs/training.md says how to write one's own file.",
         "train xie2019a/fer2013-toy-softmax --data data/fer2013 --out runs/softmax",
         "train xie2019a/ckplus-alaw --data data/ckplus-xie2019a --out runs/alaw --weights models/face_model.caffemodel",
-        "train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10")
-    command.add_argument("experiment", metavar="PAPER/EXPERIMENT", help="The experiment.")
-    command.add_argument("--data", type=path, required=True, help="The folder that `./fer prepare` made.")
-    command.add_argument("--out", type=path, required=True, metavar="RUN", help="The folder of the run.")
+        "train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10",
+        "train my.yml --data data/mine --out runs/mine --weights runs/softmax@best --fresh-head",
+        "train runs/mine")
+    command.usage = ("fer train [-h] PAPER/EXPERIMENT|FILE.yml --data DATA --out RUN [options]\n"
+                     "       fer train RUN [--processes N]")
+    command.add_argument("experiment", type=path, metavar="PAPER/EXPERIMENT|FILE.yml|RUN",
+                         help="The experiment; or the file of your own one; or the folder of a run or group that "
+                         "continues with all that it was begun with.")
+    command.add_argument("--data", type=path, help="The folder that `./fer prepare` made.")
+    command.add_argument("--out", type=path, metavar="RUN", help="The folder of the run.")
     command.add_argument("--weights", metavar="CAFFEMODEL|RUN", type=path,
-                         help="Initialises the net from a .caffemodel file or a finished run.")
+                         help="Initialises the net from a .caffemodel file or a run. Of a group of folds or seeds, "
+                         f"each run takes the member of its own name. {snapshots.HELP}")
+    command.add_argument("--fresh-head", action="store_true",
+                         help="With --weights: layers that they do not fit, such as a head for other classes, start "
+                         "afresh. Without it, they are an error.")
     command.add_argument("--stages", type=path, metavar="DATA",
                          help="First train the experiments whose weights this one begins with, on the prepared "
                          "folders in DATA, each in a folder beside RUN. Those whose data are missing are skipped.")
@@ -38,22 +57,45 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from tools.training import groups
+    is_folder = os.path.isdir(options.experiment) or snapshots.split(options.experiment)[1] is not None
+    if is_folder and options.experiment not in experiment.names():
+        folder, snapshot = snapshots.split(options.experiment)
+        if snapshot is not None:
+            raise UserError(f"{options.experiment}: a run continues from its last snapshot; give {folder}, or an "
+                            f"experiment with --weights {options.experiment}")
+        given = [name for name in ONLY_ANEW if getattr(options, name) not in (None, [], False)]
+        # Without a run that has begun, `resume` says so.
+        if given and any(one.has_begun for one in groups.runs(groups.open_(options.experiment))):
+            raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(
+                options.experiment, given[0].replace("_", "-")))
+        trained = groups.resume(options.experiment, options.processes)
+    else:
+        if not options.experiment.endswith(experiment.ENDINGS) and options.experiment not in experiment.names():
+            raise UserError("{}; and no folder has this name".format(suggestions.unknown(
+                "experiment", options.experiment, experiment.names(), "`./fer experiments` lists them all")))
+        missing = ["--" + name for name in ("data", "out") if getattr(options, name) is None]
+        if missing:
+            options.parser.error("the following arguments are required: " + ", ".join(missing))
+        trained = _anew(options)
+    for member in groups.runs(trained):
+        print(f"trained: {member.caffemodel()}")
+    return 0
+
+
+def _anew(options: argparse.Namespace) -> "Union[Run, Group]":
+    """Trains an experiment, or continues it."""
     from data_prep import prepared_folder
     from tools.training import caffe_process, groups, pretraining
-    from tools.training.run import Run
     weights = options.weights
-    if weights and not os.path.exists(weights):
-        raise UserError(f"{weights}: no such file or folder")
+    if weights and not os.path.exists(snapshots.split(weights)[0]):
+        raise UserError(f"{snapshots.split(weights)[0]}: no such file or folder")
     if weights and options.stages:
         raise UserError("--weights and --stages cannot be used together")
-    settings = experiment.load(options.experiment, options.set)
-    if weights and os.path.isdir(weights):
-        source = groups.open_(weights)
-        if not isinstance(source, Run):
-            raise UserError("--weights {}: holds several runs; use one of them: {}".format(
-                weights, ", ".join(os.path.join(weights, name) for name in source.members)))
-        weights = pretraining.passed_on(source)
-    elif options.stages:
+    if options.fresh_head and not weights:
+        raise UserError("--fresh-head needs --weights")
+    settings = experiment.opened(options.experiment, options.set)
+    if options.stages:
         prepared_folder.require_prepared(options.data)
         threads = options.threads or caffe_process.all_cores().threads
         weights = pretraining.train(settings, options.stages, os.path.dirname(os.path.abspath(options.out)),
@@ -61,8 +103,5 @@ def run(options: argparse.Namespace) -> int:
     elif settings.begins_with and not weights:
         print("note: {} begins with random weights; with --stages DATA, {} is trained before it".format(
             settings.name, ", ".join(stage.name for stage in experiment.stages(settings)[:-1])))
-    trained = groups.train(settings, options.data, options.out, weights, options.seeds, options.threads, options.gpu,
-                           options.processes)
-    for member in groups.runs(trained):
-        print(f"trained: {member.caffemodel()}")
-    return 0
+    return groups.train(settings, options.data, options.out, weights, options.seeds, options.threads, options.gpu,
+                        options.processes, options.fresh_head)

@@ -5,6 +5,7 @@ import sys
 
 from common.errors import UserError
 from tools.cli.arguments import Commands, at_least, path
+from tools.training import snapshots
 
 
 def add(commands: Commands) -> None:
@@ -19,6 +20,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    snapshots.require_none(options.folder, "watch")
     if not os.path.isdir(options.folder):
         raise UserError(f"{options.folder}: " + (
             "is no folder of a run" if os.path.exists(options.folder) else "there is no such folder"))

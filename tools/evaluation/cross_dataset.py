@@ -12,8 +12,10 @@ from common.errors import UserError
 from data_prep import prepared_folder
 from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Prediction
+from tools.training import snapshots
 from tools.training.caffe_process import all_cores
 from tools.training.run import DEPLOY, Run
+from tools.training.snapshots import Snapshot
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,24 @@ def count_all(predicted: Sequence[Prediction], matching: Matching) -> dict[str, 
             "total": len(units)}
 
 
-def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Sequence[str] = ()) -> dict:
+def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Sequence[str] = (),
+                snapshot: Snapshot = None) -> dict:
     """Tests a trained run on another prepared folder. Writes metrics-on-DATA.json and decisions-on-DATA.csv, and
     returns the metrics.
 
     split: by default the test split. If the folder has none (a data set for cross-validation, prepared as a whole),
-    all splits. without: classes to leave out. Raises UserError if images or classes do not fit.
+    all splits. without: classes to leave out; snapshot: see `evaluate.evaluate`. Raises UserError if images or classes
+    do not fit, or there is no such snapshot.
     """
     folder = os.path.abspath(folder)
     note, info = prepared_folder.read_note(folder), run.info
+    iteration = snapshots.iteration(run, snapshot)
     _check_shape(run, folder, note)
     matching = match(prepared_folder.read_note(info["data"])["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
     engine = all_cores(info["gpu"])
     of_all_classes = [prediction for name in splits for prediction in evaluate.predict(
-        run.experiment, forward.read(folder, note, name), run.path(DEPLOY), run.caffemodel(), "prob",
+        run.experiment, forward.read(folder, note, name), run.path(DEPLOY), run.caffemodel(iteration), "prob",
         engine)]
     predicted = restrict(of_all_classes, matching)
     if not predicted:
@@ -91,19 +96,19 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     experiment = run.experiment
     metrics = dict(paper=experiment.paper, experiment=experiment.name, trained_on=experiment.data, dataset=name,
                    split="+".join(splits),
-                   unit=note["unit"] if sequences else "image",
+                   unit=note["unit"] if sequences else "image", iterations=[iteration],
                    **predictions.count(predicted, matching.names), **roc.measures(*predictions.scores(predicted)),
-                   folds=[], published=evaluate.published([run], "test", len(predicted), note),
+                   folds=[], published=evaluate.published([run], "test", len(predicted), note, snapshot),
                    left_out=len(of_all_classes) - len(predicted),
                    all_trained_classes=count_all(of_all_classes, matching))
-    predictions.write(run.path(f"decisions-on-{name}.csv"), predicted)
-    files.write_json(metrics_path(run, name), metrics)
+    predictions.write(evaluate.decisions_path(run, "on-" + name, snapshot), predicted)
+    files.write_json(metrics_path(run, name, snapshot), metrics)
     return metrics
 
 
-def metrics_path(run: Run, name: str) -> str:
+def metrics_path(run: Run, name: str, snapshot: Snapshot = None) -> str:
     """The path of the metrics on another data set. name: "<data set>-<protocol>"."""
-    return run.path(f"metrics-on-{name}.json")
+    return evaluate.metrics_path(run, "on-" + name, snapshot)
 
 
 def _check_shape(run: Run, folder: str, note: dict) -> None:

@@ -16,13 +16,14 @@ from data_prep import datasets, prepared_folder
 from data_prep.manifest import SPLITS
 from prototxt import nets
 from published.values import Figure
-from tools.training import pretraining
-from tools.training.run import DATA, Run
+from tools.training import pretraining, snapshots
+from tools.training.run import DATA, FRESH_HEAD, ORIGIN, Run
+from tools.training.snapshots import Snapshot
 
 NONE = "none"
 DIGITS = 16
 # Fields of an experiment that are not compared as settings: names, and the pretraining, which is compared separately.
-NO_SETTINGS = ("name", "title", "source", "pretrained")
+NO_SETTINGS = ("name", "title", "source", "pretrained", "file")
 # Settings that do not change the weights; the second group does if the best snapshot is passed on.
 SILENT, SILENT_UNLESS_BEST = ("solver.display",), ("solver.snapshot", "solver.test_interval")
 ENGINE = "caffe"
@@ -44,16 +45,24 @@ class Departure:
         return f"{self.what}: {self.here} (paper: {self.paper})"
 
 
-def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = None, tested: Optional[dict] = None
-              ) -> list[Departure]:
+def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = None, tested: Optional[dict] = None,
+              snapshot: Snapshot = None) -> list[Departure]:
     """The departures for a measured figure. figure: the printed figure; trained: the run, or all runs of a group;
     total: see `of_count`; tested: the note of the test data, if they are not the data that the runs were trained
-    on."""
-    departures = of_runs(trained)
+    on; snapshot: of the runs that was measured."""
+    departures = of_runs(trained) + _of_snapshot(trained, snapshot)
     if tested:
         departures += [replace(departure, what="test " + departure.what)
                        for departure in of_data(tested, figure.data, ())]
     return departures + of_count(figure, total)
+
+
+def _of_snapshot(trained: Sequence[Run], snapshot: Snapshot) -> list[Departure]:
+    """The papers' figures are those of the last snapshot."""
+    iterations = [snapshots.iteration(run, snapshot) for run in trained]
+    if iterations == [run.info["iterations"] for run in trained]:
+        return []
+    return [Departure("snapshot", snapshots.described(iterations, snapshot) or "", "the last one")]
 
 
 def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Departure]:
@@ -68,6 +77,8 @@ def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Dep
     departures = []
     for run in trained:
         departures += _of_weights(run, printed)
+        if run.info.get(FRESH_HEAD):
+            departures.append(Departure("layers that start afresh", ", ".join(run.info[FRESH_HEAD]), NONE))
     departures += _of_settings(experiment, printed)
     engine = first.info.get("engine", ENGINE)
     if engine != ENGINE:
@@ -82,11 +93,16 @@ def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Dep
 
 
 def _of_weights(run: Run, printed: Experiment) -> list[Departure]:
-    digest = run.info["weights"]
+    digest, origin = run.info["weights"], run.info.get(ORIGIN) or {}
     here = "sha256 " + digest[:DIGITS] if digest else NONE
+    if origin.get("experiment"):
+        here = "those of {experiment}, iteration {iteration}".format(**origin)
     if not printed.begins_with:
-        return [Departure("weights", here, printed.pretrained or NONE)] if bool(digest) != bool(
-            printed.pretrained) else []
+        # The digest of the paper's weights is not known. They are those of the paper's net, and the paper's net was not
+        # pretrained by an experiment of this project.
+        differs = bool(digest) != bool(printed.pretrained) or bool(digest) and run.experiment.net != printed.net or (
+            origin.get("experiment"))
+        return [Departure("weights", here, printed.pretrained or NONE)] if differs else []
     expected = "those of " + printed.begins_with
     for stage in reversed(experiments.stages(printed)[:-1]):
         earlier = digest and _run_of(run, stage.name, digest)

@@ -11,40 +11,45 @@ from published import values
 from tools.evaluation import departures, forward, predictions, roc
 from tools.evaluation.forward import Split
 from tools.evaluation.predictions import Prediction
-from tools.training import schedules
+from tools.training import schedules, snapshots
 from tools.training.caffe_process import Engine, Segment, all_cores
 from tools.training.groups import Group
 from tools.training.run import DEPLOY, Run, require_same_data
+from tools.training.snapshots import Snapshot
 
 
-def evaluate(run: Run, split: str) -> dict:
+def evaluate(run: Run, split: str, snapshot: Snapshot = None) -> dict:
     """Evaluates the trained weights on a split, writes metrics and predictions into the run's folder, and returns the
     metrics.
 
-    Raises UserError if training is not complete, or if the data have changed since.
+    snapshot: which weights, see `snapshots`; the results of others than the last have files of their own.
+    Raises UserError if training is not complete, or there is no such snapshot, or if the data have changed since.
     """
     info = run.info
+    iteration = snapshots.iteration(run, snapshot)
     note = require_same_data(run)
     faces = prepared_folder.faces(info["data"], note)
     samples = forward.read(info["data"], note, split)
     engine = all_cores(info["gpu"])
     experiment = run.experiment
-    predicted = predict(experiment, samples, run.path(DEPLOY), run.caffemodel(), "prob", engine)
+    predicted = predict(experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob", engine)
     metrics = dict(paper=experiment.paper, experiment=experiment.name, split=split,
                    dataset=(experiment.data if prepared_folder.is_of(note, experiment.data)
                             else prepared_folder.data_set(note)),
                    unit=note["unit"] if any(faces[row].sequence for row in samples.rows) else "image",
-                   **predictions.count(predicted, note["classes"]), **roc.measures(*predictions.scores(predicted)),
-                   folds=[],
-                   published=None if datasets.protocol(experiment.data).folds else published(
-                       [run], split, len(predicted)),
+                   iterations=[iteration], **predictions.count(predicted, note["classes"]),
+                   **roc.measures(*predictions.scores(predicted)), folds=[],
+                   # No paper prints figures of the user's own experiments.
+                   published=None if experiment.file or datasets.protocol(experiment.data).folds else published(
+                       [run], split, len(predicted), snapshot=snapshot),
                    without_copies=_without_copies(predicted, faces))
-    readings = schedules.of(experiment).readings(run)
+    # What the last trials read says nothing of an earlier snapshot.
+    readings = schedules.of(experiment).readings(run) if iteration == info["iterations"] else {}
     if readings:
         metrics["alone"] = {loss: _right(predict(experiment, samples, *reading, engine))
                             for loss, reading in readings.items()}
-    predictions.write(run.path(f"decisions-{split}.csv"), predicted)
-    files.write_json(metrics_path(run, split), metrics)
+    predictions.write(decisions_path(run, split, snapshot), predicted)
+    files.write_json(metrics_path(run, split, snapshot), metrics)
     return metrics
 
 
@@ -76,18 +81,19 @@ def best(snapshots: Sequence[dict]) -> dict:
     return max(snapshots, key=lambda snapshot: snapshot["correct"])
 
 
-def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict] = None) -> Optional[dict]:
+def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict] = None,
+              snapshot: Snapshot = None) -> Optional[dict]:
     """The paper's figure for a run, or for all runs of a group: its value, its correct and total if it is a count,
     whether the runs' figure is comparable with it, and the departures. None if the paper prints no figure.
 
     total: the number of evaluated units; tested: the note of the test data, if they are not the data that the runs
-    were trained on.
+    were trained on; snapshot: that was evaluated.
     """
     figure = values.of_experiment(runs[0].experiment.name, split,
                                   prepared_folder.data_set(tested) if tested else None)
     if not figure:
         return None
-    departing = departures.of_figure(figure, runs, total, tested)
+    departing = departures.of_figure(figure, runs, total, tested, snapshot)
     return {"value": figure.value, "correct": figure.correct, "total": figure.total, "comparable": not departing,
             "departures": [asdict(departure) for departure in departing]}
 
@@ -108,9 +114,15 @@ def _without_copies(predicted: Sequence[Prediction], faces: Sequence[manifest.Fa
     return _right([prediction for prediction in predicted if not any(faces[row].copy_of for row in prediction.rows)])
 
 
-def metrics_path(run: Union[Segment, Group], split: str) -> str:
-    """The path of the metrics. The name contains the split unless it is the test split."""
-    return run.path("metrics.json" if split == "test" else f"metrics-{split}.json")
+def metrics_path(run: Union[Segment, Group], split: str, snapshot: Snapshot = None) -> str:
+    """The path of the metrics. The name contains the split unless it is the test split, and the snapshot unless it is
+    the last one."""
+    return run.path(f"metrics{'' if split == 'test' else '-' + split}{snapshots.text(snapshot)}.json")
+
+
+def decisions_path(run: Union[Segment, Group], split: str, snapshot: Snapshot = None) -> str:
+    """The path of the predictions."""
+    return run.path(f"decisions-{split}{snapshots.text(snapshot)}.csv")
 
 
 def snapshots_path(run: Segment, split: str) -> str:

@@ -9,26 +9,28 @@ from data_prep import prepared_folder
 from tools.evaluation import evaluate, predictions, roc
 from tools.training.groups import Group, members, runs
 from tools.training.run import Run
+from tools.training.snapshots import Snapshot
 
 Metrics = dict[str, Any]
 
 
-def evaluate_all(run_or_group: Union[Run, Group], split: str) -> Metrics:
+def evaluate_all(run_or_group: Union[Run, Group], split: str, snapshot: Snapshot = None) -> Metrics:
     """Evaluates a run, or all runs of a group, on a split and writes the metrics. The counts of folds are summed. For
-    seeds, the mean and the standard deviation are computed."""
+    seeds, the mean and the standard deviation are computed. snapshot: see `evaluate.evaluate`."""
     if isinstance(run_or_group, Run):
-        return evaluate.evaluate(run_or_group, split)
+        return evaluate.evaluate(run_or_group, split, snapshot)
     group = run_or_group
-    of_members = [evaluate_all(member, split) for member in members(group)]
+    of_members = [evaluate_all(member, split, snapshot) for member in members(group)]
     counts = [{"name": name, "correct": metrics["correct"], "total": metrics["total"]}
               for name, metrics in zip(group.members, of_members)]
-    merged = _of_folds(group, split) if group.kind == "folds" else _of_seeds(of_members)
+    merged = _of_folds(group, split, snapshot) if group.kind == "folds" else _of_seeds(of_members)
     metrics = {**of_members[0], **merged, group.kind: counts,
+               "iterations": [iteration for metrics in of_members for iteration in metrics["iterations"]],
                "without_copies": _summed([metrics["without_copies"] for metrics in of_members])}
     if "alone" in metrics:
         metrics["alone"] = {feature: _summed([member["alone"][feature] for member in of_members])
                             for feature in metrics["alone"]}
-    files.write_json(evaluate.metrics_path(group, split), metrics)
+    files.write_json(evaluate.metrics_path(group, split, snapshot), metrics)
     return metrics
 
 
@@ -36,14 +38,14 @@ def _summed(counts: Sequence[Metrics]) -> dict[str, int]:
     return {key: sum(count[key] for count in counts) for key in ("correct", "total")}
 
 
-def _of_folds(group: Group, split: str) -> Metrics:
+def _of_folds(group: Group, split: str, snapshot: Snapshot) -> Metrics:
     predicted = [prediction for member in members(group)
-                 for prediction in predictions.read(member.path(f"decisions-{split}.csv"))]
-    predictions.write(group.path(f"decisions-{split}.csv"), predicted)
+                 for prediction in predictions.read(evaluate.decisions_path(member, split, snapshot))]
+    predictions.write(evaluate.decisions_path(group, split, snapshot), predicted)
     trained = runs(group)
     note = prepared_folder.read_note(trained[0].info["data"])
     return {**predictions.count(predicted, note["classes"]), **roc.measures(*predictions.scores(predicted)),
-            "published": evaluate.published(trained, split, len(predicted))}
+            "published": evaluate.published(trained, split, len(predicted), snapshot=snapshot)}
 
 
 def _of_seeds(of_members: Sequence[Metrics]) -> Metrics:

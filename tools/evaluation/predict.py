@@ -18,10 +18,11 @@ from data_prep.alignment import Detection, Detector
 from data_prep.crops import CropSet
 from data_prep.images import read_image
 from tools.evaluation import forward, predictions
-from tools.training import groups
+from tools.training import groups, snapshots
 from tools.training.caffe_process import all_cores
 from tools.training.groups import Group
 from tools.training.run import DATA, DEPLOY, Run, require_same_data
+from tools.training.snapshots import Snapshot
 
 FRAMING = "framing.json"
 # Number of training images in which faces are detected, and the minimum number of faces that must be found.
@@ -136,12 +137,16 @@ class Predictor:
     """The nets of a run, or of all runs of a group, loaded once.
 
     whole: whether the images are registered faces, as in the data; reference: path of the image of the neutral face,
-    for a net of pairs. Raises UserError if a training is not complete, if the runs of a group have different classes
-    or crops, and if a reference is missing, has no face or is not used.
+    for a net of pairs; snapshot: which weights, see `snapshots`. Raises UserError if a training is not complete or has
+    no such snapshot, if the runs of a group have different classes or crops, and if a reference is missing, has no face
+    or is not used.
     """
 
-    def __init__(self, run_or_group: Union[Run, Group], whole: bool = False, reference: Optional[str] = None):
+    def __init__(self, run_or_group: Union[Run, Group], whole: bool = False, reference: Optional[str] = None,
+                 snapshot: Snapshot = None):
         self.runs = groups.runs(run_or_group)
+        # The iteration of each net's weights.
+        self.iterations = [snapshots.iteration(run, snapshot) for run in self.runs]
         self._prepared = preparation(self.runs[0])
         for other in self.runs[1:]:
             if preparation(other) != self._prepared:
@@ -149,7 +154,7 @@ class Predictor:
                                 "one of the two")
         forward.use(all_cores(self.runs[0].info["gpu"]))
         self._experiments = [run.experiment for run in self.runs]
-        trained = [run.caffemodel() for run in self.runs]
+        trained = [run.caffemodel(iteration) for run, iteration in zip(self.runs, self.iterations)]
         self._nets = [forward.load(run.path(DEPLOY), weights) for run, weights in zip(self.runs, trained)]
         paired = "reference" in self._nets[0].inputs
         if paired and not reference:

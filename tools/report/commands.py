@@ -13,10 +13,10 @@ from data_prep.settings import Settings, completed, of_note
 from tools.report.entries import Entry
 from tools.training import groups
 from tools.training.groups import Group
-from tools.training.run import Run
+from tools.training.run import FRESH_HEAD, Run
 
 # Of an experiment, but no setting of it.
-NAMES = ("name", "title", "source")
+NAMES = ("name", "title", "source", "file")
 MODEL = "MODEL.caffemodel"
 
 
@@ -34,11 +34,13 @@ def again(entry: Entry) -> Commands:
     run = entry.run
     changes, unlike = changed(run)
     info = entry.info
-    words = ["train", info["experiment"]["name"], "--data", _data(entry), "--out", entry.folder]
+    words = ["train", run.experiment.file or run.experiment.name, "--data", _data(entry), "--out", entry.folder]
     notes = []
     if info["weights"]:
         words += ["--weights", MODEL]
         notes.append(f"{MODEL} is the caffemodel whose SHA-256 is {info['weights']}.")
+    if FRESH_HEAD in info:
+        words.append("--fresh-head")
     if entry.kind == "seeds":
         changes = [change for change in changes if not change.startswith("solver.random_seed=")]
         words += ["--seeds"] + [str(groups.runs(member)[0].experiment.solver["random_seed"])
@@ -66,13 +68,17 @@ def changed(run: Run) -> tuple[list[str], list[str]]:
     that it cannot change."""
     ran = run.experiment
     try:
-        now = experiment.load(ran.name)
+        now = experiment.opened(ran.file or ran.name)
+        # First of all, because other settings' defaults depend on it.
+        wholes = [f"{experiment.NET}={ran.net}"] if ran.net != now.net else []
+        wholes += experiment.added_and_removed(experiment.opened(ran.file or ran.name, wholes), ran)
+        now = experiment.opened(ran.file or ran.name, wholes)
     except UserError:
         return [], ["there is no experiment of that name"]
     before, after = _settings(now), _settings(ran)
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     settable = [key for key in different if "." in key and key in before and key in after]
-    return [f"{key}={after[key]}" for key in settable], [key for key in different if key not in settable]
+    return wholes + [f"{key}={after[key]}" for key in settable], [key for key in different if key not in settable]
 
 
 def _settings(defined: Experiment) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from common import files
+from common import experiment, files
+from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepared_folder
 from tools.evaluation.evaluate import metrics_path
@@ -96,11 +97,21 @@ class Entry:
 
 
 def entries(runs_and_groups: Sequence[Union[Run, Group]]) -> list[Entry]:
-    """With the experiments' titles; with the folder's name where several have the same."""
+    """With the experiments' titles, and the losses and sections that --set added and removed; with the folder's name
+    where several have the same."""
     untitled = [Entry(run_or_group, "") for run_or_group in runs_and_groups]
-    titles = [entry.experiment.title for entry in untitled]
+    titles = [_title(entry.experiment) for entry in untitled]
     return [Entry(entry.run_or_group, f"{title} ({os.path.basename(entry.folder)})" if titles.count(title) > 1
                   else title) for entry, title in zip(untitled, titles)]
+
+
+def _title(ran: Experiment) -> str:
+    """Such as "softmax, losses.center={}"; an experiment's title names the losses that its file has."""
+    try:
+        now = experiment.opened(ran.file or ran.name, [f"{experiment.NET}={ran.net}"])
+    except UserError:  # it is not there any more
+        return ran.title
+    return ", ".join([ran.title, *experiment.added_and_removed(now, ran)])
 
 
 def is_trained(run: Run) -> bool:

@@ -56,7 +56,8 @@ class Request:
     changes: Sequence[str] = ()
     # Names of the data sets to use; all if empty.
     only: Sequence[str] = ()
-    # Caffemodels to initialise from, by the name of an experiment or a net; "" stands for all others.
+    # Caffemodels to initialise from, or groups of runs, of which each fold or seed takes its own; by the name of an
+    # experiment or a net; "" stands for all others.
     weights: dict[str, str] = field(default_factory=dict)
     # BLAS threads of each job.
     threads: int = 1
@@ -292,32 +293,35 @@ class _Planner:
         """The folder of a run or group, with the jobs that train it."""
         experiment, folder = self._experiment(name), self._run_folder(name)
         begins_with = None if name in self._request.weights else self._stage_before(experiment)
-        weights = begins_with or self._initial_weights(experiment)
-        needs = self._weights(begins_with) if begins_with else [weights] if weights else []
+        given = None if begins_with else self._initial_weights(experiment)
         if not seeds:
-            self._train(experiment, folder, [], weights, needs)
+            self._train(experiment, folder, [], begins_with, given)
             return folder
         group = Group(folder + "-seeds", "seeds", [f"seed{seed:02d}" for seed in seeds])
         self._begin(group)
         for seed, member in zip(seeds, group.members):
             change = f"solver.random_seed={seed}"
             self._train(experiments.load(name, [*experiments.applicable(name, self._request.changes), change]),
-                        group.path(member), [change], weights, needs)
+                        group.path(member), [change], begins_with, given, member)
         return group.folder
 
     def _begin(self, group: Group) -> None:
         if group not in self.groups:
             self.groups.append(group)
 
-    def _train(self, experiment: Experiment, folder: str, more: Sequence[str], weights: Optional[str],
-               needs: Sequence[str]) -> None:
-        """Adds the jobs of a run, or of each fold of it. more: changes beside those of the request."""
+    def _train(self, experiment: Experiment, folder: str, more: Sequence[str], begins_with: Optional[str],
+               given: Optional[str], seed: str = "") -> None:
+        """Adds the jobs of a run, or of each fold of it. more: changes beside those of the request; begins_with: folder
+        of the run whose weights it takes; given: otherwise, the request's weights; seed: name of the run in a group of
+        seeds."""
         data, name = self._request.data[experiment.data], self._name(folder)
         folds = prepared_folder.any_note(data).get("folds") or []
         if folds:
             self._begin(Group(folder, "folds", folds))
         for fold in folds or [""]:
             source, run = os.path.join(data, fold).rstrip("/"), os.path.join(folder, fold).rstrip("/")
+            weights = begins_with or given and groups.caffemodel(given, list(filter(None, (seed, fold))))
+            needs = self._weights(begins_with) if begins_with else [weights] if weights else []
             self._require_same(experiment, source, Run(run), weights, needs)
             command = ["train", experiment.name, "--data", source, "--out", run,
                        "--threads", str(self._request.threads), "--processes", "1"]

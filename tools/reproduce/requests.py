@@ -9,11 +9,13 @@ from data_prep import prepared_folder
 from prototxt.builders import backbones
 from tools.reproduce import plan
 from tools.reproduce.plan import Request
+from tools.training import groups, snapshots
 
 
 def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str] = (),
             only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1) -> Request:
-    """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE; the others: see
+    """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE, where FILE
+    may also be RUN, RUN@500 or RUN@best; the others: see
     Request.
 
     Raises UserError on a missing folder or file, on a prepared folder without its name, on a name that no data set,
@@ -60,7 +62,7 @@ def _weights(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, equals, path = word.partition("=")
         key = name
-        if not equals or (name not in names and os.path.exists(word)):
+        if not equals or (name not in names and os.path.exists(snapshots.split(word)[0])):
             key, path = "", word
         elif name not in names:
             raise UserError(f"--weights {word}: " + suggestions.unknown(
@@ -68,8 +70,18 @@ def _weights(words: Sequence[str]) -> dict[str, str]:
         if key in weights:
             raise UserError("--weights: two files for {}; expected EXPERIMENT=FILE, NET=FILE, and one FILE for all "
                             "others".format(key or "all nets"))
-        weights[key] = os.path.abspath(_existing(path))
+        weights[key] = _caffemodel_or_group(path)
     return weights
+
+
+def _caffemodel_or_group(text: str) -> str:
+    """The path of the caffemodel that a file, or RUN, RUN@500 or RUN@best names; of a group, the same text with an
+    absolute path, since each fold takes its own."""
+    path, snapshot = snapshots.split(text)
+    opened = groups.open_(path) if os.path.isdir(path) else None
+    if isinstance(opened, groups.Group):
+        return os.path.abspath(path) + snapshots.text(snapshot)
+    return os.path.abspath(groups.caffemodel(text))
 
 
 def _existing(path: str) -> str:

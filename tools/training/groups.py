@@ -1,13 +1,13 @@
 """Several runs of one experiment: the folds of a cross-validation, repetitions with other seeds, or both.
 
-    GROUP/group.json         {"kind": "folds" or "seeds", "members": ["fold01", ...]}
+    GROUP/group.json         {"kind": "folds" or "seeds", "members": ["fold01", ...]}, and the "weights" that were given
     GROUP/fold01/ ...        the members: runs, or groups of folds in a group of seeds
     GROUP/metrics.json, GROUP/decisions-test.csv     see tools.evaluation.groups
 """
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -16,12 +16,16 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepared_folder
 from prototxt.builders import backbones
-from tools.training import run
+from tools.training import pretraining, run, snapshots
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
 
 NOTE = "group.json"
 KIND = "group of runs"
+# The name of a member, before the number of its seed.
+SEED = "seed"
+# Members that a message names.
+LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Group:
     kind: str
     # Names of the folders in it.
     members: Sequence[str]
+    # What --weights gave to the training, and --fresh-head; for members that have not begun.
+    weights: Optional[str] = None
+    fresh_head: bool = False
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -67,30 +74,104 @@ def runs(run_or_group: Union[Run, Group]) -> list[Run]:
     return [inner for member in members(run_or_group) for inner in runs(member)]
 
 
+def caffemodel(weights: str, names: Sequence[str] = ()) -> str:
+    """The caffemodel that --weights means: a file, or a snapshot of a run; of a group, that of the member of the same
+    name.
+
+    weights: the path of a caffemodel, or RUN, RUN@500 or RUN@best, where RUN may be a group; names: of the run that
+    begins with it, in its groups, such as seed01 and fold03. Raises UserError if there is none.
+    """
+    path, snapshot = snapshots.split(weights)
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file or folder")
+    if not os.path.isdir(path):
+        if snapshot is not None:
+            raise UserError(f"{weights}: {path} is a file and has no snapshots; expected RUN@{snapshot}")
+        return path
+    source = open_(path)
+    while isinstance(source, Group):
+        same = [name for name in source.members if name in names]
+        if not names:
+            raise UserError("--weights {}: holds several runs; use one of them: {}".format(weights, _short([
+                os.path.join(path, name) + snapshots.text(snapshot) for name in source.members])))
+        if not same:
+            raise UserError("--weights {}: has no {}; it has {}".format(
+                weights, os.path.join(*names), _short(source.members)))
+        source = open_(source.path(same[0]))
+    return pretraining.passed_on(source) if snapshot is None else source.caffemodel(
+        snapshots.iteration(source, snapshot))
+
+
+def _short(names: Sequence[str]) -> str:
+    """The names as text, of many the first ones."""
+    return ", ".join([*names[:LISTED], *["..."] * (len(names) > LISTED)])
+
+
 def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
-          threads: Optional[int], gpu: Optional[str], processes: int) -> Union[Run, Group]:
+          threads: Optional[int], gpu: Optional[str], processes: int, fresh_head: bool = False) -> Union[Run, Group]:
     """Trains an experiment; of data with folds, one run a fold; with seeds, each seed by itself.
 
-    threads: of BLAS; None for the number that a run was begun with, else one a core if there is one run, and one if
-    several run side by side. processes: how many trainings at a time.
-    Raises UserError as `run.train`, and if the folder holds another group.
+    weights: what the runs begin with, see `caffemodel`; None for random weights. threads: of BLAS; None for the number
+    that a run was begun with, else one a core if there is one run, and one if several run side by side. processes: how
+    many trainings at a time. fresh_head: see `run.train`.
+    Raises UserError as `run.train`, if the folder holds another group, and if there are no such weights for a run.
     """
+    return _train(experiment, data, folder, weights, seeds, threads, gpu, processes, fresh_head, False)
+
+
+def resume(folder: str, processes: int) -> Union[Run, Group]:
+    """Continues a run, or all runs of a group, with all that they were begun with. Members of a group that have not
+    begun are trained as the others are.
+
+    Raises UserError as `run.resume`, and if the folder holds no run that has begun.
+    """
+    opened = open_(folder)
+    if isinstance(opened, Run):
+        opened.require_begun()
+        return run.resume(opened, processes)
+    begun = [one for one in runs(opened) if one.has_begun]
+    if not begun:
+        raise UserError(f"{opened.folder}: none of its runs has begun; give the command that began the group")
+    info = begun[0].info
+    if info["weights"] and not opened.weights and len(begun) < len(runs(opened)):
+        raise UserError(f"{opened.folder}: does not say which weights its other runs begin with; give the command that "
+                        "began the group")
+    seeds = [int(name[len(SEED):]) for name in opened.members] if opened.kind == "seeds" else []
+    folds = opened.kind == "folds" or any(isinstance(member, Group) for member in members(opened))
+    return _train(begun[0].experiment, os.path.dirname(info["data"]) if folds else info["data"], opened.folder,
+                  opened.weights, seeds, info["threads"], info["gpu"], processes, opened.fresh_head, True)
+
+
+def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
+           threads: Optional[int], gpu: Optional[str], processes: int, fresh_head: bool, resumes: bool
+           ) -> Union[Run, Group]:
+    """resumes: whether runs that have begun continue as they were begun."""
     _require_memory(experiment)
     groups: list[Group] = []
     planned: list[Planned] = []
-    for group_or_run in _plan(experiment, os.path.abspath(data), os.path.abspath(folder), seeds):
+    folder = os.path.abspath(folder)
+    given = weights and _absolute(weights)
+    for group_or_run in _plan(experiment, os.path.abspath(data), folder, seeds):
         if isinstance(group_or_run, Group):
-            groups.append(group_or_run)
+            groups.append(replace(group_or_run, weights=given, fresh_head=fresh_head))
         else:
             planned.append(group_or_run)
+    begins_with: dict[str, str] = {}
+    for this in planned:
+        names = [] if this.folder == folder else os.path.relpath(this.folder, folder).split(os.sep)
+        if weights and not (resumes and Run(this.folder).has_begun):
+            begins_with[this.folder] = caffemodel(weights, names)
     for group in groups:
         begin(group)
     otherwise = threads or (min(processes, all_cores().threads) if len(planned) == 1 else 1)
 
     def train_run(this: Planned) -> Run:
+        side_by_side = processes if len(planned) == 1 else 1
+        if resumes and Run(this.folder).has_begun:
+            return run.resume(Run(this.folder), side_by_side)
         engine = Engine(threads or Run(this.folder).threads(otherwise), gpu)
-        return run.train(this.experiment, this.data, this.folder, weights, engine,
-                         processes if len(planned) == 1 else 1)
+        return run.train(this.experiment, this.data, this.folder, begins_with.get(this.folder), engine, side_by_side,
+                         fresh_head)
     try:
         if len(planned) == 1:
             train_run(planned[0])
@@ -103,6 +184,12 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
             if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
     return open_(folder)
+
+
+def _absolute(weights: str) -> str:
+    """The same weights, with an absolute path."""
+    path, snapshot = snapshots.split(weights)
+    return os.path.abspath(path) + snapshots.text(snapshot)
 
 
 def _require_memory(experiment: Experiment) -> None:
@@ -119,7 +206,7 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds {' '.join(map(str, seeds))}: expected each once")
     if seeds:
-        names = [f"seed{seed:02d}" for seed in seeds]
+        names = [f"{SEED}{seed:02d}" for seed in seeds]
         yield Group(folder, "seeds", names)
         for name, seed in zip(names, seeds):
             seeded = replace(experiment, solver=dict(experiment.solver, random_seed=seed))
@@ -137,12 +224,14 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
 def begin(group: Group) -> None:
     """Notes the group in its folder. Raises UserError if that holds another one, or something else."""
     path = group.path(NOTE)
-    note = {"kind": group.kind, "members": list(group.members)}
+    note: dict[str, Any] = {"kind": group.kind, "members": list(group.members)}
     files.claim(group.folder, KIND)
     if os.path.exists(path):
         present = files.read_json(path)
-        if present != note:
+        if any(present[key] != value for key, value in note.items()):
             raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
                 group.folder, present["kind"], ", ".join(present["members"]), group.kind, ", ".join(group.members)))
     else:
+        if group.weights:
+            note.update(weights=group.weights, fresh_head=group.fresh_head)
         files.write_json(path, note)

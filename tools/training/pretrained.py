@@ -1,7 +1,7 @@
 """Caffemodels: whether their weights are complete and finite, and which of those from outside fit a net."""
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -10,8 +10,13 @@ import numpy as np
 
 from common import files
 from common.errors import UserError
+from prototxt.builders import backbones
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
+# How files of PyTorch's weights end.
+OF_PYTORCH = (".pth", ".pth.tar", ".pt", ".safetensors")
+# Layers that a message names of a long list.
+LISTED = 5
 # Values that are checked at a time, so that they stay in the cache.
 CHUNK = 1 << 18
 # Kinds of fields in the wire format of Protocol Buffers: those of a fixed length, with their bytes, and others.
@@ -30,7 +35,8 @@ def read(path: str) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except Exception:
-        raise UserError(f"{path}: not a caffemodel, or one that was cut") from None
+        convert = "; `./fer weights convert` makes one of PyTorch's ResNet-18" if path.endswith(OF_PYTORCH) else ""
+        raise UserError(f"{path}: not a caffemodel, or one that was cut{convert}") from None
     if not model.layers and not model.layer:
         raise UserError(f"{path}: not a caffemodel")
     if model.layers and not model.layer:
@@ -41,8 +47,18 @@ def read(path: str) -> Any:
 
 def shapes(model: Any) -> Shapes:
     """Layer -> shapes of its blobs. model: a NetParameter."""
-    return {layer.name: tuple(tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-                              for blob in layer.blobs) for layer in model.layer if layer.blobs}
+    return {layer.name: tuple(map(_shape, layer.blobs)) for layer in model.layer if layer.blobs}
+
+
+def _shape(blob: Any) -> tuple[int, ...]:
+    """blob: a BlobProto. Those of before 2015 have four sizes, of which the first ones are 1 in a bias or a matrix;
+    Caffe accepts them as well."""
+    if blob.shape.dim:
+        return tuple(blob.shape.dim)
+    sizes = [blob.num, blob.channels, blob.height, blob.width]
+    while len(sizes) > 1 and sizes[0] == 1:
+        del sizes[0]
+    return tuple(sizes)
 
 
 def net_shapes(deploy: str) -> Shapes:
@@ -61,12 +77,13 @@ class Fit:
     fresh: list[str]
     # Of the caffemodel alone.
     left: list[str]
-    # In both, with other shapes: (layer, the caffemodel's shapes, the net's).
+    # In both, with other shapes, so that they start fresh too: (layer, the caffemodel's shapes, the net's).
     unfit: list[tuple[str, tuple, tuple]]
 
     def __str__(self) -> str:
         lines = [f"{what} {len(layers)}: {', '.join(layers) or 'none'}" for what, layers in (
-            ("copied", self.copied), ("start fresh", self.fresh), ("left out", self.left))]
+            ("copied", self.copied), ("start fresh", self.fresh + [layer for layer, _, _ in self.unfit]),
+            ("left out", self.left))]
         return "\n".join(lines + ["does not fit: " + _unfit(*layer) for layer in self.unfit])
 
 
@@ -82,24 +99,35 @@ def _unfit(name: str, model: tuple, net: tuple) -> str:
     return f"layer {name} has blobs {model}, the net {net}"
 
 
-def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") -> Fit:
+def _short(names: Sequence[str]) -> str:
+    """The names as text, of many the first ones."""
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "") or "none"
+
+
+def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "", fresh_head: bool = False) -> Fit:
     """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
     That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
     of another run stay behind. copied_suffix: see `nets.copied_suffix`; a layer with this suffix that the caffemodel
-    does not have gets the weights of the layer without it. Raises UserError where no layer matches, one of the same
-    name has other shapes, or a weight is not finite.
+    does not have gets the weights of the layer without it. fresh_head: whether layers of the same name with other
+    shapes, as a head for other classes has them, are left out too. Raises UserError where no layer fits, one of the
+    same name has other shapes without fresh_head, or a weight is not finite.
     """
     model, wanted = read(path), net_shapes(learned)
     require_finite(path)
     if copied_suffix:
         _copy(model, wanted, copied_suffix)
     fit = compare(shapes(model), wanted)
-    if fit.unfit:
-        raise UserError(f"{path}: {'; '.join((_unfit(*layer) for layer in fit.unfit))}")
+    unfit = [layer for layer, _, _ in fit.unfit]
     if not fit.copied:
-        raise UserError("{}: no layer matches the net's; it has {}, the net {}".format(
-            path, ", ".join(sorted(fit.left)) or "none", ", ".join(sorted(fit.fresh))))
+        raise UserError("{}: no layer {}; it has {}, the net {}".format(
+            path, "has the shapes of the net's" if unfit else "matches the net's", _short(sorted(fit.left + unfit)),
+            _short(sorted(fit.fresh + unfit))))
+    if unfit and not fresh_head:
+        more = f"; and {len(unfit) - LISTED} more layers" if len(unfit) > LISTED else ""
+        raise UserError("{}: {}{}; with --fresh-head such layers start afresh".format(
+            path, "; ".join(_unfit(*layer) for layer in fit.unfit[:LISTED]), more))
     fitting = caffe.proto.caffe_pb2.NetParameter(name=model.name)
     for layer in model.layer:
         if layer.name in fit.copied:
@@ -107,6 +135,17 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "") ->
     with files.replacing(out) as partial, open(partial, "wb") as stream:
         stream.write(fitting.SerializeToString())
     return fit
+
+
+def require_layout(path: str, net: str) -> None:
+    """Raises UserError if a caffemodel has a layer that shows that it belongs to another net, which has the layers of
+    this one and more. net: name of the backbone."""
+    foreign = backbones.named(net).foreign
+    found = sorted(set(foreign) & set(shapes(read(path)))) if foreign else []
+    if found:
+        other = foreign[found[0]]
+        raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; train with "
+                        f"--set net={other}")
 
 
 def _copy(model: Any, wanted: Shapes, suffix: str) -> None:
@@ -120,11 +159,11 @@ def _copy(model: Any, wanted: Shapes, suffix: str) -> None:
             added.name = second
 
 
-def write_fresh(deploy: str, seed: int, out: str) -> None:
+def write_fresh(deploy: str, seed: int, out: str, weights: Optional[str] = None) -> None:
     """Writes the weights that the net of `deploy` starts from, with the seed of Caffe's random numbers.
 
     BatchNorm's statistics, which Caffe does not have at first, are mean 0 and variance 1, so that the net can predict
-    before it is trained.
+    before it is trained. weights: caffemodel from which the layers come that it has; it must fit.
     """
     caffe.set_random_seed(seed)
     net = caffe.Net(deploy, caffe.TEST)
@@ -132,6 +171,8 @@ def write_fresh(deploy: str, seed: int, out: str) -> None:
         if kind == "BatchNorm":
             mean, variance, weight = net.params[name]
             mean.data[...], variance.data[...], weight.data[...] = 0, 1, 1
+    if weights:
+        net.copy_from(weights)
     with files.replacing(out) as partial:
         net.save(partial)
 

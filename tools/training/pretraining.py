@@ -7,8 +7,8 @@ from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepared_folder
-from tools.training import caffe_log, chain, run
-from tools.training.caffe_process import LOG, Engine
+from tools.training import run, snapshots
+from tools.training.caffe_process import Engine
 from tools.training.run import Run
 
 
@@ -37,17 +37,5 @@ def train(last: Experiment, data: str, folder: str, engine: Engine) -> Optional[
 
 def passed_on(trained: Run) -> str:
     """The weights of a trained run that another one begins with: the last or the best, as its experiment says."""
-    return best(trained) if trained.experiment.passes_on == "best" else trained.caffemodel()
-
-
-def best(trained: Run) -> str:
-    """The weights with the highest validation accuracy, the first of equals, of the snapshots that Caffe tested."""
-    accuracies: dict[int, float] = {}
-    for span in chain.spans(trained):
-        tested = dict(caffe_log.curves(span.segment.path(LOG)).get("val accuracy", []))
-        accuracies.update({span.start + iteration: value for iteration, value in tested.items()})
-    candidates = [iteration for iteration in trained.snapshots() if iteration in accuracies]
-    if not candidates:
-        raise UserError("{}: no snapshot was tested, with solver.snapshot {snapshot} and solver.test_interval "
-                        "{test_interval}".format(trained.folder, **trained.experiment.solver))
-    return trained.weights_of(max(candidates, key=lambda iteration: accuracies[iteration]))
+    best = trained.experiment.passes_on == snapshots.BEST
+    return trained.caffemodel(snapshots.iteration(trained, snapshots.BEST if best else None))

@@ -22,7 +22,7 @@ import numpy as np
 
 from common import files, locks
 from common.errors import UserError
-from common.experiment import Experiment
+from common.experiment import Experiment, from_note
 from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
@@ -37,8 +37,8 @@ LEARNED = "learned.prototxt"
 LOCK = ".lock"
 NOTE = "run.json"
 KIND = "run"
-# Of run.json; to be raised when its keys change their meaning.
-FORMAT = 1
+# Of run.json; to be raised when its keys change their meaning, or the name of a net stands for another net.
+FORMAT = 2
 # What run.json must have.
 KEYS = ("format", "project", "experiment", "data", "manifest", "weights", "threads", "gpu", "iterations", "versions")
 # "<commit>" or "<commit>-dirty", which `./fer` passes on from the host: the environment has no git.
@@ -48,12 +48,16 @@ COMMIT = "FER_COMMIT"
 MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, "scratch",
         "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
-        "decisions-test.csv", "decisions-on-*.csv", "svm.json", "svm.csv", "respond_ratio.json", "framing.json",
-        "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+        "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
+        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+# Snapshots that a message names at each end of a long list.
+LISTED = 4
 # What of an experiment only people read.
-DESCRIPTIVE = ("title", "source", "pretrained")
-# What of run.json changes nothing of the training: a run may continue after a commit.
-IRRELEVANT = ("project",)
+DESCRIPTIVE = ("title", "source", "pretrained", "file")
+# What of run.json changes nothing of the training: a run may continue after a commit, and weights are known by their
+# digest.
+ORIGIN, FRESH_HEAD = "weights_from", "fresh_head"
+IRRELEVANT = ("project", ORIGIN, FRESH_HEAD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +104,25 @@ class Run(Segment):
         that predicts is not the one that was written for it."""
         if iteration is None:
             iteration = self.info["iterations"]
-        if iteration not in self.snapshots():
-            raise UserError("{}: no snapshot of iteration {}; it has {}. `./fer train` continues the training".format(
-                self.folder, iteration, ", ".join(map(str, self.snapshots())) or "none"))
+        present = self.snapshots()
+        if iteration not in present:
+            continues = "" if self.info["iterations"] in present else (
+                f". `./fer train {self.folder}` continues the training")
+            raise UserError("{}: no snapshot of iteration {}; it has {}{}".format(
+                self.folder, iteration, _listed(present), continues))
         digest = self.info.get("deploy")
         if digest and not (os.path.exists(self.path(DEPLOY)) and files.digest(self.path(DEPLOY)) == digest):
             raise UserError("{}: {} since the run was trained; the same `./fer train` writes it anew".format(
                 self.path(DEPLOY), "was changed" if os.path.exists(self.path(DEPLOY)) else "was removed"))
         return self.weights_of(iteration)
+
+
+def _listed(iterations: list[int]) -> str:
+    """The iterations as text, of many the first and the last ones."""
+    words = list(map(str, iterations))
+    if len(words) > 2 * LISTED:
+        words[LISTED:-LISTED] = ["..."]
+    return ", ".join(words) or "none"
 
 
 def _checked(path: str, info: Any) -> Experiment:
@@ -128,7 +143,7 @@ def _checked(path: str, info: Any) -> Experiment:
     if wrong:
         raise UserError(f"{path}: its experiment {'has' if wrong[0] in fields else 'lacks'} {', '.join(wrong)}, "
                         f"unlike those of this version; {anew}")
-    return Experiment(**fields)
+    return from_note(fields)
 
 
 def require_same_data(run: Run) -> dict[str, Any]:
@@ -142,15 +157,43 @@ def require_same_data(run: Run) -> dict[str, Any]:
 
 
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
-          processes: int = 1) -> Run:
+          processes: int = 1, fresh_head: bool = False) -> Run:
     """Trains, or continues where an earlier call stopped; the result is byte for byte the same.
 
     weights: caffemodel to begin with; what is state of the run that it comes from is left out.
     processes: how many trainings may run side by side, if the schedule has several at a time.
+    fresh_head: whether layers that the weights do not fit start afresh; see `pretrained.write_fitting`.
     Raises UserError if the folder holds another run, the data do not fit, or the training fails.
     """
-    run = Run(os.path.abspath(folder))
-    data_folder = os.path.abspath(data_folder)
+    return _train(Run(os.path.abspath(folder)), experiment, os.path.abspath(data_folder), weights,
+                  weights and files.digest(weights), engine, processes, fresh_head)
+
+
+def resume(run: Run, processes: int = 1) -> Run:
+    """Continues a run with all that it was begun with, which run.json tells, or leaves it if it is finished.
+
+    Raises UserError as `train`, and if the run has no snapshot yet and the weights that it begins with are gone.
+    """
+    info = run.info
+    require_same_data(run)
+    digest, weights = info["weights"], (info.get(ORIGIN) or {}).get("path")
+    if digest and not run.snapshots():
+        if not (weights and os.path.exists(weights) and files.digest(weights) == digest):
+            if not os.path.exists(run.path(INITIAL)):
+                raise UserError("{}: has no snapshot yet, and the weights that it begins with, {}, are gone or were "
+                                "changed; give the command that began it".format(
+                                    run.folder, weights or "sha256 " + digest))
+            weights = None
+    else:
+        weights = None
+    return _train(run, run.experiment, info["data"], weights, digest, Engine(info["threads"], info["gpu"]), processes,
+                  FRESH_HEAD in info)
+
+
+def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional[str], digest: Optional[str],
+           engine: Engine, processes: int, fresh_head: bool) -> Run:
+    """weights: caffemodel to begin with; None for none, and where the run has taken from it what fits; digest: of the
+    caffemodel, None for none."""
     note = prepared_folder.read_note(data_folder)
     prepared_folder.require_manifest(data_folder, note)
     data = parts.prepared(data_folder, note)
@@ -159,28 +202,45 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
     _require_complete(data, note)
     iterations = schedule.iterations(data)
     info = {"format": FORMAT, "project": project(),
-            **described(experiment, data_folder, note, weights and files.digest(weights), engine),
+            **described(experiment, data_folder, note, digest, engine),
             "iterations": iterations, "versions": versions()}
+    if weights:
+        info[ORIGIN] = origin(weights)
     existed = os.path.exists(run.folder)
     texts = schedule.definitions(data, run)
     with locked(run):
-        _begin(run, info, texts)
+        _begin(run, info, texts, fresh_head)
         files.write_json(run.path(DATA), note)
-        initial = run.path(INITIAL) if weights else None
-        if not weights and not run.snapshots() and experiment.pretrained:
+        if not digest and not run.snapshots() and experiment.pretrained:
             print("no --weights: the net starts from random weights; the paper's was pretrained "
                   f"({experiment.pretrained}), see models/README.md")
-        if weights and initial and not run.snapshots():
+        if weights and not run.snapshots():
             try:
+                pretrained.require_layout(weights, experiment.net)
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
-                print(pretrained.write_fitting(weights, run.path(LEARNED), initial, nets.copied_suffix(experiment)))
+                fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
+                                               nets.copied_suffix(experiment), fresh_head)
             except UserError:
                 if not existed:
                     files.remove(run.folder)
                 raise
+            print(fit)
+            if fresh_head:
+                files.write_json(run.path(NOTE), {**run.info, FRESH_HEAD: [layer for layer, _, _ in fit.unfit]})
         if run.snapshots()[-1:] != [iterations]:
-            schedule.train(Training(run, data, note, initial, engine, processes))
+            schedule.train(Training(run, data, note, run.path(INITIAL) if digest else None, engine, processes))
     return run
+
+
+def origin(weights: str) -> dict[str, Any]:
+    """Where weights come from: the "path" of the caffemodel and, if it is a snapshot of a run, the name of its
+    "experiment" and its "iteration"."""
+    path = os.path.abspath(weights)
+    source = Run(os.path.dirname(os.path.dirname(path)))
+    iteration = next((at for at in source.snapshots() if source.weights_of(at) == path), None)
+    if iteration is None or not source.has_begun:
+        return {"path": path, "experiment": None, "iteration": None}
+    return {"path": path, "experiment": source.experiment.name, "iteration": iteration}
 
 
 def described(experiment: Experiment, data_folder: str, note: dict[str, Any], weights: Optional[str], engine: Engine
@@ -212,17 +272,18 @@ def require_same(run: Run, info: dict[str, Any]) -> bool:
 
 def _deciding(info: dict[str, Any]) -> dict[str, Any]:
     """What of run.json decides on the training. What experiments did not have when it was written has its default."""
-    experiment = dataclasses.asdict(Experiment(**info["experiment"]))
+    experiment = dataclasses.asdict(from_note(info["experiment"]))
     return {**{key: value for key, value in info.items() if key not in IRRELEVANT},
             "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 
 
 def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, Any]) -> None:
     """Raises UserError if prepared data lack what an experiment needs."""
-    shape = backbones.named(experiment.net).shape
-    if tuple(note["shape"]) != shape:
+    backbone = backbones.named(experiment.net)
+    if not backbone.takes(note["shape"]):
         raise UserError("{}: the images are {}, but the net {} takes {}".format(
-            data.root, "x".join(map(str, note["shape"])), experiment.net, "x".join(map(str, shape))))
+            data.root, "x".join(map(str, note["shape"])), experiment.net, backbone.taken))
+    nets.require_buildable(experiment, data)
     for feature in nets.features(experiment):
         if feature not in note["features"]:
             raise UserError("{}: has no {} features, which {} needs; it has {}".format(
@@ -260,13 +321,18 @@ def locked(run: Run) -> contextlib.AbstractContextManager[None]:
     return locks.exclusive(run.path(LOCK), f"{run.folder}: another training is running in this folder")
 
 
-def _begin(run: Run, info: dict[str, Any], texts: dict[str, str]) -> None:
+def _begin(run: Run, info: dict[str, Any], texts: dict[str, str], fresh_head: bool) -> None:
     if run.has_begun and not require_same(run, info):
         for pattern in MADE:
             for path in glob.glob(os.path.join(glob.escape(run.folder), pattern)):
                 files.remove(path)
     caffe_process.write_definitions(run, texts)
-    files.write_json(run.path(NOTE), {**info, "deploy": files.digest(run.path(DEPLOY))})
+    # Where the weights came from, and what they did not fit, is known only to the call that gave them.
+    kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD) if key in run.info and key not in info
+            } if run.has_begun else {}
+    if fresh_head:
+        kept.setdefault(FRESH_HEAD, [])
+    files.write_json(run.path(NOTE), {**info, **kept, "deploy": files.digest(run.path(DEPLOY))})
 
 
 def _difference(value: Any, other: Any) -> tuple[Any, Any]:

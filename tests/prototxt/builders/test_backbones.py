@@ -96,13 +96,13 @@ def test_residual_block_adds_its_input(tmp_path):
                                net.blobs["res3_2"].data + net.blobs["conv3_4"].data, rtol=1e-5)
 
 
-def resnet18_layers():
-    """Of the usual caffemodels, name -> shapes of its blobs, as ResNet-18 is defined."""
+def resnet18_layers(projected=False):
+    """Name -> shapes of its blobs, as ResNet-18 is defined. projected: whether stage 2 has a projection, too."""
     layers = {"conv1": ["64x3x7x7"], "bn_conv1": ["64", "64", "1"], "scale_conv1": ["64", "64"]}
     below = 64
     for stage, width in ((2, 64), (3, 128), (4, 256), (5, 512)):
         for block, branches in (("a", ("branch1", "branch2a", "branch2b")), ("b", ("branch2a", "branch2b"))):
-            for branch in branches:
+            for branch in branches[width == below and not projected and block == "a":]:
                 kernel = 1 if branch == "branch1" else 3
                 came = below if block == "a" and branch != "branch2b" else width
                 layers[f"res{stage}{block}_{branch}"] = [f"{width}x{came}x{kernel}x{kernel}"]
@@ -116,10 +116,74 @@ def test_resnet18_has_the_listed_layers(tmp_path):
     with open(os.path.join(ROOT, "models", "resnet18.txt")) as stream:
         listed = {name: shapes for name, *shapes in map(str.split, stream)}
     assert listed == resnet18_layers()
+    assert len(listed) == 3 * 20 + 1
+    for name, projection in (("resnet18_base", 0), ("resnet18_projected_base", 64 * 64 + 2 * 64)):
+        net = made(tmp_path, name)
+        assert {layer: ["x".join(map(str, blob.shape)) for blob in blobs]
+                for layer, blobs in net.params.items()} == resnet18_layers(bool(projection))
+        # torchvision's number of weights, and those of the projection.
+        assert sum(blob.count for layer, blobs in net.params.items() for blob in blobs
+                   if not layer.startswith("bn")) == 11689512 + projection
+    assert set(resnet18_layers(True)) - set(listed) == {"res2a_branch1", "bn2a_branch1", "scale2a_branch1"}
+
+
+# Sides of conv1, pool1 and the stages 3 to 5, by hand: each convolution and the pooling, all of stride 2, make
+# (side + 1) // 2 of a side, since their padding is half of the kernel, rounded down.
+@pytest.mark.parametrize("side, sides", [
+    (224, (112, 56, 28, 14, 7)), (160, (80, 40, 20, 10, 5)), (100, (50, 25, 13, 7, 4)), (97, (49, 25, 13, 7, 4)),
+    (33, (17, 9, 5, 3, 2))])
+def test_pooling_of_resnet18_pads_one_pixel_and_rounds_down(tmp_path, side, sides):
+    net = made(tmp_path, "resnet18")
+    net.blobs["data"].reshape(1, 3, side, side)
+    net.blobs["data"].data[...] = np.random.RandomState(0).uniform(-1, 1, (1, 3, side, side))
+    net.forward()
+    assert tuple(net.blobs[name].shape[2] for name in ("conv1", "pool1", "res3b", "res4b", "res5b")) == sides
+    below = np.pad(net.blobs["conv1"].data[0], ((0, 0), (1, 1), (1, 1)), mode="constant", constant_values=-np.inf)
+    expected = [[below[:, 2 * y:2 * y + 3, 2 * x:2 * x + 3].max(axis=(1, 2)) for x in range(sides[1])]
+                for y in range(sides[1])]
+    np.testing.assert_array_equal(net.blobs["pool1"].data[0], np.transpose(expected, (2, 0, 1)))
+
+
+def test_first_block_of_resnet18_adds_its_input_and_the_projected_one_does_not(tmp_path):
+    bottoms = {name: next(list(layer.bottom) for layer in backbones.alone(name).layer if layer.name == "res2a")
+               for name in ("resnet18", "resnet18_projected")}
+    assert bottoms == {"resnet18": ["pool1", "res2a_branch2b"],
+                       "resnet18_projected": ["res2a_branch1", "res2a_branch2b"]}
+    net = made(tmp_path, "resnet18")
+    net.blobs["data"].data[...] = np.random.RandomState(0).uniform(-1, 1, net.blobs["data"].shape)
+    net.params["scale2a_branch2b"][0].data[...] = 0
+    net.params["scale2a_branch2b"][1].data[...] = np.arange(64)
+    net.forward()
+    np.testing.assert_array_equal(net.blobs["res2a"].data,
+                                  net.blobs["pool1"].data + np.float32(np.arange(64)).reshape(1, -1, 1, 1))
+
+
+def test_convolutions_of_resnet18_begin_as_torchvisions_do(tmp_path):
+    """kaiming_normal_ with mode "fan_out": a variance of 2 / (outputs * kernel^2)."""
+    caffe.set_random_seed(1)
     net = made(tmp_path, "resnet18_base")
-    assert {name: ["x".join(map(str, blob.shape)) for blob in blobs] for name, blobs in net.params.items()} == listed
-    assert sum(blob.count for name, blobs in net.params.items() for blob in blobs
-               if not name.startswith("bn")) == 11689512 + 64 * 64 + 2 * 64  # PyTorch's, and res2a's projection
+    for name, outputs, kernel in (("conv1", 64, 7), ("res2b_branch2a", 64, 3), ("res3a_branch1", 128, 1),
+                                  ("res4a_branch2a", 256, 3), ("res5a_branch1", 512, 1)):
+        assert net.params[name][0].data.std() == pytest.approx((2 / (outputs * kernel ** 2)) ** 0.5, rel=0.03), name
+    for weights in net.params["fc1000"]:
+        bound = 1 / 512 ** 0.5
+        assert 0.99 * bound < np.abs(weights.data).max() <= np.float32(bound)
+        assert weights.data.std() == pytest.approx(bound / 3 ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("name, means, deviations", [
+    ("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("resnet18_raf", (0.5752, 0.4495, 0.4012), (0.2086, 0.1911, 0.1827)),
+    ("resnet18_projected", (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255))])
+def test_resnets_get_the_pixels_that_they_were_trained_with(name, means, deviations):
+    """As the code of the papers has them: RGB from 0 to 1, minus the mean, over the standard deviation. Here BGR."""
+    images = np.random.RandomState(0).randint(0, 256, (2, 3, 5, 4)).astype(np.uint8)
+    got = backbones.BACKBONES[name].transform(images)
+    assert got.dtype == np.float32
+    for image, result in zip(images, got):
+        for channel in range(3):
+            expected = (image[2 - channel] / 255 - means[channel]) / deviations[channel]
+            np.testing.assert_allclose(result[2 - channel], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name, sides", [
@@ -171,6 +235,24 @@ def test_resnet_block_normalises_adds_and_rectifies(tmp_path):
                                rtol=1e-3, atol=1e-3)
 
 
+def test_statistics_continue_as_torchs_if_they_count_as_ten_iterations(tmp_path):
+    """torch's running statistics keep 0.9 of themselves: 9 = 0.9 * 10 parts of the old, one of the batch's."""
+    layer = next(layer for layer in backbones.alone("resnet_small").layer if layer.type == "BatchNorm")
+    layer.bottom[:] = layer.top[:] = ["data"]
+    net = caffe_nets.net(tmp_path, f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 8 dim: 2 }} }} }}
+        layer {{ {layer} }}""")
+    mean, variance, count = net.params["bn_conv1"]
+    mean.data[...], variance.data[...], count.data[...] = (20, -30), (5, 40), 10
+    values = np.random.RandomState(0).uniform(-3, 5, (8, 2))
+    net.blobs["data"].data[...] = values
+    net.forward()
+    assert float(count.data) == 10
+    np.testing.assert_allclose(mean.data / 10, 0.9 * np.array([2, -3]) + 0.1 * values.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(variance.data / 10, 0.9 * np.array([.5, 4]) + 0.1 * values.var(axis=0, ddof=1),
+                               rtol=1e-5)
+
+
 def test_batch_norms_statistics_are_left_alone_by_the_solver(tmp_path):
     """Momentum and weight decay would move them; they are the batch's, averaged."""
     net = backbones.alone("resnet_small")
@@ -210,9 +292,10 @@ POOLS = {
                   "pool4": ("AVE", 0, 1, 0, 1)},
     "vgg16": {"pool1": ("MAX", 2, 2, 0, 112), "pool2": ("MAX", 2, 2, 0, 56), "pool3": ("MAX", 2, 2, 0, 28),
               "pool4": ("MAX", 2, 2, 0, 14), "pool5": ("MAX", 2, 2, 0, 7)},
-    # 112 -> 56 without pad; with a pad of 1 it would be 57.
-    "resnet18": {"pool1": ("MAX", 3, 2, 0, 56), "pool5": ("AVE", 0, 1, 0, 1)},
-    "resnet18_raf": {"pool1": ("MAX", 3, 2, 0, 56), "pool5": ("AVE", 0, 1, 0, 1)},
+    # 112 -> 56 without pad. With a pad of 1 it would be 57, but resnet18 rounds down.
+    "resnet18_projected": {"pool1": ("MAX", 3, 2, 0, 56), "pool5": ("AVE", 0, 1, 0, 1)},
+    "resnet18": {"pool1": ("MAX", 3, 2, 1, 56), "pool5": ("AVE", 0, 1, 0, 1)},
+    "resnet18_raf": {"pool1": ("MAX", 3, 2, 1, 56), "pool5": ("AVE", 0, 1, 0, 1)},
     "resnet_small": {"pool5": ("AVE", 0, 1, 0, 1)}}
 
 
@@ -232,7 +315,7 @@ def test_pools(tmp_path, name):
 
 @pytest.mark.parametrize("name, bottoms", (
     ("toy", {"pool1": "conv1"}), ("inception", {"pool1": "conv1", "pool2": "conv2", "pool3a": "pool2"}),
-    ("resnet18", {"pool1": "conv1"})))
+    ("resnet18", {"pool1": "conv1"}), ("resnet18_projected", {"pool1": "conv1"})))
 def test_values_of_pools(tmp_path, name, bottoms):
     net = made(tmp_path, name)
     net.blobs["data"].data[...] = np.random.RandomState(0).uniform(-1, 1, net.blobs["data"].shape)

@@ -42,9 +42,24 @@ def test_attention_network_has_the_papers_widths():
     assert list(layers["attention_1"].bottom) == ["res5b"]
     assert [layers[f"attention_{number}_activation"].type for number in (1, 2, 3)] == ["ReLU", "ReLU", "TanH"]
     assert all(layers[name].inner_product_param.weight_filler.type == "msra" for name in layers
-               if layers[name].type == "InnerProduct")
+               if name.startswith("attention") and layers[name].type == "InnerProduct")
     assert list(layers["sparse_center_loss"].bottom) == ["pool5", "label", "attention"]
     assert layers["sparse_center_loss"].loss_weight[0] == pytest.approx(0.01)
+
+
+def test_classifier_begins_as_torchs_linear_and_the_attention_network_from_he(tmp_path):
+    """Linear of 64 values: uniform in +-1/8, biases too. He: a variance of 2 / inputs; here 64 * 7 * 7 of them."""
+    caffe.set_random_seed(1)
+    net = training_net(tmp_path, "synthetic-dacl")
+    weights, biases = (blob.data for blob in net.params["fc"])
+    assert 0.12 < np.abs(weights).max() <= 0.125 and 0.03 < np.abs(biases).max() <= 0.125
+    assert weights.std() == pytest.approx(0.125 / 3 ** 0.5, rel=0.1)
+    assert net.params["attention_1"][0].data.std() == pytest.approx((2 / (64 * 7 * 7)) ** 0.5, rel=0.02)
+    assert not net.params["attention_1"][1].data.any()
+    chosen = load("raf_db-dacl")
+    fc = next(layer for layer in nets.deploy(chosen, build.expected(chosen)).layer if layer.name == "fc")
+    for filler in (fc.inner_product_param.weight_filler, fc.inner_product_param.bias_filler):
+        assert (filler.type, filler.min, filler.max) == ("uniform", pytest.approx(-0.0441942), pytest.approx(0.0441942))
 
 
 def test_attention_is_the_softmax_of_each_pair_of_scores(tmp_path):

@@ -1,5 +1,6 @@
 """The nets of [liu2017] in real Caffe: shapes, what each branch learns from, and how a stage goes on from another."""
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -104,6 +105,18 @@ def test_softmax_sees_the_queries_alone(tmp_path, variant):
     scores = net.blobs["classifier_synthetic"].data[::tuplet].astype(float)
     losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(3), net.blobs["label"].data[::tuplet].astype(int)]
     assert float(net.blobs["softmax_loss"].data) == pytest.approx(losses.mean(), rel=1e-4)
+
+
+def test_metric_of_the_setting_reaches_the_layer():
+    """The printed one is the layer's default and not written, so that definitions stay as they were."""
+    def metric(*changes):
+        layers = nets.train_val(load("ckplus-2b-nm", *changes), data_of()).layer
+        loss, = (layer for layer in layers if layer.name == "clusters_loss")
+        return json.loads(loss.python_param.param_str).get("metric")
+    assert [metric(), metric("losses.clusters.metric=printed"), metric("losses.clusters.metric=consistent")] == [
+        None, None, "consistent"]
+    with pytest.raises(UserError, match="metric is 'euclidean', expected one of printed, consistent"):
+        load("ckplus-2b-nm", "losses.clusters.metric=euclidean")
 
 
 def test_both_losses_weigh_the_same():

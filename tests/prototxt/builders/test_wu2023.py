@@ -130,7 +130,7 @@ def test_a_second_backbone_of_its_own_is_kept(tmp_path):
     assert (net.params["conv1_neutral"][0].data != net.params["conv1"][0].data).any()
 
 
-def test_usual_caffemodel_fills_resnet18(tmp_path):
+def test_listed_layers_fill_resnet18(tmp_path):
     """All but fc; fc1000 stays behind, and BatchNorm's statistics come along."""
     with open("models/resnet18.txt") as stream:
         listed = [line.split()[0] for line in stream]
@@ -138,6 +138,16 @@ def test_usual_caffemodel_fills_resnet18(tmp_path):
     (tmp_path / "deploy.prototxt").write_text(str(nets.deploy(chosen, build.expected(chosen))))
     wanted = pretrained.net_shapes(str(tmp_path / "deploy.prototxt"))
     assert sorted(set(listed) - {"fc1000"}) == sorted(set(wanted) - {"fc"})
+
+
+def test_classifier_begins_as_torchs_linear():
+    """Uniform in +-1/sqrt(512), also where it gets a difference of two features."""
+    for name in ("ckplus-baseline", "ckplus-ndf", "ckplus-spndl-without-neutral"):
+        chosen = load(name)
+        fc = next(layer for layer in nets.deploy(chosen, build.expected(chosen)).layer if layer.name == "fc")
+        for filler in (fc.inner_product_param.weight_filler, fc.inner_product_param.bias_filler):
+            assert (filler.type, filler.min, filler.max) == (
+                "uniform", pytest.approx(-0.0441942), pytest.approx(0.0441942))
 
 
 def test_solver_is_adam_as_printed():

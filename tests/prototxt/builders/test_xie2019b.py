@@ -1,5 +1,6 @@
 """The nets of [xie2019b] in real Caffe: losses and regularisers against NumPy, shapes, pruning; the tables' rows."""
 import dataclasses
+import json
 import re
 
 import caffe
@@ -48,15 +49,15 @@ def same_weights(net):
 
 
 def own(net, loss):
-    """The blob of its own by which a loss sees what it is on: Caffe's Split gives each user one."""
-    return net.blobs[net.bottom_names[loss][0]]
+    """The blobs of its own by which a loss sees what it is on: Caffe's Split gives each user one."""
+    return [net.blobs[name] for name in net.bottom_names[loss]]
 
 
 @pytest.mark.parametrize("name, p, on", [
-    ("fer2013-toy-l2", 2, {"sparse_x": "fc1"}), ("fer2013-toy-l1", 1, {"sparse_x": "fc1"}),
-    ("fer2013-toy-l2l2", 2, {"sparse_x": "fc1", "sparse_z": "conv2"}),
-    ("fer2013-toy-hidden-l2", 2, {"sparse_relu1": "conv1", "sparse_relu2": "conv2", "sparse_fc1": "fc1"}),
-    ("fer2013-toy-center-l2", 2, {"sparse_x": "fc1"})])
+    ("fer2013-toy-l2", 2, {"sparse_x": ["fc1"]}), ("fer2013-toy-l1", 1, {"sparse_x": ["fc1"]}),
+    ("fer2013-toy-l2l2", 2, {"sparse_x": ["fc1"], "sparse_z": ["conv2"]}),
+    ("fer2013-toy-hidden-l2", 2, {"sparse_hidden": ["conv1", "conv2", "fc1"]}),
+    ("fer2013-toy-center-l2", 2, {"sparse_x": ["fc1"]})])
 @pytest.mark.parametrize("normalization", ["batch", "none"])
 def test_sparseness_is_the_norm_of_what_it_is_imposed_on(tmp_path, name, p, on, normalization):
     chosen = load(name)
@@ -67,12 +68,15 @@ def test_sparseness_is_the_norm_of_what_it_is_imposed_on(tmp_path, name, p, on, 
     assert set(values) == {"softmax_loss"} | set(on) | ({"center_loss"} if "center" in chosen.losses else set())
     net.backward()
     divisor = BATCH if normalization == "batch" else 1
-    for loss, blob in on.items():
-        features = own(net, loss).data
-        np.testing.assert_array_equal(features, net.blobs[blob].data)
-        assert np.abs(features).min() < 1e-3 < np.abs(features).max()
-        assert float(values[loss]) == pytest.approx(norm(features, p) / divisor, rel=1e-5)
-        np.testing.assert_allclose(own(net, loss).diff, 0.3 / divisor * derivative(features, p), rtol=1e-5)
+    for loss, blobs in on.items():
+        expected = 0
+        for seen, blob in zip(own(net, loss), blobs):
+            np.testing.assert_array_equal(seen.data, net.blobs[blob].data)
+            assert np.abs(seen.data).min() < 1e-3 < np.abs(seen.data).max()
+            np.testing.assert_allclose(seen.diff, 0.3 / divisor * derivative(seen.data, p), rtol=1e-5)
+            expected += norm(seen.data, p) / divisor
+        assert len(own(net, loss)) == len(blobs)
+        assert float(values[loss]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name, on, layer", [("fer2013-toy-w-l2", "sparse_w", "fc2_7"),
@@ -90,8 +94,8 @@ def test_weight_sparseness_adds_to_the_weights_gradient(tmp_path, name, on, laye
     assert value == pytest.approx(norm(weights, p), rel=1e-4)
     assert np.abs(gradients[0]).max() > 1e-4
     np.testing.assert_allclose(gradients[0.3] - gradients[0], 0.3 * derivative(weights, p), rtol=1e-3, atol=1e-5)
-    # The features are left alone: the loss has no other users of what it sees.
-    assert list(net.bottom_names[on]) == [on + "_weights"]
+    # The features are left alone.
+    assert list(net.bottom_names[on]) == []
 
 
 def test_sparse_features_move_the_weights_as_the_chain_rule_says(tmp_path):
@@ -111,26 +115,36 @@ def test_sparse_features_move_the_weights_as_the_chain_rule_says(tmp_path):
                                           ("fer2013-vgg-hidden-l1-divided", 15)])
 def test_hidden_units_of_all_hidden_layers(name, layers):
     """27 PReLUs and FC1 of the face ResNet; 13 convolutions, fc6 and fc7 of VGG-16."""
-    for coefficient, expected in (("same", 1e-5), ("divided", 1e-5 / layers)):
+    for coefficient in ("same", "divided"):
         chosen = load(name, "losses.sparse_hidden.coefficient=" + coefficient)
-        found = [layer for layer in nets.train_val(chosen, build.expected(chosen)).layer
-                 if layer.name.startswith("sparse_")]
-        assert len(found) == layers
-        assert {round(layer.loss_weight[0] / expected, 5) for layer in found} == {1}
-        assert all(layer.include[0].phase == caffe.TRAIN for layer in found)
+        found, = [layer for layer in nets.train_val(chosen, build.expected(chosen)).layer
+                  if layer.name.startswith("sparse_")]
+        assert len(set(found.bottom)) == len(found.bottom) == layers
+        assert found.loss_weight[0] == pytest.approx(1e-5)
+        assert json.loads(found.python_param.param_str)["coefficient"] == coefficient
+        assert found.include[0].phase == caffe.TRAIN
+
+
+def test_divided_coefficient_divides_by_the_hidden_layers(tmp_path):
+    values = {}
+    for coefficient in ("same", "divided"):
+        net = training_net(tmp_path, "fer2013-toy-hidden-l2", "losses.sparse_hidden.coefficient=" + coefficient)
+        same_weights(net)
+        values[coefficient] = float(net.forward()["sparse_hidden"])
+    assert values["same"] > 1 and values["divided"] == pytest.approx(values["same"] / 3, rel=1e-5)
 
 
 def test_one_layer_losses_and_two_layer_losses():
     def imposed(name):
         chosen = load(name)
-        return {layer.name: (layer.bottom[0], layer.reduction_param.operation)
-                for layer in nets.train_val(chosen, build.expected(chosen)).layer if layer.type == "Reduction"}
-    asum, sumsq = caffe.params.Reduction.ASUM, caffe.params.Reduction.SUMSQ
-    assert imposed("fer2013-l2") == {"sparse_x": ("fc1", sumsq)}
-    assert imposed("fer2013-l1") == {"sparse_x": ("fc1", asum)}
-    assert imposed("fer2013-l2l2") == {"sparse_z": ("res5_6", sumsq), "sparse_x": ("fc1", sumsq)}
-    assert imposed("fer2013-l1l1") == {"sparse_z": ("res5_6", asum), "sparse_x": ("fc1", asum)}
-    assert imposed("fer2013-vgg-l2l2") == {"sparse_z": ("fc6", sumsq), "sparse_x": ("fc1", sumsq)}
+        return {layer.name: (*layer.bottom, json.loads(layer.python_param.param_str)["p"])
+                for layer in nets.train_val(chosen, build.expected(chosen)).layer
+                if layer.python_param.layer == "SparsenessLossLayer"}
+    assert imposed("fer2013-l2") == {"sparse_x": ("fc1", 2)}
+    assert imposed("fer2013-l1") == {"sparse_x": ("fc1", 1)}
+    assert imposed("fer2013-l2l2") == {"sparse_z": ("res5_6", 2), "sparse_x": ("fc1", 2)}
+    assert imposed("fer2013-l1l1") == {"sparse_z": ("res5_6", 1), "sparse_x": ("fc1", 1)}
+    assert imposed("fer2013-vgg-l2l2") == {"sparse_z": ("fc6", 2), "sparse_x": ("fc1", 2)}
     assert imposed("fer2013-softmax") == imposed("fer2013-dropout-center") == {}
 
 

@@ -61,6 +61,16 @@ def test_cells_of_a_cropped_image(tmp_path):
     assert activations.grid(written(tmp_path, backbones.alone("vgg16")), "pool5") == Grid(1 + 15.5, 32)
 
 
+def test_cells_of_maps_with_zeros_around_them(tmp_path):
+    """dlib's net. conv1 3, 5, ...; pool1 5, 9, ...; 3x3 in steps of 2 of those: 9, 17, ...; the zeros begin one before,
+    and are cropped. Pairs: 7, 15, ..."""
+    path = written(tmp_path, backbones.alone("dlib_face"))
+    assert activations.grid(path, "pool1") == Grid(5, 4)
+    assert activations.grid(path, "padded3_1") == Grid(1, 8)
+    assert activations.grid(path, "cropped3_1") == Grid(9, 8)
+    assert activations.grid(path, "pool3_1") == Grid(7, 8)
+
+
 def test_average_over_face_by_hand():
     """Two maps of 2 x 2 with the means 0, 1 / 2, 3; centres at the pixels 1 and 3 of 6."""
     maps = np.array([[[-1.0, 0], [2, 4]], [[1, 2], [2, 2]]], np.float32)

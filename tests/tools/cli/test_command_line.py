@@ -217,7 +217,7 @@ def test_features_without_a_value_are_none():
         assert main.parse(["prepare", "synthetic", *words]).features == wanted
 
 
-@pytest.mark.parametrize("command", ("train", "reproduce", "evaluate", "watch", "experiments"))
+@pytest.mark.parametrize("command", ("train", "reproduce", "evaluate", "watch", "experiments", "export", "convert-net"))
 def test_help_loads_no_large_library(command):
     code = (f"import sys\nfrom tools.cli import main\ntry:\n    main.main([{command!r}, '--help'])\n"
             "except SystemExit:\n    pass\nprint(*sorted(sys.modules), file=sys.stderr)")

@@ -97,6 +97,11 @@ def test_another_net(tmp_path, fer):
     assert found["weights"] == ("none", "face_model.caffemodel")
 
 
+def test_the_weights_of_another_net(tmp_path, fer):
+    found = told([begun(tmp_path / "run", GSF, fer, ["net=dlib_face"], weights="0" * 64)])
+    assert found == [("weights", "sha256 " + "0" * 16, "face_model.caffemodel"), ("net", "dlib_face", "face_resnet")]
+
+
 def test_another_engine(tmp_path, fer):
     assert told([begun(tmp_path / "run", GSF, fer, weights="0" * 64, engine="torch")]) == [("engine", "torch", "caffe")]
 
@@ -117,6 +122,24 @@ def test_an_experiment_that_is_there_no_more(tmp_path, fer):
     info["experiment"]["name"] = "xie2019a/of-long-ago"
     files.write_json(run.path("run.json"), info)
     assert told([run]) == [("experiment", "xie2019a/of-long-ago", "not among the experiments")]
+
+
+def test_an_experiment_of_one_s_own_is_not_the_papers(tmp_path, fer):
+    """Also if it has the settings, the data and the file name of one."""
+    (tmp_path / "fer2013-center-norm-gsf.yml").write_text(
+        "paper: xie2019a\ndata: fer2013-xie2019a\nnet: face_resnet\nlosses: {center: {}, gsf: {}}\n"
+        "head: {normalize: fixed}\n")
+    mine = experiment.opened(str(tmp_path / "fer2013-center-norm-gsf.yml"))
+    run = begun(tmp_path / "run", GSF, fer, weights="0" * 64)
+    files.write_json(run.path("run.json"), hand_made.info(mine, **described(mine, "/gone", fer, "0" * 64, Engine(1))))
+    assert told([run]) == [("experiment", "xie2019a/fer2013-center-norm-gsf.yml", "not among the experiments")]
+    assert evaluate.published([run], "test", 3589) is None
+
+
+def test_added_and_removed_losses(tmp_path, fer):
+    run = begun(tmp_path / "run", GSF, fer, ["losses.gsf=none", "losses.sift={}"], weights="0" * 64)
+    found = told([run])
+    assert ("losses.gsf.weight", "none", "1e-06") in found and ("losses.sift.weight", "1e-06", "none") in found
 
 
 @pytest.mark.parametrize("layout", ("xie2019b-fer2013-w-l2", "xie2019b/fer2013-w-l2"))

@@ -38,7 +38,11 @@ def test_highest_probability_by_hand():
 def test_net_input_is_around_0_and_what_is_normalised_stays():
     np.testing.assert_array_equal(forward.net_input(np.uint8([[[0, 255]]])), np.float32([[[-127.5, 127.5]]]) / 128)
     colour = np.uint8([[[200]], [[100]], [[50]]])
-    np.testing.assert_array_equal(forward.net_input(colour, backbones.IMAGENET), np.float32([[[96]], [[-17]], [[-73]]]))
+    plain = forward.net_input(colour, backbones.IMAGENET_CAFFE)
+    np.testing.assert_array_equal(plain, np.float32([[[96]], [[-17]], [[-73]]]))
+    # (200 / 255 - 0.406) / 0.225 for blue, (100 / 255 - 0.456) / 0.224, (50 / 255 - 0.485) / 0.229, by hand.
+    np.testing.assert_allclose(forward.net_input(colour, backbones.IMAGENET).ravel(), [1.68139, -0.28501, -1.26167],
+                               atol=1e-5)
     normalised = np.array([-1.5, 2], np.float32)
     np.testing.assert_array_equal(forward.net_input(normalised), normalised)
 

@@ -18,7 +18,7 @@ from tests.tools import hand_made, small_pairs
 from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
 from tools.evaluation.predict import FacePrediction
-from tools.training import run
+from tools.training import pretrained, run
 from tools.training.caffe_process import Engine
 
 CLASSES = ("happy", "surprise")
@@ -159,7 +159,8 @@ def test_json_is_one_document(faces_run, photographs, capsys):
     two, nobody = str(photographs / "two.png"), str(photographs / "nobody.png")
     assert main.main(["predict", faces_run.folder, two, nobody, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"run", "nets", "classes", "images"} and found["classes"] == list(CLASSES)
+    assert set(found) == {"run", "nets", "iterations", "classes", "images"} and found["classes"] == list(CLASSES)
+    assert (found["run"], found["nets"], found["iterations"]) == (faces_run.folder, [faces_run.folder], [6])
     assert found["images"][1] == {"image": nobody, "faces": [], "problems": [nobody + ": no face found"]}
     assert found["images"][0]["image"] == two and found["images"][0]["problems"] == []
     for face in found["images"][0]["faces"]:
@@ -171,6 +172,27 @@ def test_json_is_one_document(faces_run, photographs, capsys):
         assert list(face["probabilities"]) == list(CLASSES)
         assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert face["probability"] == face["probabilities"][face["label"]] == max(face["probabilities"].values())
+
+
+def test_the_weights_are_those_of_the_snapshot(faces_run, source, tmp_path, capsys):
+    """Two folds, whose best snapshot is not the last one. There fc2 has a bias alone: 1/4 and 3/4, and 1/2 and 1/2."""
+    for name, odds in (("fold01", 3), ("fold02", 1)):
+        one = run.Run(shutil.copytree(faces_run.folder, str(tmp_path / name)))
+        model = pretrained.read(one.caffemodel())
+        weights, bias = next(layer for layer in model.layer if layer.name == "fc2").blobs
+        weights.data[:] = [0] * len(weights.data)
+        bias.data[:] = [0, np.log(odds)]
+        with open(one.weights_of(3), "wb") as stream:
+            stream.write(model.SerializeToString())
+        hand_made.log(one.folder, [1.0], {3: .9, 6: .8})
+    hand_made.group(tmp_path, "folds")
+    image = os.path.join(source, "test", "happy", "happy0.png")
+    for words in ([str(tmp_path) + "@3"], [str(tmp_path) + "@best"], [str(tmp_path), "--best"]):
+        assert main.main(["predict", *words, image, "--whole", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["run"], found["iterations"]) == (str(tmp_path), [3, 3])
+        [face] = found["images"][0]["faces"]
+        assert face["probabilities"] == pytest.approx({"happy": 3 / 8, "surprise": 5 / 8}, abs=1e-6)
 
 
 def test_draws_a_picture_of_each_image_with_faces(faces_run, photographs, tmp_path, capsys):
@@ -284,9 +306,11 @@ def test_a_net_of_pairs_wants_a_reference(pairs_run, source, photographs, capsys
         assert main.main(["predict", pairs_run.folder, happy, "--reference", reference, "--json"]) == 0
         probabilities.append(json.loads(capsys.readouterr().out)["images"][0]["faces"][0]["probabilities"])
     assert set(probabilities[0]) == {"class0", "class1", "class2"}
-    # Against itself a face differs in nothing: what is left is the bias, which began at zero.
-    assert list(probabilities[1].values()) == pytest.approx([1 / 3] * 3, abs=.02)
-    assert np.ptp(list(probabilities[0].values())) > 2 * np.ptp(list(probabilities[1].values()))
+    # Against itself a face differs in nothing: what is left is the softmax of the biases.
+    fc = next(layer for layer in pretrained.read(pairs_run.caffemodel()).layer if layer.name == "fc")
+    expected = np.exp(fc.blobs[1].data) / np.exp(fc.blobs[1].data).sum()
+    assert list(probabilities[1].values()) == pytest.approx(list(expected), rel=1e-5)
+    assert probabilities[0] != pytest.approx(probabilities[1], abs=.02)
 
 
 def test_a_reference_is_refused_where_it_is_of_no_use(faces_run, photographs, capsys):

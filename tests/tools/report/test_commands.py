@@ -96,13 +96,37 @@ def test_seeds_and_folds_are_one_command(tmp_path, trained, data):
 
 def test_what_no_setting_changes_is_named(tmp_path, trained):
     info = copy.deepcopy(trained.info)
-    info["experiment"]["net"] = "face_resnet"
+    info["experiment"]["decision"] = "majority"
     del info["experiment"]["head"]["scale"]
     files.write_json(str(tmp_path / "run.json"), info)
     changes, unlike = commands.changed(Run(str(tmp_path)))
-    assert unlike == ["net", "head.scale"] and len(changes) == len(CHANGES)
+    assert unlike == ["head.scale", "decision"] and len(changes) == len(CHANGES)
     info["experiment"]["name"] = "xie2019a/forgotten"
     files.write_json(str(tmp_path / "run.json"), info)
+    assert commands.changed(Run(str(tmp_path))) == ([], ["there is no experiment of that name"])
+
+
+@pytest.mark.parametrize("asked", (["net=dlib_face"], ["net=dlib_face", "losses.center={}", "solver.max_iter=3"]))
+def test_another_net_is_so_again(tmp_path, asked):
+    files.write_json(str(tmp_path / "run.json"), hand_made.info(experiment.load("xie2019a/fer2013-softmax", asked)))
+    assert commands.changed(Run(str(tmp_path))) == (asked, [])
+
+
+def test_losses_that_were_added_and_removed_are_so_again(tmp_path):
+    asked = ["losses.gabor=none", "losses.gsf={}", "losses.gsf.weight=0.5", "solver.max_iter=3"]
+    files.write_json(str(tmp_path / "run.json"), hand_made.info(experiment.load(
+        "xie2019a/fer2013-toy-center-gabor", asked)))
+    changes, unlike = commands.changed(Run(str(tmp_path)))
+    assert (sorted(changes), unlike) == (sorted(asked), [])
+    assert experiment.load("xie2019a/fer2013-toy-center-gabor", changes) == Run(str(tmp_path)).experiment
+
+
+def test_an_experiment_of_one_s_own_is_named_by_its_file(tmp_path):
+    (tmp_path / "my own.yml").write_text("paper: xie2019a\ndata: mine\nnet: toy\n")
+    mine = experiment.opened(str(tmp_path / "my own.yml"), ["losses.center={}", "solver.max_iter=3"])
+    files.write_json(str(tmp_path / "run.json"), hand_made.info(mine))
+    assert commands.changed(Run(str(tmp_path))) == (["losses.center={}", "solver.max_iter=3"], [])
+    (tmp_path / "my own.yml").unlink()
     assert commands.changed(Run(str(tmp_path))) == ([], ["there is no experiment of that name"])
 
 

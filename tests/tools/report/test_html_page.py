@@ -1,4 +1,5 @@
 """The page: complete, self-contained, the same twice."""
+import dataclasses
 import html.parser
 import re
 import shutil
@@ -268,6 +269,18 @@ def test_runs_of_the_same_title_carry_their_folders_names(trained, softmax):
     first, second = groups.runs(softmax)
     assert [entry.title for entry in entries.entries([first, trained, second])] == [
         "softmax (seed01)", "softmax + center + GABOR", "softmax (seed02)"]
+
+
+def test_the_title_names_losses_that_were_added_and_removed(tmp_path, trained):
+    for name, changes, title in (
+            ("fer2013-toy-softmax", ["losses.center={}", "losses.center.weight=0.5"], "softmax, losses.center={}"),
+            ("fer2013-toy-center-gabor", ["losses.gabor=none"], "softmax + center + GABOR, losses.gabor=none"),
+            ("fer2013-toy-center-gabor", ["losses.gabor.weight=0.5"], "softmax + center + GABOR"),
+            ("fer2013-toy-alaw", ["weighting=none"], "ALAW, alternative loss with adaptive weights, weighting=none")):
+        one = copied(trained, tmp_path / title)
+        ran = experiment.load("xie2019a/" + name, changes)
+        files.write_json(one.path("run.json"), {**one.info, "experiment": dataclasses.asdict(ran)})
+        assert [entry.title for entry in entries.entries([one])] == [title]
 
 
 def test_out_takes_the_place_of_a_report_only(trained, tmp_path, capsys):

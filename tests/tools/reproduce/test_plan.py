@@ -143,6 +143,48 @@ def test_the_most_specific_weights_win(tmp_path):
         "the paper's net was pretrained (MS-Celeb-1M), but these begin without weights (see --weights): " + two]
 
 
+@pytest.mark.parametrize("word, iteration", (("@2", 2), ("@best", 2), ("", 4)))
+def test_a_snapshot_of_a_run_is_taken_as_weights(tmp_path, word, iteration):
+    prepared(tmp_path / "data", "ckplus-wu2023", folds=("fold01", "fold02"))
+    source = Run(hand_made.run(tmp_path / "source", "wu2023/synthetic-baseline", iterations=(2, 4)))
+    hand_made.log(source.folder, [1.0], {2: .6, 4: .5})
+    files.write_text(source.path("deploy.prototxt"), "")
+    for key in ("", "resnet18=", "wu2023/ckplus-baseline="):
+        made = planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"],
+                       weights=[key + source.folder + word])
+        taken = [option(job, "--weights") for job in made.jobs if job.title.startswith("train wu2023/ckplus-baseline ")]
+        assert taken == 2 * [source.weights_of(iteration)]
+        assert all(source.weights_of(iteration) in job.needs for job in made.jobs
+                   if job.title.startswith("train wu2023/ckplus-baseline "))
+
+
+def test_each_fold_takes_the_weights_of_its_fold(tmp_path):
+    prepared(tmp_path / "data", "ckplus-wu2023", folds=("fold01", "fold02"))
+    for fold in ("fold01", "fold02"):
+        hand_made.run(tmp_path / "group" / fold, "wu2023/synthetic-baseline", iterations=(2, 4))
+    group = hand_made.group(tmp_path / "group", "folds")
+    made = planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"],
+                   weights=[f"wu2023/ckplus-baseline={group}@2"])
+    assert [option(job, "--weights") for job in made.jobs if "--weights" in job.command] == [
+        f"{group}/{fold}/snapshots/iter_2.caffemodel" for fold in ("fold01", "fold02")]
+    for word, said in (("@3", "group/fold01: no snapshot of iteration 3; it has 2, 4"),
+                       ("@worst", "group@worst: names no snapshot; expected ")):
+        with pytest.raises(UserError, match=said):
+            planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"], weights=[group + word])
+    files.write_json(group + "/group.json", {"kind": "folds", "members": ["fold01"]})
+    with pytest.raises(UserError, match="group: has no fold02; it has fold01"):
+        planned(tmp_path, "wu2023-table1", changes=(), only=["ckplus-wu2023"], weights=[group])
+
+
+def test_a_loss_is_added_to_the_experiments_whose_paper_has_it(tmp_path):
+    prepared(tmp_path / "data", "fer2013-xie2019a")
+    made = planned(tmp_path, "xie2019b-table4", changes=[*TOY, "losses.sparse_x=none", "losses.center={}"])
+    for job in (job for job in made.jobs if job.title.startswith("train")):
+        name = job.title.split()[1]
+        assert ("losses.sparse_x=none" in job.command) == ("sparse_x" in experiment.load(name).losses)
+        assert "losses.center={}" in job.command
+
+
 def test_weights_of_an_experiment_stand_before_those_of_its_stage(tmp_path):
     for name in ("fer2013-xie2019a", "mmi-xie2019b"):
         prepared(tmp_path / "data", name)
@@ -269,7 +311,7 @@ def test_runs_of_other_settings_data_or_weights_are_no_results(tmp_path, changed
     (dict(targets=["xie2019a-table1"]), "there is no table or figure 'xie2019a-table1'; did you mean xie2019a-table1"),
     (dict(changes=["solver.max_itre=3"]), "--set solver.max_itre=3: no experiment of xie2019b-table4 has this setting"),
     (dict(changes=["solver.max_iter=many"]), "--set solver.max_iter=many: 'many' is not a number"),
-    (dict(changes=["net=big"]), "there is no net 'big'; expected one of "),
+    (dict(changes=["net=big"]), "there is no net 'big'; prototxt/builders/backbones.py lists them all"),
     (dict(only=["fer2013"]), "xie2019b-table4 has no values for fer2013; it has some for fer2013-xie2019a"),
     (dict(only=["fer2013-xie2091a"]), "--only fer2013-xie2091a: there is no data set 'fer2013-xie2091a'; did you "
      "mean fer2013-xie2019a"),

@@ -8,11 +8,12 @@ from common import experiment, files
 from common.errors import UserError
 from data_prep import prepared_folder
 from tests import small_data
+from tests.tools import hand_made
 from tests.tools.conftest import SMALL
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
 from tools.evaluation.groups import evaluate_all
-from tools.training import groups, run
+from tools.training import groups, pretrained, run
 from tools.training.caffe_process import Engine
 
 NAME = "xie2019a/synthetic-toy-softmax"
@@ -115,17 +116,103 @@ def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, fo
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_weights_of_a_group_are_refused_with_its_runs(tmp_path, folded, capsys):
+def test_a_single_run_takes_no_group_of_weights(tmp_path, folded, capsys):
     group = groups.Group(str(tmp_path / "group"), "folds", ["fold01", "fold02"])
     groups.begin(group)
-    assert main.main(["train", NAME, "--data", folded, "--out", str(tmp_path / "run"), "--weights", group.folder]) == 1
+    assert main.main(["train", NAME, "--data", os.path.join(folded, "fold01"), "--out", str(tmp_path / "run"),
+                      "--weights", group.folder]) == 1
     assert capsys.readouterr().err == (
         f"fer: --weights {group.folder}: holds several runs; use one of them: {group.folder}/fold01, "
         f"{group.folder}/fold02\n")
 
 
-def test_a_net_that_is_none_is_refused(tmp_path, data):
-    chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["net=nonet"])
-    with pytest.raises(UserError, match="there is no net 'nonet'"):
-        groups.train(chosen, data, str(tmp_path / "run"), None, [], None, None, 1)
-    assert not os.path.exists(str(tmp_path / "run"))
+@pytest.fixture
+def sources(tmp_path):
+    """Runs by hand, one in each place: a group of folds, one of seeds, and one of seeds of folds."""
+    places = ("single", "folds/fold01", "folds/fold02", "seeds/seed01", "seeds/seed02", "both/seed01/fold01",
+              "both/seed01/fold02", "both/seed02/fold01")
+    for place in places:
+        hand_made.run(tmp_path / place, NAME, iterations=(2, 4))
+        hand_made.log(tmp_path / place, [1.0], {2: 0.5 + 0.1 * place.endswith("1"), 4: 0.55})
+        files.write_text(str(tmp_path / place / "deploy.prototxt"), "")
+    hand_made.group(tmp_path / "folds", "folds")
+    hand_made.group(tmp_path / "seeds", "seeds")
+    for seed in ("seed01", "seed02"):
+        hand_made.group(tmp_path / "both" / seed, "folds")
+    hand_made.group(tmp_path / "both", "seeds")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("weights, names, expected", (
+    ("single", [], "single 4"), ("single@2", ["seed07", "fold09"], "single 2"), ("single@best", [], "single 4"),
+    ("folds", ["fold02"], "folds/fold02 4"), ("folds@2", ["fold01"], "folds/fold01 2"),
+    # Each fold has its own best one, and folds are the same for all seeds.
+    ("folds@best", ["seed05", "fold01"], "folds/fold01 2"), ("folds@best", ["seed05", "fold02"], "folds/fold02 4"),
+    ("seeds", ["seed02", "fold01"], "seeds/seed02 4"), ("both", ["seed01", "fold02"], "both/seed01/fold02 4"),
+    ("both@2", ["seed02", "fold01"], "both/seed02/fold01 2")))
+def test_each_run_takes_the_weights_of_its_own_name(sources, weights, names, expected):
+    folder, iteration = expected.split()
+    assert groups.caffemodel(os.path.join(sources, weights), names) == os.path.join(
+        sources, folder, "snapshots", f"iter_{iteration}.caffemodel")
+
+
+@pytest.mark.parametrize("weights, names, said", (
+    ("folds", ["fold03"], "folds: has no fold03; it has fold01, fold02"),
+    ("seeds@2", ["seed03", "fold01"], "seeds@2: has no seed03/fold01; it has seed01, seed02"),
+    # The seed is there, its fold is not.
+    ("both", ["seed02", "fold02"], "both: has no seed02/fold02; it has fold01"),
+    ("folds", [], "folds: holds several runs; use one of them: "), ("seeds@best", [], "seed01@best, "),
+    ("single@3", [], "single: no snapshot of iteration 3; it has 2, 4"), ("none@3", [], "none: no such file or folder"),
+    ("single/run.json@3", [], "run.json@3: "), ("single/run.json@3", [], "is a file and has no snapshots"),
+    ("single@bets", [], "single@bets: names no snapshot; expected ")))
+def test_weights_that_are_not_there_are_named(sources, weights, names, said):
+    with pytest.raises(UserError) as error:
+        groups.caffemodel(os.path.join(sources, weights), names)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def blob(path, layer):
+    return np.array(next(one for one in pretrained.read(path).layer if one.name == layer).blobs[0].data)
+
+
+def test_folds_begin_with_the_folds_of_a_group(tmp_path, folded, cross_validated):
+    """With a rate of 0, each ends with the weights of its own fold."""
+    still = groups.train(experiment.load(NAME, [*CHANGES, "solver.base_lr=0"]), folded, str(tmp_path / "still"),
+                         cross_validated.folder + "@4", (), None, None, 2)
+    own = [blob(one.caffemodel(), "conv1") for one in groups.runs(cross_validated)]
+    assert np.abs(own[0] - own[1]).max() > 0
+    for one, expected in zip(groups.runs(still), own):
+        np.testing.assert_array_equal(blob(one.caffemodel(), "conv1"), expected)
+    for name, one in zip(("fold01", "fold02"), groups.runs(still)):
+        assert one.info["weights_from"] == {"path": os.path.join(
+            cross_validated.folder, name, "snapshots", "iter_4.caffemodel"), "experiment": NAME, "iteration": 4}
+
+
+def test_a_group_continues_by_its_folder_with_the_members_that_have_not_begun(tmp_path, folded, cross_validated, capfd):
+    chosen = experiment.load(NAME, [*CHANGES, "solver.momentum=0.7"])
+    whole, part = ("with seeds and folds", "stopped")
+    for out in (whole, part):
+        groups.train(chosen, folded, str(tmp_path / out), cross_validated.folder, (3, 5), None, None, 2)
+    # As after a kill in the third of four runs.
+    third, fourth = (run.Run(str(tmp_path / part / "seed05" / fold)) for fold in ("fold01", "fold02"))
+    os.unlink(third.weights_of(4))
+    files.remove(fourth.folder)
+    capfd.readouterr()
+    assert main.main(["train", str(tmp_path / part), "--processes", "2"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == f"trained: {fourth.weights_of(4)}"
+    for one in groups.runs(groups.open_(str(tmp_path / part))):
+        other = run.Run(one.folder.replace(part, whole))
+        assert read(one.caffemodel()) == read(other.caffemodel())
+        assert {**one.info, "data": None} == {**other.info, "data": None}
+
+
+def test_a_group_that_cannot_say_how_it_was_begun_is_refused(tmp_path, sources):
+    with pytest.raises(UserError, match="group: none of its runs has begun"):
+        groups.begin(groups.Group(str(tmp_path / "group"), "folds", ["fold01"]))
+        groups.resume(str(tmp_path / "group"), 1)
+    folds = os.path.join(sources, "folds")
+    info = files.read_json(folds + "/fold01/run.json")
+    files.write_json(folds + "/fold01/run.json", {**info, "weights": "0" * 64})
+    files.write_json(folds + "/group.json", {"kind": "folds", "members": ["fold01", "fold02", "fold03"]})
+    with pytest.raises(UserError, match="folds: does not say which weights its other runs begin with"):
+        groups.resume(folds, 1)

@@ -1,4 +1,6 @@
 """Caffemodels from outside: what is copied, starts fresh, is left out, or does not fit."""
+import dataclasses
+
 import caffe
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def test_what_does_not_fit_is_listed_with_both_shapes():
     wanted = {"a": ((2, 3), (2,)), "b": ((5, 2),), "d": ((7,),)}
     fit = pretrained.compare(given, wanted)
     assert fit == pretrained.Fit(["a"], ["d"], ["c"], [("b", ((4, 2),), ((5, 2),))])
-    assert str(fit) == ("copied 1: a\nstart fresh 1: d\nleft out 1: c\n"
+    assert str(fit) == ("copied 1: a\nstart fresh 2: d, b\nleft out 1: c\n"
                         "does not fit: layer b has blobs ((4, 2),), the net ((5, 2),)")
 
 
@@ -76,6 +78,45 @@ def test_every_layer_of_another_shape_is_named(tmp_path, base):
                                  str(tmp_path / "initial.caffemodel"))
     assert "layer conv1b has blobs ((65, 32, 3, 3), (64,)), the net ((64, 32, 3, 3), (64,))" in str(error.value)
     assert "layer relu5_6 has blobs ((513,),), the net ((512,),)" in str(error.value)
+
+
+def resnet18(folder, name):
+    (folder / (name + ".prototxt")).write_text(str(backbones.alone(name)))
+    caffe.Net(str(folder / (name + ".prototxt")), caffe.TEST).save(str(folder / (name + ".caffemodel")))
+    return str(folder / (name + ".caffemodel"))
+
+
+@pytest.mark.parametrize("net", ["resnet18", "resnet18_raf"])
+def test_a_caffemodel_of_another_layout_is_refused_with_the_net_that_it_fits(tmp_path, net):
+    other, own = resnet18(tmp_path, "resnet18_projected_base"), resnet18(tmp_path, "resnet18_base")
+    with pytest.raises(UserError) as error:
+        pretrained.require_layout(other, net)
+    assert str(error.value) == (f"{other}: has the layer res2a_branch1 of the net resnet18_projected, which {net} "
+                                "lacks; train with --set net=resnet18_projected")
+    pretrained.require_layout(own, net)
+    pretrained.require_layout(other, "resnet18_projected")
+
+
+def test_a_training_does_not_begin_with_another_layout(tmp_path, monkeypatch):
+    data = small_pairs.prepared(tmp_path)
+    small = backbones.BACKBONES["resnet_small"]
+    monkeypatch.setitem(backbones.BACKBONES, "resnet_small", dataclasses.replace(small, foreign={"conv9": "large"}))
+    path = resnet18(tmp_path, "resnet_small")
+    model = pretrained.read(path)
+    model.layer.add(name="conv9").blobs.add().data.append(1)
+    (tmp_path / "large.caffemodel").write_bytes(model.SerializeToString())
+    chosen = experiment.load("wu2023/synthetic-baseline", ["solver.batch_size=6", "solver.max_iter=1"])
+    with pytest.raises(UserError, match="has the layer conv9 of the net large, which resnet_small lacks"):
+        run.train(chosen, data, str(tmp_path / "run"), str(tmp_path / "large.caffemodel"), Engine(1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_pytorch_is_told_how_to_become_one(tmp_path):
+    for name, more in (("w.pth.tar", "; `./fer weights convert` makes one of PyTorch's ResNet-18"), ("w.txt", "")):
+        (tmp_path / name).write_text("no model")
+        with pytest.raises(UserError) as error:
+            pretrained.read(str(tmp_path / name))
+        assert str(error.value) == f"{tmp_path}/{name}: not a caffemodel, or one that was cut{more}"
 
 
 def test_format_of_before_2015_is_named(tmp_path):

@@ -8,7 +8,7 @@ from common import experiment, files
 from common.errors import UserError
 from tests import small_data
 from tools.cli import main
-from tools.training import caffe_log, pretraining, run
+from tools.training import caffe_log, pretraining, run, snapshots
 from tools.training.caffe_process import Engine
 
 SMALL = ["solver.batch_size=3", "solver.max_iter=4", "solver.test_interval=2", "solver.snapshot=2", "solver.display=1"]
@@ -67,10 +67,11 @@ def test_the_best_is_the_first_snapshot_of_the_highest_accuracy(tmp_path, monkey
     for accuracies, expected in (([.1, .3], 4), ([.3, .1], 2), ([.3, .3], 2)):
         monkeypatch.setattr(caffe_log, "curves", lambda path, found=accuracies: {
             "val accuracy": [(1, .9), (2, found[0]), (4, found[1])]})
-        assert pretraining.best(one) == one.weights_of(expected)
+        assert snapshots.iteration(one, snapshots.BEST) == expected
+        assert pretraining.passed_on(one) == one.weights_of(expected)
     monkeypatch.setattr(caffe_log, "curves", lambda path: {"val accuracy": [(3, .9)]})
     with pytest.raises(UserError, match="no snapshot was tested, with solver.snapshot 2 and solver.test_interval 2"):
-        pretraining.best(one)
+        snapshots.iteration(one, snapshots.BEST)
 
 
 def test_an_experiment_without_stages_is_refused(tmp_path):
@@ -90,7 +91,7 @@ def test_by_the_command_line(tmp_path, capfd, data, small):
         "last", "liu2017-fer2013-softmax", "liu2017-multi_pie-2b-nm"]
     assert said.endswith(f"trained: {out}/snapshots/iter_4.caffemodel\n")
     second = run.Run(str(tmp_path / "runs" / "liu2017-multi_pie-2b-nm"))
-    assert run.Run(out).info["weights"] == files.digest(pretraining.best(second))
+    assert run.Run(out).info["weights"] == files.digest(pretraining.passed_on(second))
 
 
 @pytest.mark.parametrize("changed, said", [

@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 
 from common import files
 from common.errors import UserError
-from prototxt import build, nets
+from prototxt import build
 from prototxt.builders.parts import Data
 from tools.evaluation import forward
 from tools.training import caffe_process, chain, pretrained
@@ -131,15 +131,12 @@ class SelfPaced(Schedule):
             start = end
 
     def _write_initial(self, training: Training, segment: Segment, weights: Optional[str]) -> None:
-        """weights: caffemodel that the pace begins with; None for He initialisation."""
+        """weights: caffemodel that the pace begins with, or the part of it that fits; None for He initialisation."""
         if os.path.exists(segment.path(INITIAL)):
             return
-        deploy = training.run.path(DEPLOY)
-        if weights:
-            pretrained.write_fitting(weights, deploy, segment.path(INITIAL),
-                                     nets.copied_suffix(self.experiment))
-        else:
-            pretrained.write_fresh(deploy, self.experiment.solver["random_seed"], segment.path(INITIAL))
+        # All layers, also those that weights from outside do not have: the net must predict before it is trained.
+        pretrained.write_fresh(training.run.path(DEPLOY), self.experiment.solver["random_seed"], segment.path(INITIAL),
+                               weights)
 
     def _select(self, training: Training, segment: Segment, samples: forward.Split, percentage: int) -> None:
         """Selects by the losses under the weights that the pace begins with, of the samples as they are, in the TEST

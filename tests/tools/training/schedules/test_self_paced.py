@@ -121,7 +121,7 @@ def test_watching_counts_over_all_paces(trained):
 
 
 def test_the_first_pace_ranks_by_the_initial_network(tmp_path, trained, data):
-    """He initialisation from the seed, BatchNorm with mean 0 and variance 1."""
+    """Random weights from the seed, BatchNorm with mean 0 and variance 1."""
     caffe.set_random_seed(trained.experiment.solver["random_seed"])
     net = caffe.Net(trained.path("deploy.prototxt"), caffe.TEST)
     for name, blobs in net.params.items():

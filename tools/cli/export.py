@@ -1,0 +1,30 @@
+"""`./fer export`: a trained net as an ONNX model."""
+import argparse
+
+from tools.cli.arguments import Commands, path
+from tools.training import snapshots
+
+
+def add(commands: Commands) -> None:
+    command = commands.add(
+        "export", run, "Export a trained net as an ONNX model. Its metadata say how images are prepared and what the "
+        "classes are. Before the file is written, onnxruntime computes real batches and must give the probabilities "
+        "that Caffe gives.",
+        "export runs/softmax --out softmax.onnx",
+        "export runs/softmax@best --out best.onnx")
+    snapshots.add_arguments(command, "A trained run. Of a group, export each run.")
+    command.add_argument("--out", type=path, metavar="FILE", required=True, help="The ONNX file to write.")
+
+
+def run(options: argparse.Namespace) -> int:
+    from common.errors import UserError
+    from tools.conversion import export
+    from tools.training import groups
+    folder, snapshot = snapshots.chosen(options)
+    opened = groups.open_(folder)
+    if isinstance(opened, groups.Group):
+        raise UserError(f"{folder}: is a group; give one of its runs: {', '.join(opened.members)}")
+    for sentence in export.export(opened, options.out, snapshot):
+        print(sentence)
+    print(options.out)
+    return 0
