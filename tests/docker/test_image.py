@@ -157,11 +157,6 @@ def docker(tmp_path_factory):
     made.shell("podman rm -af; podman rmi -af; podman system reset -f")
 
 
-def test_the_readme_has_the_same_commands():
-    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("docker ")]
-    assert lines == documented()[:2]
-
-
 def test_the_image_has_what_git_tracks(docker):
     status, out, said = docker.shell("docker run --rm caffe-fer find /caffe-fer -type f")
     assert status == 0, said
