@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from common.errors import UserError
 
-# How many times a lock is requested, and the seconds in between: `is_held` may hold it for a moment.
-ATTEMPTS, PAUSE = 3, 0.1
+# How many times a lock is requested, and the seconds in between: `is_held` may hold it for a moment, and so may the
+# children of a killed process, until the system has ended them.
+ATTEMPTS, PAUSE = 30, 0.1
 
 
 @contextlib.contextmanager
