@@ -5,6 +5,7 @@ import io
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -384,7 +385,7 @@ class Inside(Folder):
         self.build = self.path("envs", "gpu-x")
         write(os.path.join(self.build, host.MARKER), f"key {gpu.key()}\narchitectures 86\n")
         write(os.path.join(self.build, "bin", "caffe"), "#!/bin/sh\necho cards: \"$@\"; cat /dev/nvidia0; "
-              f"[ $1 != again ] || exec {FER} caffe train -gpu 0; "
+              f"[ $1 != again ] || exec {shlex.quote(FER)} caffe train -gpu 0; "
               "echo $LD_LIBRARY_PATH; nvidia-smi; ls /caffe-fer-driver\n", 0o755)
         write(os.path.join(self.build, "python", "_caffe.so"), "the module of the build")
         write(os.path.join(self.build, "lib", "libcaffe.so.1.0.0"), "the library of the build")
