@@ -5,7 +5,7 @@ import caffe
 import numpy as np
 import pytest
 
-from common import files
+from common import files, machine
 from common.errors import UserError
 from data_prep import lmdb_io
 from tests import small_data
@@ -77,7 +77,8 @@ def test_never_more_threads_than_cores_or_than_told(told, threads, monkeypatch):
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     if told is not None:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
-    assert caffe_process.all_cores("0") == Engine(threads, "0")
+    monkeypatch.setenv(machine.CARD, "0")
+    assert caffe_process.all_cores() == Engine(threads, "0")
 
 
 def test_weights_that_are_not_those_of_the_net_are_refused(tmp_path, trained):
