@@ -71,6 +71,11 @@ class Experiment:
     file: str = ""
 
     @property
+    def origin(self) -> str:
+        """What `opened` reads it from: the user's own file, or the name."""
+        return self.file or self.name
+
+    @property
     def paper(self) -> str:
         return self.name.split("/")[0]
 

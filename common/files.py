@@ -170,6 +170,15 @@ def write_json(path: str, value, alone: bool = False) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n", alone)
 
 
+def read_bytes(path: str) -> bytes:
+    """The content of a file. Raises UserError if it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
 def read_json(path: str):
     """The content of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:

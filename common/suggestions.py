@@ -1,7 +1,7 @@
-"""The message for a name that does not exist: it suggests similar names, in one short line."""
+"""Names in messages: the similar ones of one that does not exist, and the first ones of many; in one short line."""
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Minimum similarity of two names, by difflib's ratio.
 ALIKE = 0.7
@@ -20,6 +20,11 @@ def close(name: str, names: Iterable[str]) -> list[str]:
             keys.setdefault(key.lower(), candidate)
     near = difflib.get_close_matches(name.lower(), keys, 2 * MOST, ALIKE)
     return list(dict.fromkeys(keys[key] for key in near))[:MOST]
+
+
+def first(names: Sequence[str], most: int) -> str:
+    """The names as text; of more than `most`, the first ones and "..."."""
+    return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
 def unknown(kind: str, name: str, names: Iterable[str], elsewhere: str = "") -> str:

@@ -109,6 +109,14 @@ def parse(text: str, message):
     return text_format.Merge(text, message)
 
 
+def read(path: str, message):
+    """Reads the definition of a net from a file into a NetParameter, and returns it. Raises UserError if it is none."""
+    try:
+        return parse(files.read_bytes(path).decode(), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not the definition of a net: {error}") from None
+
+
 def solver(experiment: Experiment, data: parts.Data, folder: str, snapshot_prefix: str, tested: bool = True):
     """Caffe's SolverParameter. Each test covers the validation split; some of its records come twice if they do not
     fill whole batches."""

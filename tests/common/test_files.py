@@ -187,3 +187,12 @@ def test_a_file_that_stands_alone_is_ours_by_its_signature(tmp_path):
                                          (2.5e6, "2.5 MB"), (999e6, "999.0 MB"), (71e9, "71.0 GB")))
 def test_amounts(count, text):
     assert files.amount(count) == text
+
+
+def test_bytes_of_a_file_and_what_cannot_be_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"\x00\xff\n")
+    assert files.read_bytes(str(tmp_path / "a")) == b"\x00\xff\n"
+    with pytest.raises(UserError, match="^.*/b: No such file or directory$"):
+        files.read_bytes(str(tmp_path / "b"))
+    with pytest.raises(UserError, match=": Is a directory$"):
+        files.read_bytes(str(tmp_path))

@@ -23,3 +23,8 @@ def test_the_closest_experiment_comes_first(name, wanted):
 def test_message(name, names, said):
     message = suggestions.unknown("command", name, names, "`list` lists them")
     assert message == said
+
+
+def test_the_first_ones_of_many():
+    assert suggestions.first(["a", "b"], 2) == "a, b" and suggestions.first(["a", "b", "c"], 2) == "a, b, ..."
+    assert suggestions.first([], 2) == ""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import caffe
 import numpy as np
-from google.protobuf import text_format
 
 from common.errors import UserError
+from prototxt import build
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def grid(deploy: str, blob: str) -> Grid:
 
 
 def _layers(deploy: str) -> list:
-    with open(deploy, encoding="utf-8") as stream:
-        return list(text_format.Parse(stream.read(), caffe.proto.caffe_pb2.NetParameter()).layer)
+    return list(build.read(deploy, caffe.proto.caffe_pb2.NetParameter()).layer)
 
 
 def normalised(vectors: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """`./fer export`: a trained net as an ONNX model."""
 import argparse
 
+from common.errors import UserError
 from tools.cli.arguments import Commands, path
 from tools.training import snapshots
 
@@ -17,7 +18,6 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from common.errors import UserError
     from tools.conversion import export
     from tools.training import groups
     folder, snapshot = snapshots.chosen(options)

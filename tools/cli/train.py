@@ -87,8 +87,9 @@ def _anew(options: argparse.Namespace) -> "Union[Run, Group]":
     from data_prep import prepared_folder
     from tools.training import caffe_process, groups, pretraining
     weights = options.weights
-    if weights and not os.path.exists(snapshots.split(weights)[0]):
-        raise UserError(f"{snapshots.split(weights)[0]}: no such file or folder")
+    source = weights and snapshots.split(weights)[0]
+    if source and not os.path.exists(source):
+        raise UserError(f"{source}: no such file or folder")
     if weights and options.stages:
         raise UserError("--weights and --stages cannot be used together")
     if options.fresh_head and not weights:

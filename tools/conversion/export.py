@@ -7,7 +7,6 @@ import caffe
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf import text_format
 from onnx import helper
 
 from common import files
@@ -67,11 +66,7 @@ def graph_of(deploy: str, net: caffe.Net) -> Graph:
 
     Raises UserError, which names the layer, if one cannot be exported.
     """
-    with open(deploy, encoding="utf-8") as stream:
-        try:
-            proto = build.parse(stream.read(), caffe.proto.caffe_pb2.NetParameter())
-        except text_format.ParseError as error:
-            raise UserError(f"{deploy}: is not the definition of a net: {error}") from None
+    proto = build.read(deploy, caffe.proto.caffe_pb2.NetParameter())
     # Without the layers of the other phase, and those that copy a blob for two layers, which are Caffe's own.
     names = set(net._layer_names)
     protos = [layer for layer in proto.layer if layer.name in names]

@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from common import files
 from common.errors import UserError
 from prototxt import build
+from tools.training import pretrained
 
 OLD_TYPE = "CenterLoss"
 MODULE, CLASS = "layers.center_loss", "CenterLossLayer"
@@ -56,13 +57,7 @@ def convert(old: str, new: str, weights: Optional[str] = None, out_weights: Opti
 
 def _read(path: str) -> Any:
     """A prototxt as the NetParameter of caffe-face."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            net = build.parse(stream.read(), _net_of_fork()())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not the definition of a net: {error}") from None
+    net = build.read(path, _net_of_fork()())
     if not net.layer and not net.layers:
         raise UserError(f"{path}: is not the definition of a net: it has no layers")
     if net.layer and net.layers:
@@ -157,16 +152,12 @@ def _upgrade(content: bytes, kind: str, path: str) -> tuple[bytes, list[str]]:
 
 def _model(path: str, classes: dict[str, int]) -> tuple[bytes, list[str]]:
     """A caffemodel for the converted net, and what was changed. classes: layer -> its number of classes."""
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
     said: list[str] = []
-    model = _parse(content, path)
+    content = files.read_bytes(path)
+    model = pretrained.parsed(content, path)
     if not model.layer:
         content, said = _upgrade(content, "binary", path)
-        model = _parse(content, path)
+        model = pretrained.parsed(content, path)
     for layer in model.layer:
         if layer.type == OLD_TYPE or layer.name in classes:
             said.append(_carry(layer, classes, path))
@@ -191,14 +182,3 @@ def _carry(layer: Any, classes: dict[str, int], path: str) -> str:
     layer.python_param.module, layer.python_param.layer = MODULE, CLASS
     layer.python_param.param_str = json.dumps({"classes": shapes[0][0], "name": name})
     return f"layer {name}: the {shapes[0][0]} centers of {shapes[0][1]} values are in the new caffemodel"
-
-
-def _parse(content: bytes, path: str) -> Any:
-    model = caffe_pb2.NetParameter()
-    try:
-        model.ParseFromString(content)
-    except Exception:
-        raise UserError(f"{path}: not a caffemodel, or one that was cut") from None
-    if not model.layer and not model.layers:
-        raise UserError(f"{path}: not a caffemodel")
-    return model

@@ -68,8 +68,7 @@ def every_snapshot(run: Run, split: str) -> Iterator[dict]:
     info, results = run.info, []
     samples = forward.read(info["data"], require_same_data(run), split)
     for iteration in run.snapshots():
-        predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob",
-                         all_cores())
+        predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob", all_cores())
         results.append({"iteration": iteration, **_right(predicted)})
         yield results[-1]
     files.write_json(snapshots_path(run, split), {"split": split, "snapshots": results})

@@ -8,7 +8,6 @@ from typing import Any, Optional
 
 import caffe
 import numpy as np
-from google.protobuf import text_format
 
 from common import children, progress
 from common.errors import UserError
@@ -106,13 +105,7 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
     Raises UserError if one of the files is missing, truncated or of another kind, if a weight is NaN or infinite, and
     if the weights do not fit the net. Caffe itself would end the process, or continue with other weights.
     """
-    try:
-        with open(deploy, encoding="utf-8") as stream:
-            build.parse(stream.read(), caffe.proto.caffe_pb2.NetParameter())
-    except OSError as error:
-        raise UserError(f"{deploy}: {error.strerror}") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{deploy}: is not the definition of a net: {error}") from None
+    build.read(deploy, caffe.proto.caffe_pb2.NetParameter())
     pretrained.require_finite(caffemodel)
     net = caffe.Net(deploy, caffe.TEST)
     sizes = pretrained.sizes(caffemodel)

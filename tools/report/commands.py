@@ -34,7 +34,7 @@ def again(entry: Entry) -> Commands:
     run = entry.run
     changes, unlike = changed(run)
     info = entry.info
-    words = ["train", run.experiment.file or run.experiment.name, "--data", _data(entry), "--out", entry.folder]
+    words = ["train", run.experiment.origin, "--data", _data(entry), "--out", entry.folder]
     notes = []
     if info["weights"]:
         words += ["--weights", MODEL]
@@ -68,11 +68,11 @@ def changed(run: Run) -> tuple[list[str], list[str]]:
     that it cannot change."""
     ran = run.experiment
     try:
-        now = experiment.opened(ran.file or ran.name)
+        now = experiment.opened(ran.origin)
         # First of all, because other settings' defaults depend on it.
         wholes = [f"{experiment.NET}={ran.net}"] if ran.net != now.net else []
-        wholes += experiment.added_and_removed(experiment.opened(ran.file or ran.name, wholes), ran)
-        now = experiment.opened(ran.file or ran.name, wholes)
+        wholes += experiment.added_and_removed(experiment.opened(ran.origin, wholes), ran)
+        now = experiment.opened(ran.origin, wholes)
     except UserError:
         return [], ["there is no experiment of that name"]
     before, after = _settings(now), _settings(ran)

@@ -108,7 +108,7 @@ def entries(runs_and_groups: Sequence[Union[Run, Group]]) -> list[Entry]:
 def _title(ran: Experiment) -> str:
     """Such as "softmax, losses.center={}"; an experiment's title names the losses that its file has."""
     try:
-        now = experiment.opened(ran.file or ran.name, [f"{experiment.NET}={ran.net}"])
+        now = experiment.opened(ran.origin, [f"{experiment.NET}={ran.net}"])
     except UserError:  # it is not there any more
         return ran.title
     return ", ".join([ran.title, *experiment.added_and_removed(now, ran)])

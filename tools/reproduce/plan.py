@@ -301,7 +301,7 @@ class _Planner:
         if not seeds:
             self._train(experiment, folder, [], begins_with, given)
             return folder
-        group = Group(folder + "-seeds", "seeds", [f"seed{seed:02d}" for seed in seeds])
+        group = Group(folder + "-seeds", "seeds", list(map(groups.seed_name, seeds)))
         self._begin(group)
         for seed, member in zip(seeds, group.members):
             change = f"solver.random_seed={seed}"

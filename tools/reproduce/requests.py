@@ -80,10 +80,9 @@ def _weights(words: Sequence[str]) -> dict[str, str]:
 def _caffemodel_or_group(text: str) -> str:
     """The path of the caffemodel that a file, or RUN, RUN@500 or RUN@best names; of a group, the same text with an
     absolute path, since each fold takes its own."""
-    path, snapshot = snapshots.split(text)
-    opened = groups.open_(path) if os.path.isdir(path) else None
-    if isinstance(opened, groups.Group):
-        return os.path.abspath(path) + snapshots.text(snapshot)
+    path, _ = snapshots.split(text)
+    if os.path.isdir(path) and isinstance(groups.open_(path), groups.Group):
+        return snapshots.absolute(text)
     return os.path.abspath(groups.caffemodel(text))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from common import children, files, machine
+from common import children, files, machine, suggestions
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepared_folder
@@ -22,7 +22,7 @@ from tools.training.run import Run
 
 NOTE = "group.json"
 KIND = "group of runs"
-# The name of a member, before the number of its seed.
+# The name of a member begins with it, before the number of its seed.
 SEED = "seed"
 # Members that a message names.
 LISTED = 10
@@ -92,19 +92,19 @@ def caffemodel(weights: str, names: Sequence[str] = ()) -> str:
     while isinstance(source, Group):
         same = [name for name in source.members if name in names]
         if not names:
-            raise UserError("--weights {}: holds several runs; use one of them: {}".format(weights, _short([
-                os.path.join(path, name) + snapshots.text(snapshot) for name in source.members])))
+            raise UserError("--weights {}: holds several runs; use one of them: {}".format(weights, suggestions.first([
+                os.path.join(path, name) + snapshots.text(snapshot) for name in source.members], LISTED)))
         if not same:
             raise UserError("--weights {}: has no {}; it has {}".format(
-                weights, os.path.join(*names), _short(source.members)))
+                weights, os.path.join(*names), suggestions.first(source.members, LISTED)))
         source = open_(source.path(same[0]))
     return pretraining.passed_on(source) if snapshot is None else source.caffemodel(
         snapshots.iteration(source, snapshot))
 
 
-def _short(names: Sequence[str]) -> str:
-    """The names as text, of many the first ones."""
-    return ", ".join([*names[:LISTED], *["..."] * (len(names) > LISTED)])
+def seed_name(seed: int) -> str:
+    """The name of the member with a seed."""
+    return f"{SEED}{seed:02d}"
 
 
 def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
@@ -150,7 +150,7 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
     groups: list[Group] = []
     planned: list[Planned] = []
     folder = os.path.abspath(folder)
-    given = weights and _absolute(weights)
+    given = weights and snapshots.absolute(weights)
     for group_or_run in _plan(experiment, os.path.abspath(data), folder, seeds):
         if isinstance(group_or_run, Group):
             groups.append(replace(group_or_run, weights=given, fresh_head=fresh_head))
@@ -190,12 +190,6 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
     return open_(folder)
 
 
-def _absolute(weights: str) -> str:
-    """The same weights, with an absolute path."""
-    path, snapshot = snapshots.split(weights)
-    return os.path.abspath(path) + snapshots.text(snapshot)
-
-
 def _require_memory(experiment: Experiment) -> None:
     """Raises UserError if there is no such net, or if the images of a step alone do not fit. The layers above them need
     many times that, which differs from net to net: Caffe says if there is not enough."""
@@ -210,7 +204,7 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds {' '.join(map(str, seeds))}: expected each once")
     if seeds:
-        names = [f"{SEED}{seed:02d}" for seed in seeds]
+        names = list(map(seed_name, seeds))
         yield Group(folder, "seeds", names)
         for name, seed in zip(names, seeds):
             seeded = replace(experiment, solver=dict(experiment.solver, random_seed=seed))

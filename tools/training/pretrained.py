@@ -25,23 +25,28 @@ VARINT, COUNTED = 0, 2
 
 
 def read(path: str) -> Any:
-    """A caffemodel as Caffe's NetParameter. Raises UserError if it is none."""
+    """A caffemodel as Caffe's NetParameter. Raises UserError if it is none, or is in the format of before 2015."""
+    model = parsed(files.read_bytes(path), path)
+    if model.layers and not model.layer:
+        raise UserError(f"{path}: is in Caffe's format of before 2015; `upgrade_net_proto_binary {path} NEW` writes "
+                        "one in today's")
+    return model
+
+
+def parsed(content: bytes, path: str) -> Any:
+    """The NetParameter in the bytes of a caffemodel, also in one of before 2015. path: for the UserError that is raised
+    if it is none."""
     model = caffe.proto.caffe_pb2.NetParameter()
     try:
-        with open(path, "rb") as stream, warnings.catch_warnings():
+        with warnings.catch_warnings():
             # The parser only warns if a text begins like a model.
             warnings.simplefilter("error", RuntimeWarning)
-            model.ParseFromString(stream.read())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+            model.ParseFromString(content)
     except Exception:
         convert = "; `./fer weights convert` makes one of PyTorch's ResNet-18" if path.endswith(OF_PYTORCH) else ""
         raise UserError(f"{path}: not a caffemodel, or one that was cut{convert}") from None
     if not model.layers and not model.layer:
         raise UserError(f"{path}: not a caffemodel")
-    if model.layers and not model.layer:
-        raise UserError(f"{path}: is in Caffe's format of before 2015; `upgrade_net_proto_binary {path} NEW` writes "
-                        "one in today's")
     return model
 
 
@@ -105,16 +110,21 @@ def _short(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "") or "none"
 
 
-def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "", fresh_head: bool = False) -> Fit:
+def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "", fresh_head: bool = False,
+                  net: Optional[str] = None) -> Fit:
     """Writes the layers of a caffemodel that the net of `learned` has, and returns which they are.
 
     That net (`nets.learned`) holds weights alone, and BatchNorm's statistics: positions in the data, clocks and centers
     of another run stay behind. copied_suffix: see `nets.copied_suffix`; a layer with this suffix that the caffemodel
     does not have gets the weights of the layer without it. fresh_head: whether layers of the same name with other
-    shapes, as a head for other classes has them, are left out too. Raises UserError where no layer fits, one of the
-    same name has other shapes without fresh_head, or a weight is not finite.
+    shapes, as a head for other classes has them, are left out too. net: name of the backbone, see `require_layout`.
+    Raises UserError where no layer fits, one of the same name has other shapes without fresh_head, or a weight is not
+    finite.
     """
-    model, wanted = read(path), net_shapes(learned)
+    model = read(path)
+    if net:
+        require_layout(path, shapes(model), net)
+    wanted = net_shapes(learned)
     require_finite(path)
     if copied_suffix:
         _copy(model, wanted, copied_suffix)
@@ -137,11 +147,11 @@ def write_fitting(path: str, learned: str, out: str, copied_suffix: str = "", fr
     return fit
 
 
-def require_layout(path: str, net: str) -> None:
+def require_layout(path: str, model: Shapes, net: str) -> None:
     """Raises UserError if a caffemodel has a layer that shows that it belongs to another net, which has the layers of
-    this one and more. net: name of the backbone."""
+    this one and more. path: for the message; net: name of the backbone."""
     foreign = backbones.named(net).foreign
-    found = sorted(set(foreign) & set(shapes(read(path)))) if foreign else []
+    found = sorted(set(foreign) & set(model))
     if found:
         other = foreign[found[0]]
         raise UserError(f"{path}: has the layer {found[0]} of the net {other}, which {net} lacks; train with "

@@ -216,10 +216,9 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
                   f"({experiment.pretrained}), see models/README.md")
         if weights and not run.snapshots():
             try:
-                pretrained.require_layout(weights, experiment.net)
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
                 fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
-                                               nets.copied_suffix(experiment), fresh_head)
+                                               nets.copied_suffix(experiment), fresh_head, experiment.net)
             except UserError:
                 if not existed:
                     files.remove(run.folder)

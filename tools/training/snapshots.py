@@ -89,6 +89,12 @@ def text(snapshot: Snapshot) -> str:
     return "" if snapshot is None else f"@{snapshot}"
 
 
+def absolute(text_of_run: str) -> str:
+    """A text such as RUN@500 with an absolute path."""
+    folder, snapshot = split(text_of_run)
+    return os.path.abspath(folder) + text(snapshot)
+
+
 def described(iterations: Sequence[int], snapshot: Snapshot) -> Optional[str]:
     """In words, of one run or several; None for the last one. iterations: that of each run."""
     if snapshot is None:

@@ -35,8 +35,8 @@ def check(path: str, net: Optional[str]) -> str:
         fit, what = conversion.compare(tensors, net), "tensor"
         conversion.require_finite(path, tensors)
     else:
-        pretrained.require_layout(path, net)
         model = pretrained.shapes(pretrained.read(path))
+        pretrained.require_layout(path, model, net)
         with tempfile.TemporaryDirectory() as folder:
             fit, what = pretrained.compare(model, pretrained.net_shapes(conversion.definition(folder, net))), "layer"
         pretrained.require_finite(path)

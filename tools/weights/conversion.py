@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import caffe
 import numpy as np
 
-from common import expressions, files
+from common import expressions, files, suggestions
 from common.errors import UserError
 from prototxt import build
 from prototxt.builders import backbones
@@ -110,7 +110,7 @@ def to_torchvision(path: str, out: str) -> Conversion:
     model = pretrained.shapes(pretrained.read(path))
     pretrained.require_finite(path)
     net = IMAGENET if IMAGENET_CLASSIFIER in model else NETS[0]
-    pretrained.require_layout(path, NETS[0])
+    pretrained.require_layout(path, model, NETS[0])
     with tempfile.TemporaryDirectory() as folder:
         shapes = model.get(CLASSIFIER, ())
         path_of_net = definition(folder, net, shapes[0][0] if _is_of_expressions(shapes) else 0)
@@ -153,10 +153,11 @@ def require_fitting(path: str, fit: pretrained.Fit, what: str) -> None:
         others = f"; {len(fit.unfit) - 1} more do not fit" * (len(fit.unfit) > 1)
         raise UserError(f"{path}: {what} {name} has the shape {_shapes(given)}, expected {_shapes(wanted)}{others}")
     if fit.fresh:
-        raise UserError(f"{path}: lacks {len(fit.fresh)} {what}s of the net: {_first(fit.fresh)}")
+        raise UserError(f"{path}: lacks {len(fit.fresh)} {what}s of the net: {suggestions.first(fit.fresh, NAMED)}")
     deeper = [name for name in fit.left if re.match(r"(conv|bn|layer)\d.*(?<!num_batches_tracked)$", name)]
     if what == "tensor" and deeper:
-        raise UserError(f"{path}: has {len(deeper)} tensors that ResNet-18 does not have: {_first(deeper)}")
+        raise UserError(f"{path}: has {len(deeper)} tensors that ResNet-18 does not have: "
+                        f"{suggestions.first(deeper, NAMED)}")
 
 
 def require_finite(path: str, tensors: Tensors) -> None:
@@ -168,10 +169,6 @@ def require_finite(path: str, tensors: Tensors) -> None:
 
 def _shapes(shapes: tuple) -> str:
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _require_out(path: str, ending: str) -> None:

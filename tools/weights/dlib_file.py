@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common import files
 from common.errors import UserError
 
 CONVOLUTION, AFFINE, PRODUCT = "con_4", "affine_", "fc_2"
@@ -46,11 +47,7 @@ def layers(path: str) -> list[Layer]:
 
     Raises UserError if the file cannot be read, is not a net of dlib's with such layers, or ends within a layer.
     """
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    content = files.read_bytes(path)
     # Only what lies between the tensors is searched, so that no values are taken for a kind.
     start = re.compile(b"|".join(re.escape(bytes((1, len(kind))) + kind.encode()) for kind in KINDS))
     found: list[Layer] = []

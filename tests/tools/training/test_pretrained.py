@@ -89,12 +89,13 @@ def resnet18(folder, name):
 @pytest.mark.parametrize("net", ["resnet18", "resnet18_raf"])
 def test_a_caffemodel_of_another_layout_is_refused_with_the_net_that_it_fits(tmp_path, net):
     other, own = resnet18(tmp_path, "resnet18_projected_base"), resnet18(tmp_path, "resnet18_base")
+    layers, own_layers = (pretrained.shapes(pretrained.read(path)) for path in (other, own))
     with pytest.raises(UserError) as error:
-        pretrained.require_layout(other, net)
+        pretrained.require_layout(other, layers, net)
     assert str(error.value) == (f"{other}: has the layer res2a_branch1 of the net resnet18_projected, which {net} "
                                 "lacks; train with --set net=resnet18_projected")
-    pretrained.require_layout(own, net)
-    pretrained.require_layout(other, "resnet18_projected")
+    pretrained.require_layout(own, own_layers, net)
+    pretrained.require_layout(other, layers, "resnet18_projected")
 
 
 def test_a_training_does_not_begin_with_another_layout(tmp_path, monkeypatch):
