@@ -1,6 +1,24 @@
 """What several tests share."""
 import os
+import shutil
+
+import pytest
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 # Two threads gain nothing on nets this small, and lose much where other work wants the processors too.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """Note on a test whether one of its parts failed, for `tmp_path` below."""
+    outcome = yield
+    item.failed = getattr(item, "failed", False) or outcome.get_result().failed
+
+
+@pytest.fixture
+def tmp_path(request, tmp_path):
+    """The test's folder, which is removed after it unless it failed: pytest would keep 28 GB until the end."""
+    yield tmp_path
+    if not getattr(request.node, "failed", False):
+        shutil.rmtree(tmp_path, ignore_errors=True)
