@@ -6,7 +6,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A package imports those of its own level and of the levels before.
-LEVELS = (("common",), ("data_prep", "published"), ("layers",), ("prototxt",), ("tools",), ("bench",))
+LEVELS = (("common",), ("data_prep", "published"), ("layers",), ("prototxt",), ("engine",), ("tools",), ("bench",))
 LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 # The command line offers the benchmarks; it imports their list alone, when it is asked for one.
 EXCEPTIONS = {("tools/cli/bench.py", "bench.registry"), ("tools/cli/bench.py", "bench")}

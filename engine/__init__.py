@@ -1,0 +1,1 @@
+"""Trains the same prototxts as Caffe, with the same files, on PyTorch. Needs no pycaffe."""

@@ -1,0 +1,196 @@
+"""A net: the layers of a prototxt for one phase, their parameters, the forward and the backward pass."""
+import dataclasses
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+
+from common import suggestions
+from common.errors import UserError
+
+from . import layers, messages
+from .layer import Context, Layer, Shape
+
+
+@dataclasses.dataclass
+class Parameter:
+    """A parameter of the net, which several layers may share. `layer` and `number`: the first of them, and its place
+    there. `rate` and `decay`: lr_mult and decay_mult."""
+
+    blob: torch.Tensor
+    layer: str
+    number: int
+    rate: float
+    decay: float
+
+
+class Net:
+    """The layers that a NetParameter has for a phase, level and stages.
+
+    definition  the NetParameter
+    phase       messages.TRAIN or messages.TEST
+    device      where it computes, as torch names it
+    seed        of the initial values and of what the layers draw
+    share       another net: layers of the same name have its parameters
+    Raises UserError, which names the layer, for what Caffe would refuse and for what the engine does not support.
+    """
+
+    def __init__(self, definition: Any, phase: int, level: int = 0, stages: Sequence[str] = (), device: str = "cpu",
+                 seed: int = 0, share: Optional["Net"] = None):
+        self.name, self.definition, self.phase = definition.name, definition, phase
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        self.context = Context(phase, torch.device(device), generator, seed)
+        self.layers: List[Layer] = []
+        self.parameters: List[Parameter] = []
+        self.loss_weights: List[List[float]] = []
+        self.shapes: Dict[str, Shape] = {}
+        self._named: Dict[str, Parameter] = {}
+        self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
+        unused: Dict[str, None] = {}
+        for param in _input_layers(definition) + [one for one in definition.layer if included(one, phase, level, stages)]:
+            self._add(param, unused)
+        self.outputs = sorted(unused)  # Caffe prints them in this order
+        self._last_use = self._last_uses()
+        self.blobs: Dict[str, torch.Tensor] = {}
+        self.loss: Optional[torch.Tensor] = None
+
+    def _add(self, param: Any, unused: Dict[str, None]) -> None:
+        layer = layers.make(param, self.context, len(self.layers))
+        for bottom in param.bottom:
+            if bottom not in self.shapes:
+                layer.fail(suggestions.unknown("bottom", bottom, self.shapes))
+            unused.pop(bottom, None)
+        for top in param.top:
+            if top in self.shapes and top not in param.bottom:
+                layer.fail(f"the blob {top} is made by two layers")
+        shapes = [self.shapes[bottom] for bottom in param.bottom]
+        layer.setup(shapes)
+        self._register(layer)
+        tops = layer.reshape(shapes)
+        self.shapes.update(zip(param.top, tops))
+        unused.update(dict.fromkeys(param.top))
+        default = [1.0] + [0.0] * len(param.top) if layer.LOSS else [0.0] * len(param.top)
+        weights = list(param.loss_weight) or default[:len(param.top)]
+        if len(weights) != len(param.top):
+            layer.fail(f"{len(weights)} loss_weight, expected one for each of its {len(param.top)} tops")
+        self.loss_weights.append(weights)
+        self.layers.append(layer)
+
+    def _register(self, layer: Layer) -> None:
+        """Shares the layer's parameters with other layers and nets, or makes them parameters of this net."""
+        specs = list(layer.param.param)
+        if len(specs) > len(layer.blobs):
+            layer.fail(f"{len(specs)} `param`, but the layer has {len(layer.blobs)} parameters")
+        shared = self._shared.get(layer.name)
+        if shared is not None and len(shared) != len(layer.blobs):
+            layer.fail(f"{len(layer.blobs)} parameters, but {len(shared)} in the net that shares them")
+        for number, blob in enumerate(layer.blobs):
+            spec = specs[number] if number < len(specs) else messages.ParamSpec()
+            owner = self._named.get(spec.name) if spec.name else None
+            other = owner.blob if owner else shared[number] if shared is not None else None
+            if other is not None:
+                permissive = spec.share_mode == messages.ParamSpec.PERMISSIVE
+                if (blob.numel() != other.numel() if permissive else blob.shape != other.shape):
+                    whose = f"that of layer {owner.layer}" if owner else "that of the other net"
+                    layer.fail(f"parameter {number} has the shape {tuple(blob.shape)}, but {whose} has "
+                               f"{tuple(other.shape)}")
+                layer.blobs[number] = other if blob.shape == other.shape else other.view(blob.shape)
+            if owner:
+                continue
+            made = Parameter(layer.blobs[number], layer.name, number, spec.lr_mult, spec.decay_mult)
+            if other is None:
+                made.blob.requires_grad_(made.rate != 0 and made.blob.is_floating_point())
+            self.parameters.append(made)
+            if spec.name:
+                self._named[spec.name] = made
+
+    def _last_uses(self) -> List[List[str]]:
+        """For each layer, the blobs that no later layer reads."""
+        last: Dict[str, int] = {}
+        for number, layer in enumerate(self.layers):
+            last.update(dict.fromkeys([*layer.param.bottom, *layer.param.top], number))
+        uses: List[List[str]] = [[] for _ in self.layers]
+        for name, number in last.items():
+            if name not in self.outputs:
+                uses[number].append(name)
+        return uses
+
+    def forward(self, keep: Sequence[str] = ()) -> Dict[str, torch.Tensor]:
+        """One pass. Returns the outputs and the blobs named in `keep`, in `loss` the weighted sum of the losses.
+
+        Blobs that no later layer reads are let go of. Raises UserError, which names the layer.
+        """
+        blobs = self.blobs = {}
+        terms: List[torch.Tensor] = []
+        force = self.definition.force_backward
+        with torch.set_grad_enabled(self.phase == messages.TRAIN or force):
+            for layer, weights, done in zip(self.layers, self.loss_weights, self._last_use):
+                tops = self._run(layer, [blobs[name] for name in layer.param.bottom])
+                if force and not layer.param.bottom:
+                    tops = [top if top.requires_grad else top.requires_grad_() for top in tops]
+                blobs.update(zip(layer.param.top, tops))
+                terms += [top.sum() * weight if weight != 1 or top.dim() else top
+                          for top, weight in zip(tops, weights) if weight]
+                for name in done:
+                    if name not in keep:
+                        del blobs[name]
+        self.loss = sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.context.device)
+        self.context.passes += 1
+        return blobs
+
+    def _run(self, layer: Layer, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
+        flags = layer.param.propagate_down
+        if flags:
+            bottoms = [one if flag else one.detach() for one, flag in zip(bottoms, flags)]
+        try:
+            if layer.GRADIENT:
+                return layer.forward(bottoms)
+            with torch.no_grad():
+                return layer.forward(bottoms)
+        except RuntimeError as error:
+            shapes = ", ".join(str(tuple(one.shape)) for one in bottoms) or "none"
+            layer.fail(f"{str(error).splitlines()[0]} (shapes of its bottoms: {shapes})")
+
+    def backward(self) -> None:
+        """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
+        if self.loss is not None and self.loss.requires_grad:
+            self.loss.backward()
+
+    def layer(self, name: str) -> Layer:
+        """The layer of this name. Raises UserError."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise UserError(suggestions.unknown("layer", name, [layer.name for layer in self.layers]))
+
+
+def included(param: Any, phase: int, level: int, stages: Sequence[str]) -> bool:
+    """Whether a layer is in the net of this phase, level and stages, by its `include` and `exclude` rules."""
+    if param.include and param.exclude:
+        raise UserError(f"layer {param.name}: expected either include or exclude, found both")
+    if param.include:
+        return any(_meets(rule, phase, level, stages) for rule in param.include)
+    return not any(_meets(rule, phase, level, stages) for rule in param.exclude)
+
+
+def _meets(rule: Any, phase: int, level: int, stages: Sequence[str]) -> bool:
+    return ((not rule.HasField("phase") or rule.phase == phase)
+            and (not rule.HasField("min_level") or level >= rule.min_level)
+            and (not rule.HasField("max_level") or level <= rule.max_level)
+            and all(stage in stages for stage in rule.stage)
+            and not any(stage in stages for stage in rule.not_stage))
+
+
+def _input_layers(definition: Any) -> List[Any]:
+    """The net's own `input`, Caffe's older form of an Input layer, as layers."""
+    dims = list(definition.input_dim)
+    shapes: List[Tuple[int, ...]] = [tuple(one.dim) for one in definition.input_shape] or [
+        tuple(dims[start:start + 4]) for start in range(0, len(dims), 4)]
+    if len(shapes) != len(definition.input):
+        raise UserError(f"net {definition.name}: {len(definition.input)} input, but {len(shapes)} shapes of them")
+    made = []
+    for name, shape in zip(definition.input, shapes):
+        param = messages.LayerParameter(name=name, type="Input", top=[name])
+        param.input_param.shape.add().dim.extend(shape)
+        made.append(param)
+    return made

@@ -1,0 +1,2 @@
+"""normalization"""
+TYPES = {}  # type: ignore

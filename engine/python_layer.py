@@ -1,0 +1,2 @@
+"""python_layer"""
+TYPES = {}  # type: ignore

@@ -1,0 +1,2 @@
+"""spatial"""
+TYPES = {}  # type: ignore
