@@ -27,6 +27,12 @@ def test_inner_product(data, shape, outputs, transpose, bias):
     assert set(result.gradients) == {"x", "layer/0"} | ({"layer/1"} if bias else set())
 
 
+@pytest.mark.parametrize("transpose", ["true", "false"])
+def test_square_weights(transpose):
+    text = layer("InnerProduct", f"inner_product_param {{ num_output: 3 transpose: {transpose} }}")
+    compare.run(inputs(x=(2, 3)) + text, dict(x=np.arange(6).reshape(2, 3)))
+
+
 def test_inner_product_of_maps_by_hand():
     """The values of a map come channel by channel, row by row."""
     text = inputs(x=(1, 2, 1, 2)) + layer("InnerProduct", "inner_product_param { num_output: 1 }")

@@ -164,6 +164,14 @@ def test_contrastive(pairs, count, margin, legacy):
     assert np.isfinite(result.gradients["x"]).all() and not result.gradients["more"].any()
 
 
+@pytest.mark.parametrize("legacy", ["true", "false"])
+@pytest.mark.parametrize("distance", [1e-3, .5, .9, 1.1, 1.4, 3])
+def test_dissimilar_pair_near_the_margin(legacy, distance):
+    """Caffe divides by the distance + 0.0001, which counts for the smallest one."""
+    param = f"contrastive_loss_param {{ legacy_version: {legacy} }}"
+    check(loss("ContrastiveLoss", param, bottoms=("x", "labels", "more")), np.array([[distance, 0]]), [[0, 0]], [0])
+
+
 @few
 @given(st.data(), shapes, old_modes, ignored)
 def test_sigmoid_cross_entropy(data, shape, mode, ignore):
@@ -199,6 +207,22 @@ def test_accuracy_of_nan():
     x = np.array([[np.nan] * 3, [1, np.nan, 0], [np.nan, 0, 1]])
     result = check(layer("Accuracy", "", ("x", "labels")), x, [1, 0, 1], gradients=False)
     assert result.outputs["y"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("mode", ["", "normalize: true", "normalize: false", "normalization: FULL",
+                                  "normalization: VALID", "normalization: BATCH_SIZE", "normalization: NONE"])
+@pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "InfogainLoss", "SigmoidCrossEntropyLoss"])
+def test_divisor_with_ignored_labels(tmp_path, kind, mode):
+    """Two samples of three values each, of which two are ignored: the divisors all differ."""
+    param = f"loss_param {{ {mode} ignore_label: 2 }}"
+    x, labels = scores((2, 3, 3)), np.array([[2, 0, 1], [1, 2, 0]])
+    if kind == "SigmoidCrossEntropyLoss":
+        x = x[:, 0]
+    elif kind == "InfogainLoss":
+        if "normalize:" in mode:
+            return
+        param += f' infogain_loss_param {{ source: "{matrix_file(tmp_path / "h", scores((3, 3)))}" }}'
+    check(loss(kind, param), x, labels)
 
 
 @pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "SigmoidCrossEntropyLoss"])
