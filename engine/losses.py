@@ -81,7 +81,7 @@ class SoftmaxWithLoss(Loss):
             number = divisor(self.param.loss_param, "VALID", valid)
             value = losses.masked_fill(~valid, 0).sum() / number
             gradient = gradient.masked_fill_(~valid.unsqueeze(1), 0).div_(number)
-        return [_Known.apply(scores, value, gradient), probability.view(bottoms[0].shape)]
+        return [_Known.apply(scores, value, gradient), probability.reshape(bottoms[0].shape)]
 
     def each(self, probability: torch.Tensor, labels: torch.Tensor, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         """The loss (outer, inner) of each label, and its gradient for the scores (outer, classes, inner). Caffe's
@@ -156,7 +156,7 @@ class HingeLoss(Loss):
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         scores = bottoms[0].reshape(len(bottoms[0]), -1)
-        labels = class_labels(self, bottoms[1], scores.shape[1]).view(-1, 1)
+        labels = class_labels(self, bottoms[1], scores.shape[1]).reshape(-1, 1)
         signs = torch.ones_like(scores).scatter_(1, labels, -1)
         margins = F.relu(1 + scores * signs)
         if messages.enum_name(self.options, "norm") == "L2":
@@ -180,7 +180,7 @@ class ContrastiveLoss(Loss):
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         difference = (bottoms[0] - bottoms[1].reshape(bottoms[0].shape)).flatten(1)
-        similar = bottoms[2].detach().long().view(-1, 1) != 0
+        similar = bottoms[2].detach().long().reshape(-1, 1) != 0
         with torch.no_grad():
             squares = (difference * difference).sum(1, keepdim=True)
             distance = squares.sqrt()

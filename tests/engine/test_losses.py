@@ -124,11 +124,12 @@ def test_infogain(data, shape, mode, ignore, two):
     axis = draw_axis(data, shape, 1)
     classes = shape[axis]
     features = shape[-1] if axis < len(shape) - 1 else 3
-    text = layer("InnerProduct", f"inner_product_param {{ num_output: {shape[-1]} axis: -1 }}", tops=("s",), name="s")
+    text = layer("InnerProduct", f"inner_product_param {{ num_output: {shape[-1]} axis: -1 bias_term: false }}",
+                 tops=("s",), name="s")
     text += loss("InfogainLoss", f"loss_param {{ {mode} {ignore} }} infogain_loss_param {{ axis: {axis} }}",
                  "loss_weight: 0" * two, ("loss", "p")[:1 + two], ("s", "labels", "more"))
     check(text, scores((*shape[:-1], features), 1), draw_labels(data, shape, axis, ignore),
-          scores((1, 1, classes, classes)), force=False, outputs=("loss", "p")[:1 + two], weights=None)
+          scores((1, 1, classes, classes)), force=False)
 
 
 @few
@@ -264,6 +265,13 @@ def test_nan_scores_make_a_nan_loss():
 def test_labels_are_cut_off():
     """1.7 is class 1, and -0.5 class 0."""
     check(loss("SoftmaxWithLoss"), scores((2, 3)), [1.7, -.5])
+
+
+@pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "HingeLoss", "Accuracy"])
+def test_scores_and_labels_that_are_parts_of_a_blob(kind):
+    """They do not lie one after the other in memory then."""
+    text = layer("Slice", "slice_param { slice_point: 3 }", tops=("s", "labels"), name="slice")
+    check(text + layer(kind, "", ("s", "labels")), np.c_[scores((4, 3)), [2, 0, 1, 2]], gradients=False)
 
 
 LABELLED = [("SoftmaxWithLoss", (2, 3)), ("HingeLoss", (2, 3)), ("Accuracy", (2, 3)), ("InfogainLoss", (2, 3))]

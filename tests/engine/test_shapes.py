@@ -1,6 +1,7 @@
 """Layers that join, cut, repeat or rearrange blobs, against real Caffe."""
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,26 @@ def test_parameter():
     result = compare.run(text, {}, weights={"x": [normal(2, 3)]})
     assert set(result.gradients) == {"x/0"}
     assert compare.engine_net(text).layer("x").blobs[0].tolist() == [[0] * 3] * 2
+
+
+@pytest.mark.parametrize("kind, settings", [
+    ("Concat", ""), ("Slice", "slice_param { slice_point: 1 }"), ("Tile", "tile_param { tiles: 2 }"), ("Flatten", ""),
+    ("Reshape", "reshape_param { shape { dim: 3 dim: -1 } axis: 1 }"), ("Reduction", "reduction_param { axis: 2 }"),
+    ("InnerProduct", "inner_product_param { num_output: 2 weight_filler { type: 'xavier' } }"), ("Softmax", ""),
+    ("ArgMax", "argmax_param { top_k: 5 }"), ("Embed", "embed_param { num_output: 2 input_dim: 9 }"),
+    ("SoftmaxWithLoss", ""), ("Accuracy", "")])
+def test_the_order_in_memory_does_not_matter(kind, settings):
+    """Convolutions may give maps whose channels lie side by side in memory."""
+    bottoms = ("x", "labels") if "Loss" in kind or kind == "Accuracy" else ("x",)
+    tops = ("y", "z") if kind == "Slice" else ("y",)
+    net = compare.engine_net(inputs(x=(2, 3, 2, 4), labels=(2, 2, 4)) + layer(kind, settings, bottoms, tops))
+    x = torch.from_numpy(np.abs(normal(2, 3, 2, 4)))
+    values = []
+    for memory in (torch.contiguous_format, torch.channels_last):
+        net.layer("x").value = x.clone(memory_format=memory)
+        values.append([net.forward(tops)[top] for top in tops])
+    for one, other in zip(*values):
+        np.testing.assert_allclose(other.detach().numpy(), one.detach().numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind, settings, shapes, tops, message", [
