@@ -16,7 +16,7 @@ LEAST_DISTANCE = 1e-4
 
 
 class _Known(torch.autograd.Function):
-    """A scalar of `bottom` whose gradient is known, because Caffe's is not that of the formula."""
+    """A scalar of `bottom` with a gradient that is given: Caffe's, where that is not the one of the formula."""
 
     @staticmethod
     def forward(ctx, bottom, value, gradient):  # type: ignore
@@ -31,25 +31,25 @@ class _Known(torch.autograd.Function):
 class Loss(Layer):
     """Base class of losses of two bottoms with as many samples; the loss is a scalar.
 
-    ALIKE  whether the bottoms must have as many values, too
+    ALIKE   whether the bottoms must have as many values, too
+    LABELS  the number of the bottom with one label for each sample; 0: none
     """
 
     BOTTOMS = (2, 2)
     TOPS = (0, 1)
     LOSS = True
     ALIKE = False
+    LABELS = 0
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
             self.fail(f"the bottoms have the shapes {shapes[0]} and {shapes[1]}, expected the same first size")
         if self.ALIKE and math.prod(shapes[0]) != math.prod(shapes[1]):
             self.fail(f"the bottoms have the shapes {shapes[0]} and {shapes[1]}, expected as many values in both")
+        if self.LABELS and math.prod(shapes[self.LABELS]) != shapes[0][0]:
+            self.fail(f"labels of the shape {shapes[self.LABELS]} for a bottom of the shape {shapes[0]}, expected "
+                      f"{shapes[0][0]} labels")
         return [()]
-
-    def check_samples(self, shape: Shape, labels: Shape) -> None:
-        """Fails unless there is one label for each sample."""
-        if math.prod(labels) != shape[0]:
-            self.fail(f"labels of the shape {labels} for a bottom of the shape {shape}, expected {shape[0]} labels")
 
 
 class SoftmaxWithLoss(Loss):
@@ -148,11 +148,7 @@ class HingeLoss(Loss):
 
     MESSAGE = "hinge_loss_param"
     FIELDS = ("norm",)
-
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        tops = super().reshape(shapes)
-        self.check_samples(shapes[0], shapes[1])
-        return tops
+    LABELS = 1
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         scores = bottoms[0].reshape(len(bottoms[0]), -1)
@@ -172,11 +168,7 @@ class ContrastiveLoss(Loss):
     FIELDS = ("margin", "legacy_version")
     BOTTOMS = (3, 3)
     ALIKE = True
-
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        tops = super().reshape(shapes)
-        self.check_samples(shapes[0], shapes[2])
-        return tops
+    LABELS = 2
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         difference = (bottoms[0] - bottoms[1].reshape(bottoms[0].shape)).flatten(1)
@@ -208,10 +200,13 @@ class SigmoidCrossEntropyLoss(Loss):
         scores = bottoms[0].reshape(len(bottoms[0]), -1)
         targets = bottoms[1].detach().reshape(scores.shape)
         valid = not_ignored(self.options, targets.long())
-        # An ignored score has no gradient, even if it is NaN.
-        losses = F.binary_cross_entropy_with_logits(scores.masked_fill(~valid, 0), targets, reduction="none")
-        total = losses.masked_fill(~valid, 0).sum()
-        return [total / divisor(self.options, "BATCH_SIZE", valid)]
+        with torch.no_grad():
+            # torch's own function takes the difference of two large numbers, from version 2 on.
+            losses = F.relu(scores) - scores * targets + torch.log1p(torch.exp(-scores.abs()))
+            number = divisor(self.options, "BATCH_SIZE", valid)
+            value = losses.masked_fill(~valid, 0).sum() / number
+            gradient = (torch.sigmoid(scores) - targets).masked_fill_(~valid, 0).div_(number)
+        return [_Known.apply(scores, value, gradient)]
 
 
 class Accuracy(Layer):

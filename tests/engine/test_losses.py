@@ -95,7 +95,7 @@ def test_a_loss_without_a_top():
     """Caffe makes a top for it that has no name."""
     result = check(layer("SoftmaxWithLoss", "", ("x", "labels"), ()), scores((3, 4)), [0, 3, 1])
     assert result.gradients["x"].any() and not result.outputs
-    assert float(result.engine.loss) == pytest.approx(float(result.caffe.blobs["(automatic)"].data), rel=1e-6)
+    assert result.engine.loss.item() == pytest.approx(float(result.caffe.blobs["(automatic)"].data), rel=1e-6)
 
 
 def matrix_file(path, matrix, double=False):
