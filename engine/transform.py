@@ -1,8 +1,11 @@
 """What `transform_param` does to images (caffe/data_transformer.cpp): mean, scale, crop and mirror."""
+import weakref
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+
+from common.errors import UserError
 
 from . import messages
 from .layer import Layer, Shape
@@ -20,7 +23,8 @@ class Transform:
 
     def __init__(self, layer: Layer):
         """Raises UserError if the mean cannot be read."""
-        self._layer, self._param = layer, layer.param.transform_param
+        # No cycle of references: a net that is let go of closes its files at once.
+        self._layer, self._param = weakref.proxy(layer), layer.param.transform_param
         self._crop = self._param.crop_size
         self._scale = np.float32(self._param.scale)
         self._values = np.array(self._param.mean_value, np.float32).reshape(-1, 1, 1)
@@ -32,7 +36,10 @@ class Transform:
 
     def _read_mean(self, path: str) -> np.ndarray:
         """The mean image (channels, height, width), float32, of a binaryproto."""
-        proto = messages.read_binary(path, "BlobProto")
+        try:
+            proto = messages.read_binary(path, "BlobProto")
+        except UserError as error:
+            self._layer.fail(f"transform_param.mean_file {error}")
         shape = tuple(proto.shape.dim) or (proto.num, proto.channels, proto.height, proto.width)
         if np.prod(shape) != len(proto.data) or len(shape) != 4 or shape[0] != 1:
             self._layer.fail(f"transform_param.mean_file {path} has {len(proto.data)} values and the shape {shape}, "
