@@ -88,10 +88,11 @@ class Layer:
                 self.fail(str(error))
         self.blobs.append(blob.to(self.context.device))
 
-    def generator(self) -> torch.Generator:
-        """A generator on the device for this layer in this pass."""
-        made = torch.Generator(device=self.context.device)
-        mixed = (self.context.seed * 1000003 + self.context.passes) * 1000003 + self.index
+    def generator(self, passes: Optional[int] = None, device: Optional[str] = None) -> torch.Generator:
+        """A generator for this layer in a pass (default: this one), on a device (default: the net's)."""
+        made = torch.Generator(device=device or self.context.device)
+        passes = self.context.passes if passes is None else passes
+        mixed = (self.context.seed * 1000003 + passes) * 1000003 + self.index
         made.manual_seed(mixed % 2 ** 63)
         return made
 

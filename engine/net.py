@@ -158,6 +158,10 @@ class Net:
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
 
+    def seek(self, passes: int) -> None:
+        """The next pass reads and draws what it would after `passes` passes: for a training that is resumed."""
+        self.context.passes = passes
+
     def layer(self, name: str) -> Layer:
         """The layer of this name. Raises UserError."""
         for layer in self.layers:
