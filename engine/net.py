@@ -45,6 +45,7 @@ class Net:
         self.loss_weights: List[List[float]] = []
         self.shapes: Dict[str, Shape] = {}
         self._named: Dict[str, Parameter] = {}
+        self._aliases: List[Tuple[torch.Tensor, torch.Tensor]] = []  # of shared parameters
         self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
         unused: Dict[str, None] = {}
         for param in _input_layers(definition) + [one for one in definition.layer if included(one, phase, level, stages)]:
@@ -96,6 +97,11 @@ class Net:
                                f"{tuple(other.shape)}")
                 layer.blobs[number] = other if blob.shape == other.shape else other.view(blob.shape)
             if owner:
+                # A tensor of its own with the same memory: autograd adds to its gradient as soon as the layer has
+                # computed it, so a Python layer finds there what later layers have added, as in Caffe.
+                alias = layer.blobs[number] = layer.blobs[number].detach()
+                alias.requires_grad_(owner.blob.requires_grad)
+                self._aliases.append((alias, owner.blob))
                 continue
             made = Parameter(layer.blobs[number], layer.name, number, spec.lr_mult, spec.decay_mult)
             if other is None:
@@ -153,6 +159,10 @@ class Net:
 
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
+        for alias, blob in self._aliases:
+            if blob.requires_grad:
+                blob.grad = torch.zeros_like(blob) if blob.grad is None else blob.grad
+                alias.grad = blob.grad.view(alias.shape)
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
 
