@@ -126,6 +126,7 @@ class Net:
 
         Blobs that no later layer reads are let go of. Raises UserError, which names the layer.
         """
+        self._join_gradients()
         blobs = self.blobs = {}
         terms: List[torch.Tensor] = []
         force = self.definition.force_backward
@@ -159,12 +160,16 @@ class Net:
 
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
+        self._join_gradients()
+        if self.loss is not None and self.loss.requires_grad:
+            self.loss.backward()
+
+    def _join_gradients(self) -> None:
+        """Lets all layers that share a parameter add their gradients to the same memory."""
         for alias, blob in self._aliases:
             if blob.requires_grad:
                 blob.grad = torch.zeros_like(blob) if blob.grad is None else blob.grad
                 alias.grad = blob.grad.view(alias.shape)
-        if self.loss is not None and self.loss.requires_grad:
-            self.loss.backward()
 
     def layer(self, name: str) -> Layer:
         """The layer of this name. Raises UserError."""
