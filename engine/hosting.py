@@ -77,13 +77,14 @@ class _Modules:
         self._outside = {}
 
     def _take_over(self) -> None:
-        """Of what was imported, makes hosted ones of the modules of a layer's package and of those that refer to the
-        stand-in or to hosted modules."""
+        """Of what was imported, makes hosted ones of the modules of a layer's package, of those that refer to the
+        stand-in or to hosted modules, and of all modules of a hosted package."""
         left = {name: module for name, module in sys.modules.items()
                 if name not in self._hosted and (name not in self._known or self._is_of_package(name))}
         found = left
         while found:
-            found = {name: module for name, module in left.items() if self._is_of_package(name) or self._refers(module)}
+            found = {name: module for name, module in left.items() if self._is_of_package(name)
+                     or name.rpartition(".")[0] in self._hosted or self._refers(module)}
             self._hosted.update(found)
             left = {name: module for name, module in left.items() if name not in found}
         paths = ((name, *name.rpartition(".")[::2]) for name in self._hosted)

@@ -130,11 +130,11 @@ class Python(Layer):
                       diff=functools.partial(_gradient, tensor))
 
     def _take_back_parameters(self) -> None:
-        """Copies what the layer may have changed back to the card."""
+        """Copies back what the layer may have changed and is no view."""
         for blob, tensor in zip(self.hosted.blobs, self.blobs):
             for kind, place in (("data", tensor.data), ("diff", tensor.grad)):
                 array = blob.asked(kind)
-                if array is not None and place is not None and place.device.type != "cpu":
+                if array is not None and place is not None and array.ctypes.data != place.data_ptr():
                     place.copy_(torch.from_numpy(array))
 
 
