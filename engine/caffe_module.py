@@ -172,7 +172,8 @@ def _modules() -> Dict[str, ModuleType]:
     for module, values in members.items():
         vars(module).update(values, __getattr__=_missing(module.__name__), __path__=[],
                             __spec__=importlib.machinery.ModuleSpec(module.__name__, None, is_package=True))
-    return {"caffe": caffe, "caffe.proto": proto, "caffe.io": io, "caffe.proto.caffe_pb2": sys.modules[messages.__name__]}
+    return {"caffe": caffe, "caffe.proto": proto, "caffe.proto.caffe_pb2": sys.modules[messages.__name__],
+            "caffe.io": io}
 
 
 def _missing(module: str) -> Callable[[str], Any]:

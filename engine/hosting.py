@@ -87,8 +87,8 @@ class _Modules:
                      or name.rpartition(".")[0] in self._hosted or self._refers(module)}
             self._hosted.update(found)
             left = {name: module for name, module in left.items() if name not in found}
-        paths = ((name, *name.rpartition(".")[::2]) for name in self._hosted)
-        self._parents = [(parent, child, name) for name, parent, child in paths if parent and parent not in self._hosted]
+        paths = [(*name.rpartition(".")[::2], name) for name in self._hosted]
+        self._parents = [path for path in paths if path[0] and path[0] not in self._hosted]
 
     def _is_of_package(self, name: str) -> bool:
         return name.partition(".")[0] in self._packages

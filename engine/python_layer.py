@@ -44,7 +44,7 @@ class Python(Layer):
         self.blobs = [torch.from_numpy(blob.data).to(self.context.device) for blob in self.hosted.blobs]
 
     def _make(self) -> Hosted:
-        name, kind = self.options.module, self.options.layer
+        name, kind = self.param.python_param.module, self.param.python_param.layer
         try:
             module = hosting.load(name)
         except Exception as error:
@@ -53,7 +53,8 @@ class Python(Layer):
             self.fail(f"module {name} cannot be imported: {_text(error)}", error)
         made = getattr(module, kind, None)
         if not (isinstance(made, type) and issubclass(made, Hosted)):
-            kinds = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Hosted)]
+            kinds = [key for key, value in vars(module).items()
+                     if isinstance(value, type) and issubclass(value, Hosted)]
             self.fail(f"module {name}: {suggestions.unknown('class derived from caffe.Layer', kind, kinds)}")
         try:
             with hosting.hosting():
@@ -61,7 +62,7 @@ class Python(Layer):
         except Exception as error:
             self.fail(f"{name}.{kind}: {_text(error)}", error)
         # Older forks have the name param_str_.
-        hosted.param_str = hosted.param_str_ = self.options.param_str  # type: ignore
+        hosted.param_str = hosted.param_str_ = self.param.python_param.param_str  # type: ignore
         hosted.phase = self.context.phase
         return hosted
 
@@ -70,7 +71,8 @@ class Python(Layer):
             with hosting.hosting():
                 getattr(self.hosted, method)(*arguments)
         except Exception as error:
-            self.fail(f"{self.options.module}.{self.options.layer}.{method}: {_text(error)}", error)
+            settings = self.param.python_param
+            self.fail(f"{settings.module}.{settings.layer}.{method}: {_text(error)}", error)
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         if [blob.shape for blob in self.bottom] != shapes:

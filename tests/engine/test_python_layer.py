@@ -33,7 +33,7 @@ class Both:
         for layer, parameter, theirs, ours in self.parameters():
             if parameter and layer.param.type == "Python":
                 self.same(f"the first {layer.name}", ours, theirs.data)
-        for layer, _, theirs, ours in self.parameters():
+        for _, _, theirs, ours in self.parameters():
             with torch.no_grad():
                 ours.copy_(torch.from_numpy(theirs.data))
         for name, values in inputs.items():
@@ -75,7 +75,7 @@ class Both:
             self.forward()
             self.caffe.backward()
             self.engine.backward()
-        for layer, parameter, theirs, ours in self.parameters():
+        for layer, _, theirs, ours in self.parameters():
             if layer.param.type == "Parameter" and passes > 1:
                 ours.grad.copy_(torch.from_numpy(theirs.diff))  # in Caffe this type does not sum its gradients
             elif ours.requires_grad:
@@ -257,9 +257,9 @@ def test_no_gradient_is_asked_for_where_none_is_needed(tmp_path):
 
 def test_a_labs_learned_layer(tmp_path):
     """It has a parameter, and a factor of its own on its rate."""
-    text = "\n".join([caffe_nets.parameter("x", (2, 3, 4, 5)), lab_layer(
-        "ChannelScale", "x", ["scaled"], "{'start': 1.5}"), lab_layer("EagerLoss", ["scaled"], ["loss"], rest="loss_weight: "
-        "0.1").replace('"lab"', '"loss"')])
+    text = "\n".join([
+        caffe_nets.parameter("x", (2, 3, 4, 5)), lab_layer("ChannelScale", "x", ["scaled"], "{'start': 1.5}"),
+        lab_layer("EagerLoss", ["scaled"], ["loss"], rest="loss_weight: 0.1").replace('"lab"', '"loss"')])
     both = Both(tmp_path, text, x=features(6, 20).reshape(2, 3, 4, 5))
     for _ in range(3):
         both.step()
@@ -342,6 +342,6 @@ def test_exceptions_of_a_layer(method):
 
 
 def test_our_own_messages_are_whole(capfd):
-    with pytest.raises(UserError, match=r"^layer loss \(Python\): layers.center_loss.CenterLossLayer.setup: ValueError: "
-                                        "param_str: key 'classes' is missing, expected an integer >= 1$"):
+    with pytest.raises(UserError, match=r"^layer loss \(Python\): layers.center_loss.CenterLossLayer.setup: "
+                                        "ValueError: param_str: key 'classes' is missing, expected an integer >= 1$"):
         engine("\n".join([X, LABEL, caffe_nets.python_layer("loss", "center_loss", "CenterLossLayer", ["x", "label"])]))

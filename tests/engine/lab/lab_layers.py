@@ -1,7 +1,7 @@
 """Python layers in the style of labs: of Python 2, without checks. Caffe and the engine import the same file."""
 import caffe
-import numpy as np
 import lab_records
+import numpy as np
 
 
 class DistanceLossLayer(caffe.Layer):
