@@ -102,6 +102,6 @@ class Layer:
             self.fail(f"axis {axis}, but the bottom has the shape {shape}")
         return axis if axis >= 0 else axis + len(shape) + extra
 
-    def fail(self, message: str) -> NoReturn:
+    def fail(self, message: str, cause: Optional[BaseException] = None) -> NoReturn:
         """Raises a UserError that names the layer."""
-        raise UserError(f"layer {self.name} ({self.param.type}): {message}")
+        raise UserError(f"layer {self.name} ({self.param.type}): {message}") from cause
