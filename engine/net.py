@@ -156,6 +156,10 @@ class Net:
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
 
+    def seek(self, passes: int) -> None:
+        """Makes the next pass the one after `passes` passes: for what layers read and draw, as of a resumed training."""
+        self.context.passes = passes
+
     def layer(self, name: str) -> Layer:
         """The layer of this name. Raises UserError."""
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""Caffe's learning-rate policies (sgd_solver.cpp): the rate of an iteration, computed in float32 where Caffe does."""
+"""Caffe's learning-rate policies (sgd_solver.cpp), in float32 where Caffe computes in float32."""
 from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
@@ -12,9 +12,13 @@ def _step(param: Any, iteration: int, _: int) -> Tuple[float, int]:
     return param.base_lr * _power(param.gamma, step), step
 
 
+def _exp(param: Any, iteration: int, step: int) -> Tuple[float, int]:
+    return param.base_lr * _power(param.gamma, iteration), step
+
+
 def _inv(param: Any, iteration: int, step: int) -> Tuple[float, int]:
     base = np.float32(1) + np.float32(param.gamma) * np.float32(iteration)
-    return param.base_lr * _power(base, -param.power), step
+    return np.float32(param.base_lr) * np.power(base, np.float32(-param.power)), step
 
 
 def _multistep(param: Any, iteration: int, step: int) -> Tuple[float, int]:
@@ -26,25 +30,24 @@ def _multistep(param: Any, iteration: int, step: int) -> Tuple[float, int]:
 
 def _poly(param: Any, iteration: int, step: int) -> Tuple[float, int]:
     left = np.float32(1) - np.float32(iteration) / np.float32(param.max_iter)
-    return param.base_lr * _power(left, param.power), step
+    return np.float32(param.base_lr) * np.power(left, np.float32(param.power)), step
 
 
 def _sigmoid(param: Any, iteration: int, step: int) -> Tuple[float, int]:
-    with np.errstate(over="ignore"):
-        grown = np.exp(-np.float32(param.gamma) * np.float32(iteration - param.stepsize))
-    return param.base_lr * (1 / (1 + grown)), step
+    # NumPy's exp in float32 is one bit off the C library's.
+    grown = np.float32(np.exp(np.float64(-np.float32(param.gamma) * np.float32(iteration - param.stepsize))))
+    return np.float32(param.base_lr) * (np.float32(1) / (np.float32(1) + grown)), step
 
 
-def _power(base: float, exponent: float) -> float:
-    """A power, which is infinite or NaN where Python's would be an error or complex."""
-    with np.errstate(all="ignore"):
-        return float(np.power(np.float64(base), np.float64(exponent)))
+def _power(base: float, exponent: int) -> float:
+    """In float64, as C++ does for an exponent that is an integer."""
+    return np.power(np.float64(base), np.float64(exponent))
 
 
 POLICIES: Dict[str, Callable[[Any, int, int], Tuple[float, int]]] = {
     "fixed": lambda param, iteration, step: (param.base_lr, step),
     "step": _step,
-    "exp": lambda param, iteration, step: (param.base_lr * _power(param.gamma, iteration), step),
+    "exp": _exp,
     "inv": _inv,
     "multistep": _multistep,
     "poly": _poly,
@@ -58,8 +61,8 @@ def rate(param: Any, iteration: int, step: int) -> Tuple[float, int]:
     iteration  counted from 0
     step       what the call for the iteration before returned; 0 at first
     """
-    value, step = POLICIES[param.lr_policy](param, iteration, step)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # infinite or NaN, as in Caffe
+        value, step = POLICIES[param.lr_policy](param, iteration, step)
         return float(np.float32(value)), step
 
 

@@ -5,7 +5,7 @@ Files are written whole or not at all. As in Caffe, a snapshot replaces another 
 import contextlib
 import dataclasses
 import os
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -82,30 +82,20 @@ def load_weights(net: Net, path: str) -> List[str]:
     Returns the names of the net's layers with parameters that are not in the file. Raises UserError if the file is
     damaged, if a shape or a number of parameters differs, or if it has no layer with parameters of the net.
     """
-    stored = _stored_weights(path)
-    owners = _owners(net)
-    copies: List[Tuple[torch.Tensor, np.ndarray]] = []
-    missing = [layer.name for layer in net.layers if layer.blobs and layer.name not in stored]
-    for layer in net.layers:
-        found = stored.get(layer.name)
-        if found is None:
-            continue
-        needed = {number for number in range(len(layer.blobs))
-                  if not path.endswith(HDF5) or (layer.name, number) in owners}
-        if not needed <= set(found) <= set(range(len(layer.blobs))):
-            raise UserError(f"{path}: layer {layer.name} has {len(found)} parameters, expected {len(layer.blobs)}")
-        for number, one in found.items():
-            blob = layer.blobs[number]
-            copies.append((blob, one.as_shape(f"{path}: parameter {number} of layer {layer.name}", tuple(blob.shape))))
-    if not copies:
-        ours = suggestions.first(missing, 3) or "none"
-        theirs = suggestions.first([name for name, found in stored.items() if found], 3) or "none"
-        raise UserError(f"{path}: no layer of the net is in it; layers with parameters in the file: {theirs}, in the "
-                        f"net: {ours}")
-    with torch.no_grad():  # only now, so the net stays as it was if the file does not fit
-        for blob, values in copies:
-            blob.copy_(torch.from_numpy(values))
-    return missing
+    if not path.endswith(HDF5):
+        return copy_weights(net, messages.read_binary(path, "NetParameter"), path)
+    with blobs.open_hdf5(path, "r") as stream:
+        stored = {name: {int(number): blobs.from_dataset(dataset) for number, dataset in group.items()}
+                  for name, group in stream["data"].items()}
+    return _copy(net, stored, path, _owners(net))
+
+
+def copy_weights(net: Net, message: Any, source: str) -> List[str]:
+    """The same for a NetParameter. source: what the errors name."""
+    stored = {layer.name: {number: blobs.from_proto(blob) for number, blob in enumerate(layer.blobs)}
+              for layer in [*message.layers, *message.layer]}
+    return _copy(net, stored, source, {(layer.name, number) for layer in net.layers
+                                       for number in range(len(layer.blobs))})
 
 
 def load_files(net: Net, names: str, log: Any) -> None:
@@ -160,18 +150,32 @@ def _writing(path: str) -> Iterator[str]:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _stored_weights(path: str) -> Dict[str, Dict[int, blobs.Stored]]:
-    """Layers' names to their parameters."""
-    if not path.endswith(HDF5):
-        message = messages.read_binary(path, "NetParameter")
-        return {layer.name: {number: blobs.from_proto(blob) for number, blob in enumerate(layer.blobs)}
-                for layer in [*message.layers, *message.layer]}
-    with blobs.open_hdf5(path, "r") as stream:
-        return {name: {int(number): blobs.from_dataset(dataset) for number, dataset in group.items()}
-                for name, group in stream["data"].items()}
+def _copy(net: Net, stored: Dict[str, Dict[int, blobs.Stored]], source: str, needed: Set[Tuple[str, int]]) -> List[str]:
+    """stored: layers' names to their parameters; needed: which of them a layer must have if it is stored."""
+    copies: List[Tuple[torch.Tensor, np.ndarray]] = []
+    for layer in net.layers:
+        found, numbers = stored.get(layer.name), range(len(layer.blobs))
+        if found is None:
+            continue
+        if not {number for number in numbers if (layer.name, number) in needed} <= set(found) <= set(numbers):
+            raise UserError(f"{source}: layer {layer.name} has {len(found)} parameters, expected {len(numbers)}")
+        for number, one in found.items():
+            blob = layer.blobs[number]
+            copies.append((blob, one.as_shape(f"{source}: parameter {number} of layer {layer.name}",
+                                              tuple(blob.shape))))
+    missing = [layer.name for layer in net.layers if layer.blobs and layer.name not in stored]
+    if not copies:
+        ours = suggestions.first(missing, 3) or "none"
+        theirs = suggestions.first([name for name, found in stored.items() if found], 3) or "none"
+        raise UserError(f"{source}: no layer of the net is in it; layers with parameters in the file: {theirs}, in the "
+                        f"net: {ours}")
+    with torch.no_grad():  # only now, so the net stays as it was if the file does not fit
+        for blob, values in copies:
+            blob.copy_(torch.from_numpy(values))
+    return missing
 
 
-def _owners(net: Net) -> set:
+def _owners(net: Net) -> Set[Tuple[str, int]]:
     """The layers and numbers of parameters, without those that another layer owns."""
     return {(one.layer, one.number) for one in net.parameters}
 

@@ -36,9 +36,9 @@ class Solver:
         seed = self.param.random_seed
         if seed < 0:
             seed = (time.time_ns() ^ os.getpid()) % 2 ** 31
-            log.info("solver.cpp:44", f"random_seed is not set; that of this training is {seed}")
+            log.info("solver.cpp:45", f"random_seed is not set; that of this training is {seed}")
         if self.param.debug_info:
-            log.info("solver.cpp:44", "debug_info is ignored by the engine")
+            log.info("solver.cpp:45", "debug_info is ignored by the engine")
         definition = solver_param.train_net(self.param)
         log.info("solver.cpp:102", f"Creating training net from {definition.source}")
         self.net = _net(definition, device, seed)
@@ -134,7 +134,7 @@ class Solver:
         state = snapshot.read_state(path, [tuple(one.shape) for one in history])
         if state.learned_net:
             snapshot.load_weights(self.net, state.learned_net)
-        self.log.info("sgd_solver.cpp:318", "SGDSolver: restoring history")
+        self.log.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
         for ours, stored in zip(history, state.history):
             ours.copy_(torch.from_numpy(stored))
         self.iteration = self._shown = state.iteration
