@@ -29,10 +29,9 @@ class Solver:
         self.param = messages.SolverParameter()
         self.param.CopyFrom(param)
         self.log, self.iteration, self._step = log, 0, 0
+        self._hdf5 = self.param.snapshot_format == messages.SolverParameter.HDF5
         solver_param.upgrade(self.param)
         solver_param.check(self.param)
-        if self.param.snapshot:
-            snapshot.require_writable(self.param.snapshot_prefix)
         seed = self.param.random_seed
         if seed < 0:
             seed = (time.time_ns() ^ os.getpid()) % 2 ** 31
@@ -42,6 +41,8 @@ class Solver:
         definition = solver_param.train_net(self.param)
         log.info("solver.cpp:102", f"Creating training net from {definition.source}")
         self.net = _net(definition, device, seed)
+        if self.param.snapshot or self.param.snapshot_after_train:
+            snapshot.require_writable(self.net, self.param.snapshot_prefix, self._hdf5)
         self._updater = updates.Updater(self.net.parameters, self.param)
         self._load(self.net)
         self.test_nets: List[Net] = []
@@ -117,13 +118,12 @@ class Solver:
 
     def snapshot(self) -> None:
         """Writes the weights and the solver's state. Raises UserError if they cannot be written."""
-        hdf5 = self.param.snapshot_format == messages.SolverParameter.HDF5
-        kind, end = ("HDF5", snapshot.HDF5) if hdf5 else ("binary proto", "")
+        kind, end = ("HDF5", snapshot.HDF5) if self._hdf5 else ("binary proto", "")
         start = f"{self.param.snapshot_prefix}_iter_{self.iteration}"
         weights, state = f"{start}.caffemodel{end}", f"{start}.solverstate{end}"
-        self.log.info(f"solver.cpp:{474 if hdf5 else 464}", f"Snapshotting to {kind} file {weights}")
+        self.log.info(f"solver.cpp:{474 if self._hdf5 else 464}", f"Snapshotting to {kind} file {weights}")
         snapshot.write_weights(self.net, weights)
-        self.log.info(f"sgd_solver.cpp:{296 if hdf5 else 284}", f"Snapshotting solver state to {kind} file {state}")
+        self.log.info(f"sgd_solver.cpp:{296 if self._hdf5 else 284}", f"Snapshotting solver state to {kind} file {state}")
         snapshot.write_state(snapshot.State(self.iteration, self._step, weights,
                                             [one.cpu().numpy() for one in self._updater.history]), state)
 
@@ -134,7 +134,8 @@ class Solver:
         state = snapshot.read_state(path, [tuple(one.shape) for one in history])
         if state.learned_net:
             snapshot.load_weights(self.net, state.learned_net)
-        self.log.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
+        if not path.endswith(snapshot.HDF5):  # then Caffe says nothing
+            self.log.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
         for ours, stored in zip(history, state.history):
             ours.copy_(torch.from_numpy(stored))
         self.iteration = self._shown = state.iteration
