@@ -132,7 +132,7 @@ class Net:
         blobs = self.blobs = {}
         terms: List[torch.Tensor] = []
         force = self.definition.force_backward
-        with torch.set_grad_enabled(self.phase == messages.TRAIN or force):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.phase == messages.TRAIN or force)):
             for layer, weights, done in zip(self.layers, self.loss_weights, self._last_use):
                 tops = self._run(layer, [blobs[name] for name in layer.param.bottom])
                 if force and not layer.param.bottom:
