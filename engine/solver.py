@@ -2,7 +2,7 @@
 import collections
 import os
 import time
-from typing import Any, Deque, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 
@@ -23,9 +23,10 @@ class Solver:
     Raises UserError for what Caffe refuses and for what the engine does not support.
     """
 
-    def __init__(self, param: Any, log: Any, device: str = "cpu"):
+    def __init__(self, param: Any, log: Any, device: str = "cpu", start: Optional[Callable[[Any], Any]] = None):
         """param: a SolverParameter, see `solver_param.read`; log: has `info(place in Caffe's source, text)`; device: as
-        torch names it."""
+        torch names it; start: makes the start weights, a NetParameter, for a SolverParameter with the random seed; it
+        may return None for those that the net has."""
         self.param = messages.SolverParameter()
         self.param.CopyFrom(param)
         self.log, self.iteration, self._step = log, 0, 0
@@ -42,6 +43,10 @@ class Solver:
         definition = solver_param.train_net(self.param)
         log.info("solver.cpp:102", f"Creating training net from {definition.source}")
         self.net = _net(definition, device, seed)
+        self.param.random_seed = seed
+        made = start(self.param) if start else None
+        if made is not None:
+            snapshot.copy_weights(self.net, made, "the start weights")
         self._updater = updates.Updater(self.net.parameters, self.param)
         self._load(self.net)
         self.test_nets: List[Net] = []
