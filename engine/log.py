@@ -1,7 +1,6 @@
 """Lines of a log in the form of Caffe's (glog), on standard error: level, date, time, process, place and text."""
 import contextlib
 import os
-import sys
 import time
 
 
@@ -19,7 +18,9 @@ def fatal(text: str) -> None:
 def _write(level: str, place: str, text: str) -> None:
     seconds, microseconds = divmod(time.time_ns() // 1000, 10 ** 6)
     at = time.strftime("%m%d %H:%M:%S", time.localtime(seconds))
-    # Who reads the log may have ended; as in Caffe, that is no reason to stop a training.
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{level}{at}.{microseconds:06d} {os.getpid():5d} {place}] {text}\n")
-        sys.stderr.flush()
+    line = f"{level}{at}.{microseconds:06d} {os.getpid():5d} {place}] {text}\n".encode("utf-8", "surrogateescape")
+    # Who reads the log may have ended; as in Caffe, that is no reason to stop a training. Python's own stream would
+    # keep the line, and fail once more at the end.
+    with contextlib.suppress(OSError):
+        while line:
+            line = line[os.write(2, line):]
