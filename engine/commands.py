@@ -89,7 +89,7 @@ def test(options: argparse.Namespace) -> None:
     sums, loss = [], 0.0  # type: List[float], float
     for batch in range(options.iterations):
         blobs = net.forward()
-        loss += float(net.loss)
+        loss += net.loss.item()
         values = [(name, value) for name in net.outputs for value in blobs[name].reshape(-1).tolist()]
         for name, value in values:
             log.info("caffe.cpp:304", f"Batch {batch}, {name} = {value:g}")
@@ -110,9 +110,9 @@ def time(options: argparse.Namespace) -> None:
     net = _net(options, messages.TEST if options.phase == "TEST" else messages.TRAIN, device)
     log.info("caffe.cpp:351", "Performing Forward")
     net.forward()
-    log.info("caffe.cpp:356", f"Initial loss: {float(net.loss):g}")
+    log.info("caffe.cpp:356", f"Initial loss: {net.loss.item():g}")
     log.info("caffe.cpp:357", "Performing Backward")
-    net.backward()
+    _timed_pass(net, [0.0] * len(net.layers), [0.0] * len(net.layers))
     log.info("caffe.cpp:365", "*** Benchmark begins ***")
     log.info("caffe.cpp:366", f"Testing for {options.iterations} iterations.")
     forward, backward = [[0.0] * len(net.layers) for _ in range(2)]
@@ -202,7 +202,7 @@ def _require_card(number: str, asked: str) -> None:
     """asked: what asks for the card, for the error."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number) >= count:
-        found = (f"is built for the processor only" if torch.version.cuda is None else
+        found = ("is built for the processor only" if torch.version.cuda is None else
                  f"sees {count or 'no'} graphics card{'s' * (count > 1)} of NVIDIA")
         raise UserError(f"{asked}: PyTorch {torch.__version__} {found}")
 

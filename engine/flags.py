@@ -1,7 +1,7 @@
 """The command line, as gflags reads that of `caffe`."""
 import argparse
 import re
-from typing import Dict, List, NoReturn, Sequence, Tuple
+from typing import Dict, NoReturn, Sequence, Tuple
 
 from common import suggestions
 
@@ -24,7 +24,8 @@ FLAGS = {
 USAGE = """usage: python3 -m engine COMMAND [flags]
 
 Trains nets of Caffe on PyTorch. The commands and flags are those of `caffe`, and so are the files and the lines of the
-log, on standard error. `./fer engine` does the same in the environment. A flag has one or two dashes, and its value behind "=" or a space.
+log, on standard error. `./fer engine` does the same in the environment. A flag has one or two dashes, and its value
+behind "=" or a space.
 
 commands
   train           train a net, or continue a training
@@ -58,7 +59,7 @@ def usage() -> str:
 def parse(words: Sequence[str]) -> Tuple[str, argparse.Namespace]:
     """The command, and the flags as attributes. Raises WrongUsage."""
     values: Dict[str, object] = {name: default for name, (default, _) in FLAGS.items()}
-    rest, commands = list(words), []  # type: List[str], List[str]
+    rest, commands = list(words), []
     while rest:
         word = rest.pop(0)
         name, equals, value = re.sub("^--?", "", word).partition("=")

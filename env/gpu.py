@@ -217,7 +217,7 @@ def require(asked, folder, has_torch=None):
 
 def arguments(place, found):
     """What enter.sh takes to show a build, if it is not None, and the driver's libraries inside."""
-    return ["gpu=" + place] * bool(place) + ["driver=%s=%s" % item for item in sorted(found.items())]
+    return (["gpu=" + place] if place else []) + ["driver=%s=%s" % item for item in sorted(found.items())]
 
 
 def variables(words):
