@@ -12,7 +12,7 @@ from engine.net import Parameter
 def parameter(value, gradient, rate=1.0, decay=1.0):
     blob = torch.tensor([value])
     blob.requires_grad_(rate != 0)
-    blob.grad = None if gradient is None else torch.tensor([gradient])
+    blob.grad = None if gradient is None else torch.tensor([float(gradient)])
     return Parameter(blob, "layer", 0, rate, decay)
 
 
@@ -26,7 +26,7 @@ def run(text, gradients, rates, value=1.0):
     made = updater(text, one)
     weights = []
     for iteration, (gradient, rate) in enumerate(zip(gradients, rates)):
-        one.blob.grad = torch.tensor([gradient])
+        one.blob.grad = torch.tensor([float(gradient)])
         made.apply(rate, iteration, None)
         assert one.blob.grad is None
         weights.append(float(one.blob))
