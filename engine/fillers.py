@@ -42,5 +42,5 @@ def fill(blob: torch.Tensor, filler: Any, generator: torch.Generator) -> None:
         line = 1 - (torch.arange(size, dtype=blob.dtype) / factor - center).abs()
         blob.copy_((line[:, None] * line).expand_as(blob))
     else:
-        raise ValueError(f"filler type {kind}, expected constant, uniform, gaussian, xavier, msra, positive_unitball or "
-                         "bilinear")
+        raise ValueError(f"filler type {kind}, expected constant, uniform, gaussian, xavier, msra, positive_unitball "
+                         "or bilinear")
