@@ -70,10 +70,11 @@ class Net:
         tops = layer.reshape(shapes)
         self.shapes.update(zip(param.top, tops))
         unused.update(dict.fromkeys(param.top))
-        default = [1.0] + [0.0] * len(param.top) if layer.LOSS else [0.0] * len(param.top)
-        weights = list(param.loss_weight) or default[:len(param.top)]
-        if len(weights) != len(param.top):
-            layer.fail(f"{len(weights)} loss_weight, expected one for each of its {len(param.top)} tops")
+        # A loss may have no top in the prototxt; it counts all the same.
+        count = max(len(param.top), 1 if layer.LOSS else 0)
+        weights = list(param.loss_weight) or [1.0 if layer.LOSS and number == 0 else 0.0 for number in range(count)]
+        if len(weights) != count:
+            layer.fail(f"{len(weights)} loss_weight, expected one for each of its {count} tops")
         self.loss_weights.append(weights)
         self.layers.append(layer)
 
