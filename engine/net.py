@@ -53,7 +53,7 @@ class Net:
         self.outputs = sorted(unused)  # Caffe prints them in this order
         self._last_use = self._last_uses()
         self.blobs: Dict[str, torch.Tensor] = {}
-        self.loss: Optional[torch.Tensor] = None
+        self.loss: Any = None
 
     def _add(self, param: Any, unused: Dict[str, None]) -> None:
         layer = layers.make(param, self.context, len(self.layers))
@@ -159,7 +159,7 @@ class Net:
             self.loss.backward()
 
     def seek(self, passes: int) -> None:
-        """Makes the next pass the one after `passes` passes: for what layers read and draw, as of a resumed training."""
+        """Makes the next pass the one after `passes` passes: for what layers read and draw in a resumed training."""
         self.context.passes = passes
 
     def layer(self, name: str) -> Layer:
