@@ -159,7 +159,7 @@ class Net:
             self.loss.backward()
 
     def seek(self, passes: int) -> None:
-        """Makes the next pass the one after `passes` passes: for what layers read and draw in a resumed training."""
+        """The next pass reads and draws what it would after `passes` passes: for a training that is resumed."""
         self.context.passes = passes
 
     def layer(self, name: str) -> Layer:
