@@ -6,8 +6,9 @@ import torch
 
 from common.errors import UserError
 
-from . import fillers, messages
+from . import ending, fillers, messages
 
+ending.make_clean()
 Shape = Tuple[int, ...]
 
 
