@@ -54,7 +54,7 @@ class Net:
         self.outputs = sorted(unused)  # Caffe prints them in this order
         self._last_use = self._last_uses()
         self.blobs: Dict[str, torch.Tensor] = {}
-        self.loss: Optional[torch.Tensor] = None
+        self.loss: Any = None
 
     def _add(self, param: Any, unused: Dict[str, None]) -> None:
         layer = layers.make(param, self.context, len(self.layers))

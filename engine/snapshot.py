@@ -105,7 +105,7 @@ def load_files(net: Net, names: str, log: Any) -> None:
         log.info("solver.cpp:72", f"Finetuning from {name}")
         missing = load_weights(net, name)
         if missing:
-            log.info("net.cpp:749", f"Layers that are not in {name} and keep their values: {', '.join(missing)}")
+            log.info("engine", f"Layers that are not in {name} and keep their values: {', '.join(missing)}")
 
 
 def read_state(path: str, shapes: Sequence[Tuple[int, ...]]) -> State:
