@@ -20,7 +20,10 @@ class ReLU(Layer):
 
 
 class PReLU(Layer):
-    """max(x, 0) + a min(x, 0). The slope a is learned for each channel, blob (C), or with channel_shared for all, ()."""
+    """max(x, 0) + a min(x, 0). The slope a is learned: one for each channel, or with channel_shared one for all.
+
+    Blob: (C) or ().
+    """
 
     MESSAGE = "prelu_param"
     FIELDS = ("filler", "channel_shared")

@@ -4,9 +4,11 @@ import tempfile
 
 import caffe
 import numpy as np
+import pytest
 import torch
 from google.protobuf import text_format
 
+from common.errors import UserError
 from engine import messages
 from engine.net import Net
 
@@ -22,6 +24,19 @@ class Comparison:
         self.caffe, self.engine = caffe_net, engine_net
         self.outputs, self.gradients = {}, {}
         self.difference = self.gradient_difference = 0.0
+
+
+def layer(kind, settings="", bottoms=("data",), tops=("top",)):
+    """The text of a layer with the name of its first top. `settings`: its messages, e.g. "scale_param { axis: 0 }"."""
+    blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
+    return f'layer {{ name: "{tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+
+
+def refused(text, expected, phase=TRAIN):
+    """Checks that the engine refuses a net before it runs, with one line that holds the text `expected`."""
+    with pytest.raises(UserError) as error:
+        engine_net(text, phase)
+    assert expected in str(error.value) and "\n" not in str(error.value), str(error.value)
 
 
 def engine_net(text, phase=TRAIN, **options):
