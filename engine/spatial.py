@@ -1,5 +1,5 @@
 """Layers of windows over an image: convolution, pooling, local response normalization."""
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch.nn import functional
@@ -11,9 +11,10 @@ _LEAST = torch.finfo(torch.float32).min
 
 
 class Convolution(Layer):
-    """Convolution of bottoms (N, C, L), (N, C, H, W) or (N, C, D, H, W), which have the same shape; a top for each.
+    """Convolution of bottoms (N, C, L) or (N, C, H, W), which have the same shape; a top for each.
 
-    Blobs: weights (num_output, C / group, kernel ...), bias (num_output).
+    Blobs: weights (num_output, C / group, kernel ...), bias (num_output). Volumes are refused: torch 1.7 gets the
+    gradient of their weights wrong.
     """
 
     MESSAGE = "convolution_param"
@@ -22,12 +23,12 @@ class Convolution(Layer):
               "force_nd_im2col")
     BOTTOMS = (1, None)
     TOPS = (1, None)
-    FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+    FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d}
 
     def setup(self, shapes):
         options, dimensions = self.options, len(shapes[0]) - 2
         if dimensions not in self.FUNCTIONS:
-            self.fail(f"the bottom has the shape {shapes[0]}, expected 1 to 3 axes after the channels")
+            self.fail(f"the bottom has the shape {shapes[0]}, expected 1 or 2 axes after the channels")
         if self.axis(options.axis, shapes[0]) != 1:
             self.fail(f"convolution_param.axis {options.axis} is not supported by the engine, expected 1")
         self.kernel = self._sizes("kernel_size", "kernel", dimensions, None)
@@ -93,7 +94,7 @@ class Convolution(Layer):
 class Deconvolution(Convolution):
     """Convolution the other way round, its gradient. Blobs: weights (C, num_output / group, kernel ...), bias."""
 
-    FUNCTIONS = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+    FUNCTIONS = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d}
 
     def _weights(self):
         return (self.channels, self.options.num_output // self.group)
@@ -147,44 +148,51 @@ class Pooling(Layer):
         return tuple(getattr(options, one) for one in found) or (getattr(options, name),) * 2
 
     def reshape(self, shapes):
-        shape = shapes[0]
-        if len(shape) != 4:
-            self.fail(f"the bottom has the shape {shape}, expected 4 axes (N, C, H, W)")
+        if len(shapes[0]) != 4:
+            self.fail(f"the bottom has the shape {shapes[0]}, expected 4 axes (N, C, H, W)")
+        sizes, margins = self._windows(shapes[0])
+        if any(margins) and len(self.param.top) > 1:
+            self.fail(f"a second top is not supported by the engine with kernel {self.kernel}, stride {self.stride} and "
+                      f"pad {self.pad} on the shape {shapes[0]}")
+        return [(*shapes[0][:2], *sizes)] * len(self.param.top)
+
+    def _windows(self, shape: Shape) -> Tuple[List[int], List[int]]:
+        """The size of the top, and how much to pad (or cut, if less than 0) the bottom left, right, above and below.
+
+        That makes up for two differences: torch pads by no more than half of a kernel, and an old one drops a last
+        window beyond the image only along an axis with padding.
+        """
         kernel = self.kernel or shape[2:]
-        sizes = []
+        beforehand = any(2 * pad > window for pad, window in zip(self.pad, kernel))
+        sizes: List[int] = []
+        margins: List[int] = []
         for size, window, stride, pad in zip(shape[2:], kernel, self.stride, self.pad):
             pooled = (size + 2 * pad - window + (stride - 1 if self.ceil else 0)) // stride + 1
+            before = after = pad if beforehand else 0
             if any(self.pad) and (pooled - 1) * stride >= size + pad:
-                pooled -= 1  # the last window would see padding only
+                pooled -= 1  # the last window would begin in the padding
+                if beforehand or not pad:  # the others end where the bottom is cut
+                    after += (pooled - 1) * stride + window - size - 2 * pad
             if pooled < 1 or (pooled - 1) * stride >= size + pad:
                 self.fail(f"the bottom has the shape {shape}, to which kernel {kernel}, stride {self.stride} and pad "
                           f"{self.pad} do not fit: a window would be outside of it")
             sizes.append(pooled)
-        # What torch cannot pad by itself is padded beforehand.
-        self.beforehand = any(2 * pad > size for pad, size in zip(self.pad, kernel))
-        if self.beforehand and len(self.param.top) > 1:
-            self.fail("a second top is not supported by the engine with a pad of more than half of the kernel")
-        return [(*shape[:2], *sizes)] * len(self.param.top)
+            margins[:0] = [before, after]  # torch wants the last axis first
+        return sizes, margins
 
     def forward(self, bottoms):
         (bottom,), pad = bottoms, self.pad
         kernel = self.kernel or bottom.shape[2:]
-        if self.beforehand:
-            filling = _LEAST if self.method == "MAX" else 0
-            bottom = functional.pad(bottom, (pad[1], pad[1], pad[0], pad[0]), value=filling)
-            pad = (0, 0)
+        margins = self._windows(tuple(bottom.shape))[1]
+        if any(margins):
+            bottom = functional.pad(bottom, margins, value=_LEAST if self.method == "MAX" else 0)
+            pad = (0, 0) if max(margins) > 0 else pad
         if self.method == "AVE":
-            top = functional.avg_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil)
-        elif len(self.param.top) > 1:
-            top, places = functional.max_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil,
-                                                return_indices=True)
-            return [top, places.to(top.dtype)]
-        else:
-            top = functional.max_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil)
-        if self.beforehand:
-            height, width = self.reshape([tuple(bottoms[0].shape)])[0][2:]
-            top = top[:, :, :height, :width]
-        return [top]
+            return [functional.avg_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil)]
+        if len(self.param.top) == 1:
+            return [functional.max_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil)]
+        top, places = functional.max_pool2d(bottom, kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
+        return [top, places.to(top.dtype)]
 
 
 class _AcrossChannels(torch.autograd.Function):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests import caffe_nets
 from tests.engine import compare
 
-FEW = settings(derandomize=True, deadline=None, max_examples=40)
+FEW = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 def net(kind, options, *shapes, tops=1):
@@ -29,7 +29,7 @@ def listed(**sizes):
 @st.composite
 def convolutions(draw, transposed=False):
     """The settings of a layer, and the shapes of its bottoms."""
-    dimensions = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    dimensions = draw(st.sampled_from([1, 2, 2, 2]))
     sizes = {name: draw(st.lists(st.integers(least, most), min_size=dimensions, max_size=dimensions))
              for name, least, most in (("kernel", 1, 3), ("stride", 1, 3), ("pad", 0, 2), ("dilation", 1, 2))}
     form = draw(st.sampled_from(["each", "once", "default", "h_w"]))
@@ -97,7 +97,8 @@ def test_inner_layers_and_shared_weights():
     ("Deconvolution", "num_output: 6 kernel_size: 3 group: 3", (1, 4, 5, 5), "group 3, but 4 channels"),
     ("Convolution", "kernel_size: 3", (1, 3, 5, 5), "num_output 0"),
     ("Convolution", "num_output: 4 kernel_size: 3 axis: 2", (1, 3, 5, 5), "convolution_param.axis 2 is not supported"),
-    ("Convolution", "num_output: 4 kernel_size: 3", (1, 3), "the bottom has the shape (1, 3), expected 1 to 3 axes"),
+    ("Convolution", "num_output: 4 kernel_size: 3", (1, 3), "the bottom has the shape (1, 3), expected 1 or 2 axes"),
+    ("Convolution", "num_output: 4 kernel_size: 1", (1, 3, 2, 2, 2), "(1, 3, 2, 2, 2), expected 1 or 2 axes"),
     ("Convolution", "num_output: 4 kernel_size: 3 dilation: 3", (1, 3, 5, 7), "(1, 3, 5, 7), too small for the kernel"),
     ("Deconvolution", "num_output: 4 kernel_size: 1 pad: 1", (1, 3, 2, 7), "(1, 3, 2, 7), too small for the kernel"),
 ])
@@ -135,7 +136,7 @@ def poolings(draw):
     return f"pooling_param {{ pool: {pool} {mode} {text} }}", (draw(st.integers(1, 2)), draw(st.integers(1, 2)), *shape)
 
 
-@settings(FEW, max_examples=150)
+@settings(FEW, max_examples=200)
 @given(poolings())
 def test_pooling(case):
     text, shape = case
@@ -199,14 +200,14 @@ def test_pooling_refused(text, expected):
 
 
 def test_bottoms_and_tops_of_pooling():
-    compare.refused(net("Pooling", "pooling_param { kernel_size: 2 }", (1, 2, 5)), "the shape (1, 2, 5), expected 4 axes")
+    compare.refused(net("Pooling", "pooling_param { kernel_size: 2 }", (1, 2, 5)), "(1, 2, 5), expected 4 axes")
     compare.refused(net("Pooling", "pooling_param { kernel_size: 2 pool: AVE }", (1, 2, 5, 5), tops=2), "only MAX has")
     compare.refused(net("Pooling", "pooling_param { kernel_size: 3 pad: 2 }", (1, 2, 5, 5), tops=2),
                     "a second top is not supported")
 
 
 @FEW
-@given(st.sampled_from([1, 3, 5, 7]), st.floats(0.01, 3, width=32), st.floats(0.1, 2, width=32),
+@given(st.sampled_from([1, 3, 5, 7]), st.floats(0.125, 3, width=32), st.floats(0.125, 2, width=32),
        st.floats(0.5, 4, width=32), st.sampled_from(["ACROSS_CHANNELS", "WITHIN_CHANNEL"]),
        st.tuples(*[st.integers(1, most) for most in (2, 8, 6, 6)]))
 def test_lrn(size, alpha, beta, k, region, shape):
