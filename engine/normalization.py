@@ -57,6 +57,61 @@ class BatchNorm(Layer):
         return [top]
 
 
+class _AcrossChannels(torch.autograd.Function):
+    """x / scale^beta with scale = k + alpha / size * sum of the squares of the `size` channels around."""
+
+    @staticmethod
+    def forward(context, x, size, alpha, beta, k):
+        scale = _window_sums(x * x, size).mul_(alpha / size).add_(k)
+        factor = scale.pow(-beta)
+        context.save_for_backward(x, scale, factor)
+        context.options = size, alpha, beta
+        return x * factor
+
+    @staticmethod
+    def backward(context, gradient):
+        x, scale, factor = context.saved_tensors
+        size, alpha, beta = context.options
+        through = gradient * factor
+        sums = _window_sums((through * x).div_(scale), size)
+        return through.sub_(sums.mul_(x).mul_(2 * alpha * beta / size)), None, None, None, None
+
+
+def _window_sums(x: torch.Tensor, size: int) -> torch.Tensor:
+    """For each channel of x (N, C, H, W), the sum of the `size` channels around it."""
+    sums = x.clone()
+    for step in range(1, min(size // 2 + 1, x.shape[1])):
+        sums[:, step:] += x[:, :-step]
+        sums[:, :-step] += x[:, step:]
+    return sums
+
+
+class LRN(Layer):
+    """Local response normalization of a bottom (N, C, H, W): bottom / (k + alpha / n * sum of squares)^beta, over n
+    channels, or (with k 1) over the n = local_size^2 places around in the channel. Places outside count as 0."""
+
+    MESSAGE = "lrn_param"
+    FIELDS = ("local_size", "alpha", "beta", "norm_region", "k", "engine")
+
+    def setup(self, shapes):
+        self.across = messages.enum_name(self.options, "norm_region") == "ACROSS_CHANNELS"
+        if self.options.local_size % 2 == 0:
+            self.fail(f"lrn_param.local_size {self.options.local_size}, expected an odd number")
+
+    def reshape(self, shapes):
+        if len(shapes[0]) != 4:
+            self.fail(f"the bottom has the shape {shapes[0]}, expected 4 axes (N, C, H, W)")
+        return shapes
+
+    def forward(self, bottoms):
+        (bottom,), options = bottoms, self.options
+        size = options.local_size
+        if self.across:
+            return [_AcrossChannels.apply(bottom, size, options.alpha, options.beta, options.k)]
+        squares = functional.avg_pool2d(bottom * bottom, size, 1, size // 2)
+        return [bottom * (squares * options.alpha + 1).pow(-options.beta)]
+
+
 class MVN(Layer):
     """Normalizes each image of a bottom (N, C, H, W), each channel by itself or with across_channels all of them, to
     the mean 0 and with normalize_variance the standard deviation 1. The top always has 4 axes, as in Caffe."""
@@ -177,4 +232,4 @@ class Dropout(Layer):
         return [bottoms[0] * mask.div_(kept)]
 
 
-TYPES = {"BatchNorm": BatchNorm, "MVN": MVN, "Scale": Scale, "Bias": Bias, "Dropout": Dropout}
+TYPES = {"BatchNorm": BatchNorm, "LRN": LRN, "MVN": MVN, "Scale": Scale, "Bias": Bias, "Dropout": Dropout}

@@ -1,4 +1,4 @@
-"""Layers of windows over an image: convolution, pooling, local response normalization."""
+"""Layers of windows over an image: convolution and pooling."""
 from typing import List, Optional, Tuple
 
 import torch
@@ -103,8 +103,11 @@ class Deconvolution(Convolution):
         return stride * (size - 1) + kernel - 2 * pad
 
     def _convolve(self, bottom, weights, bias):
-        return self.FUNCTIONS[len(self.kernel)](bottom, weights, bias, self.stride, self.pad, 0, self.group,
-                                                self.dilation)
+        # Torch 1.7 gets the gradients wrong if all sizes of a kernel are 1, so it gets one more column.
+        wider = max(self.kernel) == 1 and (max(self.stride) > 1 or max(self.pad) > 0)
+        top = self.FUNCTIONS[len(self.kernel)](bottom, functional.pad(weights, (0, 1)) if wider else weights, bias,
+                                               self.stride, self.pad, 0, self.group, self.dilation)
+        return top[..., :-self.dilation[-1]] if wider else top
 
 
 class Pooling(Layer):
@@ -152,8 +155,8 @@ class Pooling(Layer):
             self.fail(f"the bottom has the shape {shapes[0]}, expected 4 axes (N, C, H, W)")
         sizes, margins = self._windows(shapes[0])
         if any(margins) and len(self.param.top) > 1:
-            self.fail(f"a second top is not supported by the engine with kernel {self.kernel}, stride {self.stride} and "
-                      f"pad {self.pad} on the shape {shapes[0]}")
+            self.fail(f"a second top is not supported by the engine with kernel {self.kernel}, stride {self.stride} "
+                      f"and pad {self.pad} on the shape {shapes[0]}")
         return [(*shapes[0][:2], *sizes)] * len(self.param.top)
 
     def _windows(self, shape: Shape) -> Tuple[List[int], List[int]]:
@@ -195,59 +198,4 @@ class Pooling(Layer):
         return [top, places.to(top.dtype)]
 
 
-class _AcrossChannels(torch.autograd.Function):
-    """x / scale^beta with scale = k + alpha / size * sum of the squares of the `size` channels around."""
-
-    @staticmethod
-    def forward(context, x, size, alpha, beta, k):
-        scale = _window_sums(x * x, size).mul_(alpha / size).add_(k)
-        factor = scale.pow(-beta)
-        context.save_for_backward(x, scale, factor)
-        context.options = size, alpha, beta
-        return x * factor
-
-    @staticmethod
-    def backward(context, gradient):
-        x, scale, factor = context.saved_tensors
-        size, alpha, beta = context.options
-        through = gradient * factor
-        sums = _window_sums((through * x).div_(scale), size)
-        return through.sub_(sums.mul_(x).mul_(2 * alpha * beta / size)), None, None, None, None
-
-
-def _window_sums(x: torch.Tensor, size: int) -> torch.Tensor:
-    """For each channel of x (N, C, H, W), the sum of the `size` channels around it."""
-    sums = x.clone()
-    for step in range(1, min(size // 2 + 1, x.shape[1])):
-        sums[:, step:] += x[:, :-step]
-        sums[:, :-step] += x[:, step:]
-    return sums
-
-
-class LRN(Layer):
-    """Local response normalization of a bottom (N, C, H, W): bottom / (k + alpha / n * sum of squares)^beta, over n
-    channels, or (with k 1) over the n = local_size^2 places around in the channel. Places outside count as 0."""
-
-    MESSAGE = "lrn_param"
-    FIELDS = ("local_size", "alpha", "beta", "norm_region", "k", "engine")
-
-    def setup(self, shapes):
-        self.across = messages.enum_name(self.options, "norm_region") == "ACROSS_CHANNELS"
-        if self.options.local_size % 2 == 0:
-            self.fail(f"lrn_param.local_size {self.options.local_size}, expected an odd number")
-
-    def reshape(self, shapes):
-        if len(shapes[0]) != 4:
-            self.fail(f"the bottom has the shape {shapes[0]}, expected 4 axes (N, C, H, W)")
-        return shapes
-
-    def forward(self, bottoms):
-        (bottom,), options = bottoms, self.options
-        size = options.local_size
-        if self.across:
-            return [_AcrossChannels.apply(bottom, size, options.alpha, options.beta, options.k)]
-        squares = functional.avg_pool2d(bottom * bottom, size, 1, size // 2)
-        return [bottom * (squares * options.alpha + 1).pow(-options.beta)]
-
-
-TYPES = {"Convolution": Convolution, "Deconvolution": Deconvolution, "Pooling": Pooling, "LRN": LRN}
+TYPES = {"Convolution": Convolution, "Deconvolution": Deconvolution, "Pooling": Pooling}
