@@ -79,9 +79,9 @@ class Layer:
         """The tops. It changes no bottom in place."""
         raise NotImplementedError
 
-    def add_blob(self, shape: Sequence[int], filler: Any = None) -> None:
-        """Adds a parameter (float32) with a FillerParameter's initial values (None: zeros)."""
-        blob = torch.zeros(tuple(shape))
+    def add_blob(self, shape: Sequence[int], filler: Any = None, value: float = 0.0) -> None:
+        """Adds a parameter (float32) with a FillerParameter's initial values (None: all are `value`)."""
+        blob = torch.full(tuple(shape), float(value))
         if filler is not None:
             try:
                 fillers.fill(blob, filler, self.context.generator)
