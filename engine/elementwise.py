@@ -1,2 +1,15 @@
 """elementwise"""
-TYPES = {}  # type: ignore
+import torch
+
+from .layer import Layer
+
+
+class Sigmoid(Layer):
+    MESSAGE = "sigmoid_param"
+    FIELDS = ("engine",)
+
+    def forward(self, bottoms):
+        return [torch.sigmoid(bottoms[0])]
+
+
+TYPES = {"Sigmoid": Sigmoid}

@@ -52,10 +52,10 @@ class Layer:
         self.training = context.phase == messages.TRAIN
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
         self.options = getattr(param, self.MESSAGE) if self.MESSAGE else None
-        for field, value in param.ListFields():
+        for field, _ in param.ListFields():
             if field.name.endswith("_param") and field.name not in (self.MESSAGE, *self.also_read()):
                 self.fail(f"{field.name} is not for this type of layer")
-        for field, value in self.options.ListFields() if self.options else ():
+        for field, _ in self.options.ListFields() if self.options else ():
             if field.name not in self.FIELDS:
                 self.fail(f"{self.MESSAGE}.{field.name} is not supported by the engine")
         for kind, blobs, (least, most) in (("bottoms", param.bottom, self.BOTTOMS), ("tops", param.top, self.TOPS)):

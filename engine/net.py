@@ -47,7 +47,8 @@ class Net:
         self._named: Dict[str, Parameter] = {}
         self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
         unused: Dict[str, None] = {}
-        for param in _input_layers(definition) + [one for one in definition.layer if included(one, phase, level, stages)]:
+        chosen = [one for one in definition.layer if included(one, phase, level, stages)]
+        for param in _input_layers(definition) + chosen:
             self._add(param, unused)
         self.outputs = sorted(unused)  # Caffe prints them in this order
         self._last_use = self._last_uses()

@@ -46,7 +46,7 @@ def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, pas
               An output with a loss weight keeps it; each other output gets a gradient that is drawn.
     inputs    arrays, by the name of the Input layer's top
     weights   lists of arrays, by the name of the layer
-    drawn     whether parameters that are not in `weights` are drawn from a normal distribution (BatchNorm: Caffe's own);
+    drawn     whether the other parameters are drawn from a normal distribution (BatchNorm's are Caffe's own);
               else all of them are Caffe's own
     gradients False: the net is only run forward, as Caffe needs it for layers without a gradient
     passes    so many forward passes, of which the last is compared
