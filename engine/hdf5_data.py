@@ -57,8 +57,8 @@ class HDF5Data(Reading):
 
         shapes = self._read(path, lambda file: [shape(file, top) for top in self.param.top])
         if len({one[0] for one in shapes}) > 1 or not shapes[0][0]:
-            self.fail(f"{path}: its data sets have {', '.join(str(one[0]) for one in shapes)} rows, expected one number "
-                      "above 0")
+            rows = ", ".join(str(one[0]) for one in shapes)
+            self.fail(f"{path}: its data sets have {rows} rows, expected one number above 0")
         return shapes
 
     def read(self, number: int) -> List[np.ndarray]:

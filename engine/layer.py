@@ -51,7 +51,7 @@ class Layer:
         self.param, self.context, self.index, self.name = param, context, index, param.name
         self.training = context.phase == messages.TRAIN
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
-        self.options = getattr(param, self.MESSAGE) if self.MESSAGE else None
+        self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():
             if field.name.endswith("_param") and field.name not in (self.MESSAGE, *self.also_read()):
                 self.fail(f"{field.name} is not for this type of layer")
