@@ -1,5 +1,5 @@
 """The layer HDF5Data: arrays of HDF5 files."""
-from typing import List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import torch
@@ -34,23 +34,31 @@ class HDF5Data(Reading):
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         return [(self.batch, *shape) for shape in self._shape]
 
-    def _shapes(self, path: str) -> List[Shape]:
-        """The shapes of the tops' data sets in a file, whose numbers of rows are checked."""
+    def _read(self, path: str, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the open file. Raises UserError if the file cannot be read."""
         try:
             with self._h5py.File(path, "r") as file:
-                for top in self.param.top:
-                    if top not in file or not hasattr(file[top], "shape"):
-                        self.fail(f"{path} has no data set {top}, which has the name of a top; it has "
-                                  f"{', '.join(sorted(file)) or 'none'}")
-                    if file[top].dtype.kind not in "fiu" or not file[top].shape:
-                        self.fail(f"data set {top} of {path} has the type {file[top].dtype} and the shape "
-                                  f"{file[top].shape}, expected numbers and at least one axis")
-                shapes = [tuple(file[top].shape) for top in self.param.top]
+                return read(file)
         except OSError as error:
-            self.fail(f"file {path} of {self.options.source} cannot be read: {str(error).splitlines()[0]}")
-        if len({shape[0] for shape in shapes}) > 1 or not shapes[0][0]:
-            self.fail(f"{path}: its data sets have {', '.join(str(shape[0]) for shape in shapes)} rows, expected one "
-                      "number above 0")
+            reason = str(error).splitlines()[0]
+        # Not in the `except`: the error would hold objects of h5py, which complains of them when Python ends.
+        self.fail(f"file {path} of {self.options.source} cannot be read: {reason}")
+
+    def _shapes(self, path: str) -> List[Shape]:
+        """The shapes of the tops' data sets in a file, whose numbers of rows are checked."""
+        def shape(file: Any, top: str) -> Shape:
+            if not isinstance(file.get(top), self._h5py.Dataset):
+                self.fail(f"{path} has no data set {top}, which is the name of a top; it has "
+                          f"{', '.join(sorted(file)) or 'none'}")
+            if file[top].dtype.kind not in "fiu" or not file[top].shape:
+                self.fail(f"data set {top} of {path} has the type {file[top].dtype} and the shape {file[top].shape}, "
+                          "expected numbers and at least one axis")
+            return tuple(file[top].shape)
+
+        shapes = self._read(path, lambda file: [shape(file, top) for top in self.param.top])
+        if len({one[0] for one in shapes}) > 1 or not shapes[0][0]:
+            rows = ", ".join(str(one[0]) for one in shapes)
+            self.fail(f"{path}: its data sets have {rows} rows, expected one number above 0")
         return shapes
 
     def read(self, number: int) -> List[np.ndarray]:
@@ -82,8 +90,8 @@ class HDF5Data(Reading):
         """The rows of the file in a place of the epoch's order, float32."""
         same_file = len(self._files) == 1 and not self.options.shuffle and self._loaded[2]
         if self._loaded[:2] != (epoch, place) and not same_file:
-            with self._h5py.File(self._files[self._order[1][place]], "r") as file:
-                loaded = [file[top][...].astype(np.float32, copy=False) for top in self.param.top]
+            loaded = self._read(self._files[self._order[1][place]], lambda file: [
+                file[top][...].astype(np.float32, copy=False) for top in self.param.top])
             if self.options.shuffle:
                 order = torch.randperm(len(loaded[0]), generator=self._random(epoch, 1 + place)).numpy()
                 loaded = [rows[order] for rows in loaded]

@@ -30,7 +30,8 @@ def has_caffe() -> bool:
 def weights(solver: Any, path: str) -> Optional[Any]:
     """The weights that `caffe train` begins with, as a NetParameter; None where there is no pycaffe.
 
-    solver: the SolverParameter. path: of its training net; not read if the solver holds the net itself.
+    solver: the SolverParameter, whose `train_state` has the level and stages of the command line: `caffe train` takes
+    the level from there only. path: of its training net; not read if the solver holds the net itself.
     Another process of Python makes them. Raises UserError with Caffe's last words if it fails.
     """
     if not has_caffe():

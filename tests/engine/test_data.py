@@ -371,6 +371,13 @@ class TestHDF5Data:
         assert len(files) == 6
         assert len({tuple(one["label"]) for one in made}) == 40
 
+    def test_file_that_is_gone_since_the_start(self, arrays):
+        net = compare.engine_net(hdf5_data(arrays / "list.txt", more="batch_size: 4"))
+        (arrays / "b.h5").unlink()
+        net.forward()
+        with pytest.raises(UserError, match="b.h5 of .*list.txt cannot be read"):
+            net.forward()
+
     def test_refuses(self, arrays):
         source = arrays / "list.txt"
         refused(hdf5_data(source, ("data", "lable")), "a.h5", "no data set lable", "data, label")

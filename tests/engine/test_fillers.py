@@ -14,8 +14,8 @@ CONVOLUTION, PRODUCT = (40, 10, 7, 7), (50, 300)
 def caffes(filler, shape):
     """What Caffe fills a blob with."""
     dims = " ".join(f"dim: {size}" for size in shape)
-    net = compare.caffe_net(f'layer {{ name: "data" type: "DummyData" top: "data" dummy_data_param {{ shape {{ {dims} }} '
-                            f'data_filler {{ {filler} }} }} }}')
+    net = compare.caffe_net('layer { name: "data" type: "DummyData" top: "data" '
+                            f'dummy_data_param {{ shape {{ {dims} }} data_filler {{ {filler} }} }} }}')
     net.forward()
     return net.blobs["data"].data.copy()
 
