@@ -114,13 +114,10 @@ class Python(Layer):
         self._call("backward", self.top, list(needed), self.bottom)
         self._take_back_parameters()
         passed = dict(zip(self.param.top, gradients))
-        results = []
-        for name, blob, need in zip(self.param.bottom, self.bottom, needed):
-            array = blob.asked("diff")
-            found = passed.get(name) if array is None else torch.from_numpy(array).to(self.context.device)
-            results.append(found if need else None)
+        arrays = [blob.asked("diff") for blob in self.bottom]
         self._let_go()
-        return tuple(results)
+        return tuple(passed.get(name) if array is None else torch.from_numpy(array).to(self.context.device)
+                     for name, array in zip(self.param.bottom, arrays))
 
     def _let_go(self) -> None:
         for blob in self.bottom:

@@ -267,6 +267,23 @@ def test_a_labs_learned_layer(tmp_path):
     assert both.engine.layer("lab").hosted.passes == 5
 
 
+def test_a_parameter_that_is_not_trained_has_no_gradient(tmp_path):
+    text = "\n".join([caffe_nets.parameter("x", (2, 3, 4, 5)), lab_layer(
+        "ChannelScale", "x", ["scaled"], "{'start': 1.5}", "loss_weight: 1 param { lr_mult: 0 }")])
+    both = Both(tmp_path, text, tolerance=1e-6, x=features(6, 20).reshape(2, 3, 4, 5))
+    both.step()
+    assert both.engine.layer("lab").blobs[0].grad is None
+
+
+def test_the_gradient_of_a_bottom_is_zero_before_each_pass():
+    net = engine("\n".join([X, lab_layer("Old", "x", ["top"], "2.5")]))
+    for _ in range(2):
+        net.forward()
+        [bottom] = net.layer("lab").bottom
+        assert not bottom.diff.any()
+        bottom.diff[...] = 1
+
+
 def test_a_layer_in_place(tmp_path):
     text = "\n".join([X, lab_layer("Double", "x", "x"), Y, lab_layer(
         "DistanceLossLayer", "xy", ["loss"], rest="loss_weight: 1").replace('"lab"', '"loss"')])
