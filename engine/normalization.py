@@ -221,8 +221,9 @@ class Dropout(Layer):
     FIELDS = ("dropout_ratio",)
 
     def setup(self, shapes):
-        if not 0 < self.options.dropout_ratio < 1:
-            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected a number between 0 and 1")
+        if not 0 <= self.options.dropout_ratio < 1:
+            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected 0 or more, and "
+                      "less than 1")
 
     def forward(self, bottoms):
         if not self.training:

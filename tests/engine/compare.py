@@ -157,7 +157,8 @@ def _backward(result, names, blobs, random):
             result.caffe.blobs[name].diff[...] = gradient
             total = total + (blobs[name] * torch.from_numpy(gradient)).sum()
     result.caffe.backward()
-    total.backward()
+    if total.requires_grad:
+        total.backward()
 
 
 def _compare(what, ours, theirs, tolerance, floor):
