@@ -27,10 +27,10 @@ class Comparison:
         self.difference = self.gradient_difference = 0.0
 
 
-def layer(kind, settings="", bottoms=("data",), tops=("top",)):
-    """The text of a layer with the name of its first top. `settings`: its messages, e.g. "scale_param { axis: 0 }"."""
+def layer(kind, settings="", bottoms=("data",), tops=("top",), name=None):
+    """The text of a layer. `settings`: its messages, e.g. "scale_param { axis: 0 }". `name`: that of its first top."""
     blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
-    return f'layer {{ name: "{tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+    return f'layer {{ name: "{name or tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
 
 
 def net(kind, settings, *shapes, tops=1):
