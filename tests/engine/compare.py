@@ -167,7 +167,8 @@ def _compare(what, ours, theirs, tolerance, floor):
     ours = np.zeros_like(theirs) if ours is None else ours.detach().cpu().numpy()
     assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, in Caffe {theirs.shape}"
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
     difference /= max(floor, np.abs(theirs[np.isfinite(theirs)]).max(initial=0))
     assert difference <= tolerance, f"{what}: differs by {difference:.3g} of its largest value"
     return difference
