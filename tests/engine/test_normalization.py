@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import normalization
 from tests import caffe_nets
 from tests.engine import compare
 from tests.engine.compare import drawn, net
@@ -47,6 +48,12 @@ def test_batch_norm(shape, phase, stored, eps, fraction, factor, passes):
     blobs = {"top0": [channels["data0"], channels["data1"] ** 2, [factor]]}
     compare.run(net("BatchNorm", f"batch_norm_param {{ {stored} {eps} {fraction} }}", shape), drawn(2, shape), blobs,
                 phase=phase, passes=passes)
+
+
+def test_batch_norm_of_torch(monkeypatch):
+    monkeypatch.setattr(normalization, "FUSED", ("cpu",))
+    for shape in (5, 3), (1, 3), (2, 3, 4, 5):
+        compare.run(net("BatchNorm", "", shape), drawn(2, shape), passes=2)
 
 
 def test_statistics_of_batch_norm():
