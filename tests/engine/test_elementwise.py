@@ -41,6 +41,7 @@ def test_large_values():
     data = {"data0": [[-1000, -60, -30, -1, 0, 1, 30, 60, 1000]]}
     for kind in "BNLL", "Sigmoid", "TanH", "ELU":
         compare.run(net(kind, "", (1, 9)), data)
+        compare.run(net(kind, "", (1, 40)), {"data0": np.linspace(-8, 8, 40)[None]})
 
 
 @FEW
@@ -105,7 +106,7 @@ def test_threshold():
                                                    "operation: SUM", "coeff", "operation: MAX"]))
 def test_eltwise(shape, count, text):
     if text == "coeff":
-        text = " ".join(f"coeff: {number}" for number in [-1, 1, 0.5, 2][:count])
+        text = " ".join(f"coeff: {number}" for number in [0.5, -1, 2, 1][:count])
     compare.run(net("Eltwise", f"eltwise_param {{ {text} }}", *[shape] * count), mixed(6, *[shape] * count))
 
 

@@ -121,6 +121,11 @@ def test_scale(part, second, bias):
     compare.run(net("Scale", f"scale_param {{ {axes} {bias} }}", *bottoms), drawn(5, *bottoms))
 
 
+def test_scalar_without_an_axis():
+    for kind in "Scale", "Bias":
+        compare.run(net(kind, "", (3,), ()), drawn(5, (3,), ()))
+
+
 @FEW
 @given(parts(), st.booleans())
 def test_bias(part, second):
