@@ -48,8 +48,7 @@ def write_weights(net: Net, path: str) -> None:
             stored = message.layer.add()
             stored.CopyFrom(layer.param)
             stored.ClearField("blobs")
-            if not stored.HasField("phase"):
-                stored.phase = net.phase
+            stored.phase = net.phase
             for blob in layer.blobs:
                 blobs.fill_proto(stored.blobs.add(), _array(blob))
         _write(partial, message)

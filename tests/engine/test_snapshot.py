@@ -160,6 +160,20 @@ def test_old_caffemodels_are_read_as_caffe_reads_them(tmp_path, old):
         np.testing.assert_array_equal(blob.detach().numpy(), stored.data)
 
 
+def test_an_old_shape_must_fit_too(tmp_path):
+    proto = messages.NetParameter()
+    proto.layer.add(name="first").blobs.add(num=1, channels=1, height=5, width=4, data=range(20))
+    proto.layer[0].blobs.add(num=1, channels=1, height=1, width=4, data=range(4))
+    with pytest.raises(UserError, match=r"has the shape \(1, 1, 5, 4\), expected \(4, 5\)"):
+        snapshot.copy_weights(net(tmp_path), proto, "x")
+
+
+def test_blobs_in_the_prototxt_are_not_written_too(tmp_path):
+    source = net(tmp_path, training.NET.replace('layer { name: "first"', 'layer { blobs { } name: "first"'))
+    snapshot.write_weights(source, f"{tmp_path}/x.caffemodel")
+    assert len(parsed(f"{tmp_path}/x.caffemodel", "NetParameter").layer[2].blobs) == 2
+
+
 def test_a_new_shape_with_ones_does_not_fit(tmp_path):
     """As in Caffe: only the old form is padded."""
     proto = messages.NetParameter()
