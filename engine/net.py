@@ -45,6 +45,7 @@ class Net:
         self.loss_weights: List[List[float]] = []
         self.shapes: Dict[str, Shape] = {}
         self._named: Dict[str, Parameter] = {}
+        self._aliases: List[Tuple[torch.Tensor, torch.Tensor]] = []  # of shared parameters
         self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
         unused: Dict[str, None] = {}
         chosen = [one for one in definition.layer if included(one, phase, level, stages)]
@@ -98,6 +99,11 @@ class Net:
                                f"{tuple(other.shape)}")
                 layer.blobs[number] = other if blob.shape == other.shape else other.view(blob.shape)
             if owner:
+                # A tensor of its own with the same memory: autograd adds to its gradient as soon as the layer has
+                # computed it, so a Python layer finds there what later layers have added, as in Caffe.
+                alias = layer.blobs[number] = layer.blobs[number].detach()
+                alias.requires_grad_(owner.blob.requires_grad)
+                self._aliases.append((alias, owner.blob))
                 continue
             made = Parameter(layer.blobs[number], layer.name, number, spec.lr_mult, spec.decay_mult)
             if other is None:
@@ -122,6 +128,7 @@ class Net:
 
         Blobs that no later layer reads are let go of. Raises UserError, which names the layer.
         """
+        self._join_gradients()
         blobs = self.blobs = {}
         terms: List[torch.Tensor] = []
         force = self.definition.force_backward
@@ -155,12 +162,20 @@ class Net:
 
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
+        self._join_gradients()
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
 
     def seek(self, passes: int) -> None:
         """The next pass reads and draws what it would after `passes` passes: for a training that is resumed."""
         self.context.passes = passes
+
+    def _join_gradients(self) -> None:
+        """Lets all layers that share a parameter add their gradients to the same memory."""
+        for alias, blob in self._aliases:
+            if blob.requires_grad:
+                blob.grad = torch.zeros_like(blob) if blob.grad is None else blob.grad
+                alias.grad = blob.grad.view(alias.shape)
 
     def layer(self, name: str) -> Layer:
         """The layer of this name. Raises UserError."""

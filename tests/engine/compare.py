@@ -4,11 +4,14 @@ import tempfile
 
 import caffe
 import numpy as np
+import pytest
 import torch
 from google.protobuf import text_format
 
+from common.errors import UserError
 from engine import messages
 from engine.net import Net
+from tests import caffe_nets
 
 TRAIN, TEST = messages.TRAIN, messages.TEST
 
@@ -22,6 +25,32 @@ class Comparison:
         self.caffe, self.engine = caffe_net, engine_net
         self.outputs, self.gradients = {}, {}
         self.difference = self.gradient_difference = 0.0
+
+
+def layer(kind, settings="", bottoms=("data",), tops=("top",)):
+    """The text of a layer with the name of its first top. `settings`: its messages, e.g. "scale_param { axis: 0 }"."""
+    blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
+    return f'layer {{ name: "{tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+
+
+def net(kind, settings, *shapes, tops=1):
+    """The text of a layer on inputs data0, data1 ... of the given shapes, with the tops top0, top1 ..."""
+    names = [f"data{number}" for number in range(len(shapes))]
+    top = [f"top{number}" for number in range(tops)]
+    return caffe_nets.inputs(**dict(zip(names, shapes))) + layer(kind, settings, names, top)
+
+
+def drawn(seed, *shapes):
+    """Normally distributed arrays for `net`."""
+    random = np.random.RandomState(seed)
+    return {f"data{number}": random.standard_normal(shape) for number, shape in enumerate(shapes)}
+
+
+def refused(text, expected, phase=TRAIN):
+    """Checks that the engine refuses a net before it runs, with one line that holds the text `expected`."""
+    with pytest.raises(UserError) as error:
+        engine_net(text, phase)
+    assert expected in str(error.value) and "\n" not in str(error.value), str(error.value)
 
 
 def engine_net(text, phase=TRAIN, **options):
