@@ -188,6 +188,7 @@ def test_a_new_shape_with_ones_does_not_fit(tmp_path):
     (lambda proto: proto.layer[2].blobs[0].shape.dim.__setitem__(0, 5),
      r"parameter 0 of layer first has the shape \(5, 5\), expected \(4, 5\)"),
     (lambda proto: proto.layer[2].blobs[0].data.pop(), r"has 19 values, expected 20 for its shape \(4, 5\)"),
+    (lambda proto: proto.layer[2].blobs[1].ClearField("data"), r"parameter 1 of layer first has 0 values, expected 4"),
     (lambda proto: proto.layer[2].blobs.pop(), "layer first has 1 parameters, expected 2"),
     (lambda proto: proto.layer.__delitem__(slice(0, 6)), "no layer of the net is in it; layers with parameters in the "
                                                          "file: none, in the net: data, label, first, ..."),
