@@ -8,8 +8,6 @@ import numpy as np
 
 from common.errors import UserError
 
-from . import messages
-
 # The key of BlobProto.data in protobuf's wire format: field 5, and a number of bytes follows.
 _DATA = b"\x2a"
 # The axes of old files.

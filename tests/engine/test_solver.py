@@ -12,8 +12,9 @@ from tools.training import caffe_log
 
 from . import training
 
-# With a small delta or large rate, AdaGrad and RMSProp swing around where a gradient is 0, and rounding grows each time.
-TYPES = {"SGD": "momentum: 0.9 base_lr: 0.1", "Nesterov": "momentum: 0.9 base_lr: 0.1", "AdaGrad": "base_lr: 0.03 delta: 1e-3",
+# With a small delta or a large rate, AdaGrad and RMSProp swing around a gradient of 0, and rounding grows each time.
+TYPES = {"SGD": "momentum: 0.9 base_lr: 0.1", "Nesterov": "momentum: 0.9 base_lr: 0.1",
+         "AdaGrad": "base_lr: 0.03 delta: 1e-3",
          "RMSProp": "rms_decay: 0.9 base_lr: 0.01 delta: 1e-3", "AdaDelta": "momentum: 0.95 delta: 1e-6 base_lr: 1",
          "Adam": "momentum: 0.9 momentum2: 0.99 base_lr: 0.02"}
 POLICIES = ['"fixed"', '"step" stepsize: 6 gamma: 0.5', '"exp" gamma: 0.95', '"inv" gamma: 0.1 power: 0.75',
