@@ -14,7 +14,7 @@ Makes the environment, and prints what it holds, where it is, and what is there 
                    faster
   --torch VERSION  install this PyTorch from PyPI, once, and use it in ./fer engine, python and test from now on.
                    %s, the last one for the environment's Python, is pinned by checksums; others are what pip
-                   chooses. With CUDA this downloads 3.4 GB, and needs 10 GB of disk while it installs and 6 GB
+                   chooses. With CUDA this downloads 3.8 GB, and needs 10 GB of disk while it installs and 6 GB
                    afterwards. --torch %s goes back to Debian's own PyTorch, which the environment has.
 
 examples
