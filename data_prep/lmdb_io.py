@@ -3,21 +3,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Union
 
 import caffe
 import cv2
 import lmdb
 import numpy as np
 
-from common import files
+from common import datums, files
+from common.datums import FLOAT_FIELD, FLOAT_TAG, Raw, planes
 from common.errors import UserError
 
-Raw = Union[bytes, memoryview]
 NOTE = "note.json"
-# protobuf's tag of Datum.float_data (field 6, 32 bits): the field is not packed, so each value has its own.
-FLOAT_TAG = 0x35
-FLOAT_FIELD = np.dtype([("tag", "u1"), ("value", "<f4")])
 PAGE = 4096
 # A record of over half a page gets pages of its own.
 PAGE_HEADER = 16
@@ -43,11 +39,6 @@ def encode_image(image: np.ndarray, label: int, encoding: str = "raw") -> bytes:
     return datum.SerializeToString()
 
 
-def planes(image: np.ndarray) -> np.ndarray:
-    """(height, width) or (height, width, channels), as OpenCV has it -> (channels, height, width), as Caffe has it."""
-    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-
-
 def encode_floats(vector: np.ndarray, label: int) -> bytes:
     """vector: float32 (D), as a Datum of D x 1 x 1."""
     return _with_floats(caffe.proto.caffe_pb2.Datum(channels=len(vector), height=1, width=1, label=label), vector)
@@ -62,23 +53,14 @@ def _with_floats(datum, vector: np.ndarray) -> bytes:
 def decode(raw: Raw) -> tuple[np.ndarray, int]:
     """-> (channels, height, width) array, uint8 for an image and float32 for floats, and the label."""
     datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
-    if datum.encoded:
-        image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        return planes(image), datum.label
-    shape = datum.channels, datum.height, datum.width
-    if not datum.data:
-        return np.array(decode_floats([raw], int(np.prod(shape)))).reshape(shape), datum.label
-    return np.frombuffer(datum.data, np.uint8).reshape(shape), datum.label
+    return datums.image(datum, raw), datum.label
 
 
 def decode_floats(raws: Sequence[Raw], count: int) -> np.ndarray:
-    """float32 (records, count): the values of Datums, some hundred times faster than protobuf hands them over."""
-    size = count * FLOAT_FIELD.itemsize
-    fields = np.frombuffer(b"".join(raw[-size:] for raw in raws), np.uint8)
-    if fields.size == len(raws) * size:
-        fields = fields.view(FLOAT_FIELD).reshape(len(raws), count)
-        if (np.ascontiguousarray(fields["tag"]) == FLOAT_TAG).all():
-            return fields["value"]
+    """float32 (records, count): the values of Datums."""
+    values = datums.floats(raws, count)
+    if values is not None:
+        return values
     return np.array([caffe.proto.caffe_pb2.Datum.FromString(raw).float_data for raw in raws], np.float32)
 
 
@@ -140,23 +122,13 @@ class Reader:
             raise UserError(f"{path}: no LMDB here; `./fer prepare` makes it")
         self.note = files.read_json(os.path.join(path, NOTE))
         try:
-            self._environment = lmdb.open(path, readonly=True, lock=False, readahead=True)
-        except lmdb.Error as error:
-            raise self._broken(error) from None
-        # Beyond the end of a file that was cut, LMDB's map ends a process without a word.
-        needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        if os.path.getsize(os.path.join(path, "data.mdb")) < needed:
-            raise UserError("{}: data.mdb has {} bytes, expected at least {}: the file was cut".format(
-                path, os.path.getsize(os.path.join(path, "data.mdb")), needed))
+            self._environment = datums.environment(path)
+        except UserError as error:
+            raise UserError(f"{error}; prepare the data anew") from None
         self._transaction = self._environment.begin(buffers=True)
         if len(self) != self.note.get("count"):
             raise UserError("{}: {} records, but {} says {}; prepare the data anew".format(
                 path, len(self), NOTE, self.note.get("count")))
-
-    def _broken(self, error: lmdb.Error) -> UserError:
-        size = os.path.getsize(os.path.join(self.path, "data.mdb"))
-        return UserError("{}: not a readable LMDB: {}; prepare the data anew".format(
-            self.path, str(error).rpartition(": ")[2] if size else "data.mdb is empty"))
 
     def __len__(self) -> int:
         return self._environment.stat()["entries"]
@@ -165,14 +137,14 @@ class Reader:
         try:
             record = self._transaction.get(key_of(index))
         except lmdb.Error as error:
-            raise self._broken(error) from None
+            raise UserError(f"{datums.broken(self.path, error)}; prepare the data anew") from None
         if record is None:
             raise UserError(f"{self.path}: no record with key {key_of(index).decode()}")
         return record
 
     def close(self) -> None:
         self._transaction.abort()
-        self._environment.close()
+        del self._environment  # which other readers may share
 
 
 def require_match(images: Reader, features: Reader) -> None:

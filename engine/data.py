@@ -1,38 +1,214 @@
-"""Layers that give a net its data."""
+"""Layers that read records or images from files, ahead and in another thread: Data and ImageData."""
+import importlib
+import os
+import re
+from typing import Any, List, Tuple
+
+import lmdb
+import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 
-from .layer import Layer
+from common import datums
+from common.errors import UserError
+
+from . import messages
+from .ahead import Ahead
+from .layer import Layer, Shape
+from .transform import Transform
+
+# Passes of which no layer draws anything, for what is drawn once and once in each epoch (see `Layer.generator`).
+BEFORE_ALL = -1
+EPOCHS = -2
 
 
-class Input(Layer):
-    """Input: tops of the given shapes. `value`: the tensor of its first top, which whoever runs the net sets or fills;
-    zeros at first. `values`: those of all tops."""
+class Reading(Layer):
+    """Base class of layers that read ahead. What a pass reads is a function of its number, so a training that was
+    stopped goes on where it stopped. Caffe's layers of the same names begin again at the first record.
 
-    MESSAGE = "input_param"
-    FIELDS = ("shape",)
+    A subclass overrides `setup`, `reshape` and `read`.
+    """
+
     BOTTOMS = (0, 0)
-    TOPS = (1, None)
+    GRADIENT = False
 
-    def setup(self, shapes):
-        declared = [tuple(one.dim) for one in self.options.shape]
-        if len(declared) not in (1, len(self.param.top)):
-            self.fail(f"{len(declared)} shape, expected one for all tops or one for each of its {len(self.param.top)}")
-        declared *= len(self.param.top) // len(declared)
-        self.values = [torch.zeros(shape, device=self.context.device) for shape in declared]
+    def __init__(self, param: Any, context: Any, index: int):
+        super().__init__(param, context, index)
+        self._ahead = Ahead()
+        self.batch = self.options.batch_size
+        if self.batch < 1:
+            self.fail(f"{self.MESSAGE}.batch_size {self.batch}, expected at least 1")
 
-    @property
-    def value(self) -> torch.Tensor:
-        return self.values[0]
+    def read(self, number: int) -> List[np.ndarray]:
+        """The tops of pass `number`, float32. It runs in another thread."""
+        raise NotImplementedError
 
-    @value.setter
-    def value(self, tensor: torch.Tensor) -> None:
-        self.values[0] = tensor
+    def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
+        tops = self._ahead.get(self._tensors, self.context.passes)
+        return [top.to(self.context.device, non_blocking=True) for top in tops]
 
-    def reshape(self, shapes):
-        return [tuple(one.shape) for one in self.values]
+    def _tensors(self, number: int) -> List[torch.Tensor]:
+        tops = [torch.from_numpy(top) for top in self.read(number)]
+        return [top.pin_memory() for top in tops] if self.context.device.type == "cuda" else tops
 
-    def forward(self, bottoms):
-        return list(self.values)
+    def random(self, number: int) -> torch.Generator:
+        """A generator on the processor for pass `number`, or for EPOCHS - epoch."""
+        return self.generator(number, "cpu")
+
+    def needed(self, module: str, package: str) -> Any:
+        """A Python module that only few types of layers need. Raises UserError if it is not installed."""
+        try:
+            return importlib.import_module(module)
+        except ImportError:
+            self.fail(f"needs the Python package {package}, which is not installed")
+
+    def lines(self, path: str) -> List[str]:
+        """The lines of a list of files. Raises UserError if it cannot be read or is empty."""
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+                lines = stream.read().splitlines()
+        except OSError as error:
+            self.fail(f"{self.MESSAGE}.source {path} cannot be read: {error.strerror}")
+        if not lines:
+            self.fail(f"{self.MESSAGE}.source {path} is empty, expected a list of files")
+        return lines
 
 
-TYPES = {"Input": Input}
+class Data(Reading):
+    """Records of an LMDB in the order of their keys, again from the first one after the last one.
+
+    Tops: images (M, channels, height, width), and labels (M), which may be left out. As in Caffe 1.0, `rand_skip`,
+    `prefetch` and `force_encoded_color` change nothing, and force_color and force_gray are for encoded images.
+    """
+
+    MESSAGE = "data_param"
+    FIELDS = ("source", "batch_size", "backend", "rand_skip", "prefetch", "force_encoded_color")
+    TOPS = (1, 2)
+
+    def also_read(self):
+        return ["transform_param"]
+
+    def setup(self, shapes: List[Shape]) -> None:
+        if messages.enum_name(self.options, "backend") != "LMDB":
+            self.fail("data_param.backend is LEVELDB, Caffe's default, which the engine does not read; expected LMDB")
+        self.transform = Transform(self)
+        try:
+            environment = datums.environment(self.options.source)
+        except UserError as error:
+            self.fail(f"data_param.source {error}")
+        self._cursor = environment.begin(buffers=True).cursor()
+        self._count, self._next = environment.stat()["entries"], 0
+        if not self._cursor.first():
+            self.fail(f"data_param.source {self.options.source} has no records")
+
+    def reshape(self, shapes: List[Shape]) -> List[Shape]:
+        image = self._record()[1]
+        return [(self.batch, *self.transform.shape(image.shape)), (self.batch,)][:len(self.param.top)]
+
+    def read(self, number: int) -> List[np.ndarray]:
+        self._seek(number * self.batch % self._count)
+        images, labels = [], np.empty(self.batch, np.float32)
+        for row in range(self.batch):
+            name, image, labels[row] = self._record()
+            images.append((name, image))
+            self._seek((self._next + 1) % self._count)
+        return [self.transform.batch(images, self.random(number)), labels][:len(self.param.top)]
+
+    def _seek(self, index: int) -> None:
+        """Goes to a record by its number, forwards and from the first one on."""
+        if index < self._next:
+            self._cursor.first()
+            self._next = 0
+        for _ in range(self._next, index):
+            self._cursor.next()
+        self._next = index
+
+    def _record(self) -> Tuple[str, np.ndarray, int]:
+        """The record under the cursor: what an error calls it, image, label."""
+        param = self.param.transform_param
+        flag = 1 if param.force_color else 0 if param.force_gray else datums.AS_STORED
+        try:
+            key, raw = self._cursor.item()
+        except lmdb.Error as error:
+            self.fail(datums.broken(self.options.source, error))
+        name = f"record {bytes(key).decode(errors='backslashreplace')} of {self.options.source}"
+        try:
+            datum = messages.Datum.FromString(raw)
+            return name, datums.image(datum, raw, flag), datum.label
+        except DecodeError:
+            self.fail(f"{name} is not a Datum of Caffe, or damaged")
+        except ImportError:
+            self.fail(f"{name} is an image file, which needs the Python package opencv-python-headless")
+        except ValueError as error:
+            self.fail(f"{name} has {error}")
+
+
+class ImageData(Reading):
+    """Image files of a list, whose lines are a path, a space and an integer label.
+
+    Tops: images (M, channels, height, width), channels in OpenCV's order BGR, and labels (M). `shuffle` draws a new
+    order for each epoch. `rand_skip` leaves out a random number of images at the beginning, in both phases.
+    """
+
+    MESSAGE = "image_data_param"
+    FIELDS = ("source", "batch_size", "rand_skip", "shuffle", "new_height", "new_width", "is_color", "root_folder")
+    TOPS = (2, 2)
+
+    def also_read(self):
+        return ["transform_param"]
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self._cv2 = self.needed("cv2", "opencv-python-headless")
+        height, width = self.options.new_height, self.options.new_width
+        if (height > 0) != (width > 0):
+            self.fail(f"image_data_param.new_height {height} and new_width {width}, expected both or none")
+        for name in ("force_color", "force_gray"):
+            if getattr(self.param.transform_param, name):
+                self.fail(f"transform_param.{name} is for records of Data, expected image_data_param.is_color")
+        self.transform = Transform(self)
+        self._list = [self._parse(*line) for line in enumerate(self.lines(self.options.source), start=1)]
+        self._skip = 0
+        if self.options.rand_skip:
+            self._skip = int(torch.randint(self.options.rand_skip, (), generator=self.random(BEFORE_ALL)))
+            if self._skip >= len(self._list):
+                self.fail(f"image_data_param.rand_skip left out {self._skip} images of {len(self._list)}")
+        self._order: Tuple[int, List[int]] = (-1, [])  # an epoch, its order
+
+    def _parse(self, number: int, line: str) -> Tuple[str, int]:
+        path, _, label = line.rpartition(" ")
+        if not path or not re.fullmatch(r"[+-]?\d+", label):
+            self.fail(f"line {number} of {self.options.source} is {line!r}, expected a path, a space and an integer "
+                      "label")
+        return self.options.root_folder + path, int(label)
+
+    def reshape(self, shapes: List[Shape]) -> List[Shape]:
+        image = self._image(self._entry(0)[0])
+        return [(self.batch, *self.transform.shape(image.shape)), (self.batch,)]
+
+    def read(self, number: int) -> List[np.ndarray]:
+        entries = [self._entry(index) for index in range(number * self.batch, (number + 1) * self.batch)]
+        images = [(path, self._image(path)) for path, _ in entries]
+        labels = np.array([label for _, label in entries], np.float32)
+        return [self.transform.batch(images, self.random(number)), labels]
+
+    def _entry(self, index: int) -> Tuple[str, int]:
+        """Path and label of the image that is read after `index` others."""
+        epoch, place = divmod(self._skip + index, len(self._list))
+        if self.options.shuffle:
+            if self._order[0] != epoch:
+                drawn = torch.randperm(len(self._list), generator=self.random(EPOCHS - epoch))
+                self._order = epoch, drawn.tolist()
+            place = self._order[1][place]
+        return self._list[place]
+
+    def _image(self, path: str) -> np.ndarray:
+        image = self._cv2.imread(path, 1 if self.options.is_color else 0)
+        if image is None:
+            what = "OpenCV cannot decode it" if os.path.exists(path) else "there is no such file"
+            self.fail(f"image {path} of {self.options.source}: {what}")
+        if self.options.new_height:
+            image = self._cv2.resize(image, (self.options.new_width, self.options.new_height))
+        return datums.planes(image)
+
+
+TYPES = {"Data": Data, "ImageData": ImageData}

@@ -39,20 +39,18 @@ def class_labels(layer: Layer, labels: torch.Tensor, classes: int) -> torch.Tens
     return indices
 
 
-def divisor(mode: str, valid: torch.Tensor) -> Any:
-    """What a loss is divided by, at least 1. `valid`: (samples, values of each), those that count."""
+def divisor(options: Any, default: str, valid: torch.Tensor) -> Any:
+    """What a loss is divided by, at least 1: by a LossParameter's `normalization`, or what the older `normalize` means,
+    or `default`. `valid`: (samples, values of each), those that count."""
+    if options.HasField("normalization"):
+        mode = messages.enum_name(options, "normalization")
+    elif options.HasField("normalize"):
+        mode = "VALID" if options.normalize else "BATCH_SIZE"
+    else:
+        mode = default
     if mode == "VALID":
         return valid.sum().clamp(min=1)
     return {"FULL": valid.numel(), "BATCH_SIZE": len(valid), "NONE": 1}[mode]
-
-
-def normalization(options: Any, default: str) -> str:
-    """A LossParameter's `normalization`, or what the older `normalize` means."""
-    if options.HasField("normalization"):
-        return messages.enum_name(options, "normalization")
-    if options.HasField("normalize"):
-        return "VALID" if options.normalize else "BATCH_SIZE"
-    return default
 
 
 def not_ignored(options: Any, labels: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class Layer:
         self.param, self.context, self.index, self.name = param, context, index, param.name
         self.training = context.phase == messages.TRAIN
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
-        self.options = getattr(param, self.MESSAGE) if self.MESSAGE else None
+        self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():
             if field.name.endswith("_param") and field.name not in (self.MESSAGE, *self.also_read()):
                 self.fail(f"{field.name} is not for this type of layer")
@@ -79,9 +79,9 @@ class Layer:
         """The tops. It changes no bottom in place."""
         raise NotImplementedError
 
-    def add_blob(self, shape: Sequence[int], filler: Any = None) -> None:
-        """Adds a parameter (float32) with a FillerParameter's initial values (None: zeros)."""
-        blob = torch.zeros(tuple(shape))
+    def add_blob(self, shape: Sequence[int], filler: Any = None, value: float = 0.0) -> None:
+        """Adds a parameter (float32) with a FillerParameter's initial values (None: all are `value`)."""
+        blob = torch.full(tuple(shape), float(value))
         if filler is not None:
             try:
                 fillers.fill(blob, filler, self.context.generator)
@@ -89,10 +89,11 @@ class Layer:
                 self.fail(str(error))
         self.blobs.append(blob.to(self.context.device))
 
-    def generator(self) -> torch.Generator:
-        """A generator on the device for this layer in this pass."""
-        made = torch.Generator(device=self.context.device)
-        mixed = (self.context.seed * 1000003 + self.context.passes) * 1000003 + self.index
+    def generator(self, passes: Optional[int] = None, device: Optional[str] = None) -> torch.Generator:
+        """A generator for this layer in a pass (default: this one), on a device (default: the net's)."""
+        made = torch.Generator(device=device or self.context.device)
+        passes = self.context.passes if passes is None else passes
+        mixed = (self.context.seed * 1000003 + passes) * 1000003 + self.index
         made.manual_seed(mixed % 2 ** 63)
         return made
 
@@ -102,6 +103,6 @@ class Layer:
             self.fail(f"axis {axis}, but the bottom has the shape {shape}")
         return axis if axis >= 0 else axis + len(shape) + extra
 
-    def fail(self, message: str) -> NoReturn:
+    def fail(self, message: str, cause: Optional[BaseException] = None) -> NoReturn:
         """Raises a UserError that names the layer."""
-        raise UserError(f"layer {self.name} ({self.param.type}): {message}")
+        raise UserError(f"layer {self.name} ({self.param.type}): {message}") from cause

@@ -1,12 +1,12 @@
 """Losses and accuracy."""
 import math
-from typing import Any, List
+from typing import List, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from . import labels as labels_
 from . import messages
+from .labels import by_class, check_labels, class_labels, divisor, not_ignored
 from .layer import Layer, Shape
 
 # The least probabilities of which Caffe takes a logarithm (FLT_MIN; infogain_loss_layer.hpp).
@@ -16,7 +16,7 @@ LEAST_DISTANCE = 1e-4
 
 
 class _Known(torch.autograd.Function):
-    """A scalar of `bottom` whose gradient is known, because Caffe's is not that of the formula."""
+    """A scalar of `bottom` with a gradient that is given: Caffe's, where that is not the one of the formula."""
 
     @staticmethod
     def forward(ctx, bottom, value, gradient):  # type: ignore
@@ -29,31 +29,37 @@ class _Known(torch.autograd.Function):
 
 
 class Loss(Layer):
-    """Base class of losses of two bottoms with as many samples; the loss is a scalar."""
+    """Base class of losses of two bottoms with as many samples; the loss is a scalar.
+
+    ALIKE   whether the bottoms must have as many values, too
+    LABELS  the number of the bottom with one label for each sample; 0: none
+    """
 
     BOTTOMS = (2, 2)
     TOPS = (0, 1)
     LOSS = True
+    ALIKE = False
+    LABELS = 0
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
             self.fail(f"the bottoms have the shapes {shapes[0]} and {shapes[1]}, expected the same first size")
+        if self.ALIKE and math.prod(shapes[0]) != math.prod(shapes[1]):
+            self.fail(f"the bottoms have the shapes {shapes[0]} and {shapes[1]}, expected as many values in both")
+        if self.LABELS and math.prod(shapes[self.LABELS]) != shapes[0][0]:
+            self.fail(f"labels of the shape {shapes[self.LABELS]} for a bottom of the shape {shapes[0]}, expected "
+                      f"{shapes[0][0]} labels")
         return [()]
-
-    def check_count(self, first: Shape, second: Shape, start: int = 0) -> None:
-        """Fails unless both shapes have as many values in the axes from `start` on."""
-        if math.prod(first[start:]) != math.prod(second[start:]):
-            self.fail(f"the bottoms have the shapes {first} and {second}, expected as many values in both")
 
 
 class SoftmaxWithLoss(Loss):
     """The mean of -log(probability of the label), by a softmax along `softmax_param.axis`. Second top: the
-    probabilities, without a gradient. The divisor is `loss_param.normalization`, or by the older `normalize` VALID or BATCH_SIZE."""
+    probabilities, without a gradient. `loss_param.normalization` says what the sum is divided by; `normalize` is its
+    older form, VALID or BATCH_SIZE."""
 
     MESSAGE = "loss_param"
-    FIELDS = ("ignore_label", "normalization", "normalize")
+    FIELDS: Sequence[str] = ("ignore_label", "normalization", "normalize")
     TOPS = (0, 2)
-    FLOOR = LEAST
 
     def also_read(self) -> List[str]:
         return ["softmax_param"]
@@ -64,29 +70,25 @@ class SoftmaxWithLoss(Loss):
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         super().reshape(shapes)
-        labels_.check_labels(self, self.class_axis(), shapes)
+        check_labels(self, self.class_axis(), shapes)
         return [(), shapes[0]]
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
-        scores, labels, valid = labels_.by_class(self, self.class_axis(), bottoms, self.param.loss_param)
+        scores, labels, valid = by_class(self, self.class_axis(), bottoms, self.param.loss_param)
         with torch.no_grad():
             probability = torch.softmax(scores, 1)
-            weights = self.weights(labels, scores.shape[1], bottoms)
-            losses = -(weights * probability.clamp(min=self.FLOOR).log()).sum(1)
-            divisor = self.divisor(valid)
-            # Caffe's gradient knows no least probability.
-            gradient = probability * weights.sum(1, keepdim=True) - weights
-            value = losses.masked_fill(~valid, 0).sum() / divisor
-            gradient = gradient.masked_fill(~valid.unsqueeze(1), 0) / divisor
-        return [_Known.apply(scores, value, gradient), probability.view(bottoms[0].shape)]
+            losses, gradient = self.each(probability, labels, bottoms)
+            number = divisor(self.param.loss_param, "VALID", valid)
+            value = losses.masked_fill(~valid, 0).sum() / number
+            gradient = gradient.masked_fill_(~valid.unsqueeze(1), 0).div_(number)
+        return [_Known.apply(scores, value, gradient), probability.reshape(bottoms[0].shape)]
 
-    def weights(self, labels: torch.Tensor, classes: int, bottoms: List[torch.Tensor]) -> torch.Tensor:
-        """How much the log-probability of each class counts, (outer, classes, inner), for labels (outer, inner)."""
-        shape = (labels.shape[0], classes, labels.shape[1])
-        return torch.zeros(shape, device=labels.device).scatter_(1, labels.unsqueeze(1), 1)
-
-    def divisor(self, valid: torch.Tensor) -> Any:
-        return labels_.divisor(labels_.normalization(self.param.loss_param, "VALID"), valid)
+    def each(self, probability: torch.Tensor, labels: torch.Tensor, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
+        """The loss (outer, inner) of each label, and its gradient for the scores (outer, classes, inner). Caffe's
+        gradient knows no least probability."""
+        index = labels.unsqueeze(1)
+        own = probability.gather(1, index)
+        return [-own.clamp(min=LEAST).log().squeeze(1), probability.scatter(1, index, own - 1)]
 
 
 class InfogainLoss(SoftmaxWithLoss):
@@ -96,7 +98,6 @@ class InfogainLoss(SoftmaxWithLoss):
     MESSAGE = "infogain_loss_param"
     FIELDS = ("source", "axis")
     BOTTOMS = (2, 3)
-    FLOOR = LEAST_INFOGAIN
 
     def also_read(self) -> List[str]:
         return ["loss_param"]
@@ -124,17 +125,17 @@ class InfogainLoss(SoftmaxWithLoss):
             self.fail(f"{where} has {found} values, expected {classes} x {classes}")
         return tops
 
-    def weights(self, labels: torch.Tensor, classes: int, bottoms: List[torch.Tensor]) -> torch.Tensor:
+    def each(self, probability: torch.Tensor, labels: torch.Tensor, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         matrix = bottoms[2].detach() if self.matrix is None else self.matrix
-        return matrix.reshape(classes, classes)[labels].transpose(1, 2)
+        weights = matrix.reshape(probability.shape[1], -1)[labels].transpose(1, 2)
+        losses = -(weights * probability.clamp(min=LEAST_INFOGAIN).log()).sum(1)
+        return [losses, probability * weights.sum(1, keepdim=True) - weights]
 
 
 class EuclideanLoss(Loss):
     """Half the mean over the samples of the squared distance of the two bottoms. Both get a gradient."""
 
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        self.check_count(*shapes, 1)
-        return super().reshape(shapes)
+    ALIKE = True
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         difference = bottoms[0] - bottoms[1].reshape(bottoms[0].shape)
@@ -143,19 +144,15 @@ class EuclideanLoss(Loss):
 
 class HingeLoss(Loss):
     """The mean over the samples of the sum of max(0, 1 - score) of the label and max(0, 1 + score) of the other
-    classes, or with `norm: L2` of their squares."""
+    classes, or with `norm: L2` of their squares. A score of NaN makes it NaN; Caffe takes that for 0."""
 
     MESSAGE = "hinge_loss_param"
     FIELDS = ("norm",)
-
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        tops = super().reshape(shapes)
-        self.check_count(shapes[0][:1], shapes[1])
-        return tops
+    LABELS = 1
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         scores = bottoms[0].reshape(len(bottoms[0]), -1)
-        labels = labels_.class_labels(self, bottoms[1], scores.shape[1]).view(-1, 1)
+        labels = class_labels(self, bottoms[1], scores.shape[1]).reshape(-1, 1)
         signs = torch.ones_like(scores).scatter_(1, labels, -1)
         margins = F.relu(1 + scores * signs)
         if messages.enum_name(self.options, "norm") == "L2":
@@ -170,16 +167,12 @@ class ContrastiveLoss(Loss):
     MESSAGE = "contrastive_loss_param"
     FIELDS = ("margin", "legacy_version")
     BOTTOMS = (3, 3)
-
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        tops = super().reshape(shapes)
-        self.check_count(shapes[0], shapes[1])
-        self.check_count(shapes[0][:1], shapes[2])
-        return tops
+    ALIKE = True
+    LABELS = 2
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         difference = (bottoms[0] - bottoms[1].reshape(bottoms[0].shape)).flatten(1)
-        similar = bottoms[2].detach().long().view(-1, 1) != 0
+        similar = bottoms[2].detach().long().reshape(-1, 1) != 0
         with torch.no_grad():
             squares = (difference * difference).sum(1, keepdim=True)
             distance = squares.sqrt()
@@ -201,18 +194,19 @@ class SigmoidCrossEntropyLoss(Loss):
 
     MESSAGE = "loss_param"
     FIELDS = ("ignore_label", "normalization", "normalize")
-
-    def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        self.check_count(*shapes)
-        return super().reshape(shapes)
+    ALIKE = True
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
         scores = bottoms[0].reshape(len(bottoms[0]), -1)
         targets = bottoms[1].detach().reshape(scores.shape)
-        losses = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
-        valid = labels_.not_ignored(self.options, targets.long())
-        total = losses.masked_fill(~valid, 0).sum()
-        return [total / labels_.divisor(labels_.normalization(self.options, "BATCH_SIZE"), valid)]
+        valid = not_ignored(self.options, targets.long())
+        with torch.no_grad():
+            # torch's own function takes the difference of two large numbers, from version 2 on.
+            losses = F.relu(scores) - scores * targets + torch.log1p(torch.exp(-scores.abs()))
+            number = divisor(self.options, "BATCH_SIZE", valid)
+            value = losses.masked_fill(~valid, 0).sum() / number
+            gradient = (torch.sigmoid(scores) - targets).masked_fill_(~valid, 0).div_(number)
+        return [_Known.apply(scores, value, gradient)]
 
 
 class Accuracy(Layer):
@@ -226,13 +220,13 @@ class Accuracy(Layer):
     GRADIENT = False
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
-        classes = labels_.check_labels(self, self.options.axis, shapes)
+        classes = check_labels(self, self.options.axis, shapes)
         if self.options.top_k > classes:
             self.fail(f"top_k {self.options.top_k}, but the bottom has {classes} classes")
         return [(), (classes,)]
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
-        scores, labels, valid = labels_.by_class(self, self.options.axis, bottoms, self.options)
+        scores, labels, valid = by_class(self, self.options.axis, bottoms, self.options)
         own = scores.gather(1, labels.unsqueeze(1))
         # Nothing is as large as NaN, so Caffe counts a sample without numbers as right.
         right = ((scores >= own).sum(1) - 1 < self.options.top_k) & valid

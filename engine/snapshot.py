@@ -105,7 +105,7 @@ def load_files(net: Net, names: str, log: Any) -> None:
         log.info("solver.cpp:72", f"Finetuning from {name}")
         missing = load_weights(net, name)
         if missing:
-            log.info("net.cpp:749", f"Layers that are not in {name} and keep their values: {', '.join(missing)}")
+            log.info("engine", f"Layers that are not in {name} and keep their values: {', '.join(missing)}")
 
 
 def read_state(path: str, shapes: Sequence[Tuple[int, ...]]) -> State:
@@ -134,11 +134,15 @@ def read_state(path: str, shapes: Sequence[Tuple[int, ...]]) -> State:
     return state
 
 
-def require_writable(prefix: str) -> None:
-    """Raises UserError if no snapshot can be written at `<prefix>_iter_N...`."""
+def require_writable(net: Net, prefix: str, hdf5: bool) -> None:
+    """Raises UserError if no snapshot of the net can be written at `<prefix>_iter_N...`."""
     folder = os.path.dirname(os.path.abspath(prefix))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"solver: snapshot_prefix {prefix!r}: {folder} is not a folder that can be written to")
+    for layer in net.layers:
+        if hdf5 and "/" in layer.name:  # it would be a group in a group, which Caffe does not find
+            raise UserError(f"layer {layer.name}: has a / in its name, so there is no snapshot in HDF5; expected "
+                            "snapshot_format: BINARYPROTO")
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 import collections
 import os
 import time
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Iterator, List, Optional, Set, Tuple
 
 import torch
+from google.protobuf import text_format
 
 from common.errors import UserError
 
@@ -24,30 +25,32 @@ class Solver:
     """
 
     def __init__(self, param: Any, log: Any, device: str = "cpu", start: Optional[Callable[[Any], Any]] = None):
-        """param: a SolverParameter, see `solver_param.read`; log: has `info(place in Caffe's source, text)`; device: as
-        torch names it; start: makes the start weights, a NetParameter, for a SolverParameter with the random seed; it
-        may return None for those that the net has."""
+        """param: a SolverParameter, see `solver_param.read`; log: the module `log`, or what has its `info`; device: as
+        torch names it; start: makes the start weights of the SolverParameter, whose random_seed is then set, as a
+        NetParameter, or None for those of the net itself."""
         self.param = messages.SolverParameter()
         self.param.CopyFrom(param)
         self.log, self.iteration, self._step = log, 0, 0
+        self._hdf5 = self.param.snapshot_format == messages.SolverParameter.HDF5
         solver_param.upgrade(self.param)
         solver_param.check(self.param)
-        if self.param.snapshot:
-            snapshot.require_writable(self.param.snapshot_prefix)
-        seed = self.param.random_seed
-        if seed < 0:
-            seed = (time.time_ns() ^ os.getpid()) % 2 ** 31
-            log.info("solver.cpp:45", f"random_seed is not set; that of this training is {seed}")
+        log.info("solver.cpp:45", "Initializing solver from parameters: \n"
+                 + text_format.MessageToString(self.param).rstrip())
+        if self.param.random_seed < 0:
+            self.param.random_seed = (time.time_ns() ^ os.getpid()) % 2 ** 31
+            log.info("engine", f"random_seed is not set; that of this training is {self.param.random_seed}")
         if self.param.debug_info:
-            log.info("solver.cpp:45", "debug_info is ignored by the engine")
+            log.info("engine", "debug_info is ignored")
+        seed = self.param.random_seed
         definition = solver_param.train_net(self.param)
         log.info("solver.cpp:102", f"Creating training net from {definition.source}")
         self.net = _net(definition, device, seed)
-        self.param.random_seed = seed
-        made = start(self.param) if start else None
-        if made is not None:
-            snapshot.copy_weights(self.net, made, "the start weights")
+        if self.param.snapshot or self.param.snapshot_after_train:
+            snapshot.require_writable(self.net, self.param.snapshot_prefix, self._hdf5)
         self._updater = updates.Updater(self.net.parameters, self.param)
+        made = start(self.param) if start and self.net.parameters else None
+        if made:
+            snapshot.copy_weights(self.net, made, "the start weights")
         self._load(self.net)
         self.test_nets: List[Net] = []
         for number, definition in enumerate(solver_param.test_nets(self.param)):
@@ -81,14 +84,14 @@ class Solver:
         if self._due(self.param.display):
             with torch.no_grad():
                 self.net.forward()
-            self._losses.append(float(self.net.loss))
+            self._losses.append(self.net.loss.item())
             self.log.info("solver.cpp:327", f"Iteration {self.iteration}, loss = {self._smoothed():g}")
         if self._due(self.param.test_interval):
             self.test()
         self.log.info("solver.cpp:332", "Optimization Done.")
 
     def step(self, iterations: int) -> None:
-        """Makes so many updates, with the tests, log lines and snapshots that are due, or fewer after a request to stop.
+        """Makes so many updates, with the tests, log lines and snapshots that are due; fewer after a request to stop.
 
         Raises UserError if a loss is NaN or infinite. (Caffe goes on, and writes weights of NaN.)
         """
@@ -122,13 +125,13 @@ class Solver:
 
     def snapshot(self) -> None:
         """Writes the weights and the solver's state. Raises UserError if they cannot be written."""
-        hdf5 = self.param.snapshot_format == messages.SolverParameter.HDF5
-        kind, end = ("HDF5", snapshot.HDF5) if hdf5 else ("binary proto", "")
+        kind, end = ("HDF5", snapshot.HDF5) if self._hdf5 else ("binary proto", "")
         start = f"{self.param.snapshot_prefix}_iter_{self.iteration}"
         weights, state = f"{start}.caffemodel{end}", f"{start}.solverstate{end}"
-        self.log.info(f"solver.cpp:{474 if hdf5 else 464}", f"Snapshotting to {kind} file {weights}")
+        places = ("solver.cpp:474", "sgd_solver.cpp:296") if self._hdf5 else ("solver.cpp:464", "sgd_solver.cpp:284")
+        self.log.info(places[0], f"Snapshotting to {kind} file {weights}")
         snapshot.write_weights(self.net, weights)
-        self.log.info(f"sgd_solver.cpp:{296 if hdf5 else 284}", f"Snapshotting solver state to {kind} file {state}")
+        self.log.info(places[1], f"Snapshotting solver state to {kind} file {state}")
         snapshot.write_state(snapshot.State(self.iteration, self._step, weights,
                                             [one.cpu().numpy() for one in self._updater.history]), state)
 
@@ -139,7 +142,8 @@ class Solver:
         state = snapshot.read_state(path, [tuple(one.shape) for one in history])
         if state.learned_net:
             snapshot.load_weights(self.net, state.learned_net)
-        self.log.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
+        if not path.endswith(snapshot.HDF5):  # then Caffe says nothing
+            self.log.info("sgd_solver.cpp:336", "SGDSolver: restoring history")
         for ours, stored in zip(history, state.history):
             ours.copy_(torch.from_numpy(stored))
         self.iteration = self._shown = state.iteration
@@ -166,12 +170,12 @@ class Solver:
 
     def _gradients(self) -> float:
         """Sums the gradients of iter_size passes. Returns their mean loss."""
-        losses = []
+        total: Any = 0.0  # a tensor after the first pass, read once only: a card would wait
         for _ in range(self.param.iter_size):
             self.net.forward()
             self.net.backward()
-            losses.append(self.net.loss.detach())
-        loss = float(sum(losses)) / self.param.iter_size
+            total += self.net.loss.detach()
+        loss = float(total) / self.param.iter_size
         if not abs(loss) < float("inf"):
             raise UserError(f"iteration {self.iteration}: the loss is {loss:g}; the training stops, and nothing was "
                             "written from this iteration on (Caffe would go on and write weights of NaN); try a "
@@ -203,7 +207,7 @@ class Solver:
 
     def _test(self, number: int, net: Net) -> None:
         self.log.info("solver.cpp:347", f"Iteration {self.iteration}, Testing net (#{number})")
-        passes, losses, sums = self.param.test_iter[number], [], {}  # type: int, List[torch.Tensor], Dict[str, Any]
+        passes, loss, sums = self.param.test_iter[number], 0.0, {}  # type: int, Any, Any
         for _ in range(passes):
             self._act_on_requests()
             if self._stopped:
@@ -211,12 +215,12 @@ class Solver:
                 return
             with torch.no_grad():
                 net.forward()
-            losses.append(net.loss)
+            loss += net.loss
             for name in net.outputs:
                 blob = net.blobs[name]
                 sums[name] = blob.clone() if name not in sums else sums[name].add_(blob)
         if self.param.test_compute_loss:
-            self.log.info("solver.cpp:401", f"Test loss: {float(sum(losses)) / passes:g}")
+            self.log.info("solver.cpp:401", f"Test loss: {float(loss) / passes:g}")
         for line in _lines("Test", net, ((name, sums[name] / passes) for name in net.outputs)):
             self.log.info("solver.cpp:414", line)
 

@@ -1,7 +1,7 @@
 """The arithmetic of Caffe's solvers: gradients to changes of the weights (src/caffe/solvers).
 
-It works on lists of tensors at once by `torch._foreach_*`, which is one kernel for many tensors on a card, and a loop
-on the processor.
+It works on lists of tensors by `torch._foreach_*`: on a card one kernel for all parameters with the same factors. On
+the processor each parameter goes alone through all operations, while it is in the cache; that takes half the time.
 """
 import math
 from typing import Any, Callable, Dict, List, Sequence, Tuple
@@ -144,10 +144,11 @@ class Updater:
         self._parameters, self._param = list(parameters), param
         self.history = [torch.zeros_like(one.blob, requires_grad=False)
                         for _ in range(self._update.COUNT) for one in parameters]
-        groups: Dict[Tuple[float, float], List[int]] = {}
+        groups: Dict[Tuple[float, float, int], List[int]] = {}
         for number, one in enumerate(parameters):
-            groups.setdefault((one.rate, one.decay), []).append(number)
-        self._groups = list(groups.items())
+            alone = number if one.blob.device.type == "cpu" else 0
+            groups.setdefault((one.rate, one.decay, alone), []).append(number)
+        self._groups = [(rate, decay, numbers) for (rate, decay, _), numbers in groups.items()]
 
     @torch.no_grad()
     def apply(self, rate: float, iteration: int, say: Callable[[str, str], None]) -> None:
@@ -159,7 +160,7 @@ class Updater:
             self._clip(gradients, say)
         if self._param.iter_size > 1:
             torch._foreach_mul_(gradients, 1 / self._param.iter_size)
-        for (rate_factor, decay_factor), numbers in self._groups:
+        for rate_factor, decay_factor, numbers in self._groups:
             weights, ours = [self._parameters[at].blob for at in numbers], [gradients[at] for at in numbers]
             self._decay(weights, ours, self._param.weight_decay * decay_factor)
             histories = [[self.history[start + at] for at in numbers]

@@ -1,4 +1,6 @@
 """The same solver in real Caffe and in the engine, in this process or as files."""
+import re
+
 import caffe
 import numpy as np
 import torch
@@ -35,11 +37,14 @@ class Log:
 
 
 def write(folder, settings, net=NET, name="solver"):
-    """Writes a solver and its net. Returns the solver's path. settings: text of the solver."""
+    """Writes a solver and its net. Returns the solver's path. settings: text of the solver; of the settings below,
+    those that it does not have are added."""
     (folder / f"{name}_net.prototxt").write_text(net)
     path = folder / f"{name}.prototxt"
-    path.write_text(f'net: "{folder}/{name}_net.prototxt" random_seed: 1 snapshot_prefix: "{folder}/{name}" '
-                    f"snapshot_after_train: false\n{settings}\n")
+    defaults = {"net": f'"{folder}/{name}_net.prototxt"', "random_seed": 1, "snapshot_prefix": f'"{folder}/{name}"',
+                "snapshot_after_train": "false", "lr_policy": '"fixed"', "base_lr": 0.1}
+    lines = [f"{key}: {value}" for key, value in defaults.items() if not re.search(rf"\b(train_)?{key}:", settings)]
+    path.write_text("\n".join([*lines, settings, ""]))
     return str(path)
 
 
@@ -82,3 +87,10 @@ def difference(ours, theirs):
 def history(path, shapes):
     """The history in the file of a solver's state."""
     return snapshot.read_state(path, shapes).history
+
+
+def restored(path, state, engine):
+    """A new solver of Caffe or of the engine that goes on from a state."""
+    made = in_engine(path) if engine else caffe.get_solver(path)
+    made.restore(state)
+    return made
