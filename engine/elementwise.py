@@ -41,7 +41,26 @@ class PReLU(Layer):
         return shapes
 
     def forward(self, bottoms):
-        return [functional.prelu(bottoms[0], self.blobs[0].reshape(-1))]
+        slopes = self.blobs[0]
+        return [_PReLU.apply(bottoms[0], slopes.reshape(-1, *[1] * (bottoms[0].dim() - 2)) if slopes.dim() else slopes)]
+
+
+class _PReLU(torch.autograd.Function):
+    """max(x, 0) + slopes min(x, 0). Torch 1.7's own prelu takes three times as long."""
+
+    @staticmethod
+    def forward(context, x, slopes):
+        context.save_for_backward(x, slopes)
+        return torch.addcmul(functional.relu(x), x.clamp(max=0), slopes)
+
+    @staticmethod
+    def backward(context, gradient):
+        x, slopes = context.saved_tensors
+        of_slopes = x.clamp(max=0).mul_(gradient)
+        axes = [axis for axis in range(x.dim()) if axis != 1 or not slopes.dim()]
+        of_slopes = of_slopes.sum(axes).reshape(slopes.shape)
+        factor = (x > 0).to(x.dtype)
+        return factor.addcmul_(1 - factor, slopes).mul_(gradient), of_slopes
 
 
 class ELU(Layer):

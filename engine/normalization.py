@@ -7,6 +7,9 @@ from torch.nn import functional
 from . import messages
 from .layer import Layer, Shape
 
+# Devices on which torch's own batch normalization is faster than single steps. It was measured with torch 1.7.
+FUSED = ("cuda",)
+
 
 class BatchNorm(Layer):
     """Normalizes each channel of a bottom (N, C, ...) by its mean and variance over the batch or, with use_global_stats
@@ -43,18 +46,43 @@ class BatchNorm(Layer):
             scale = torch.where(factor == 0, factor, 1 / factor)
             return [functional.batch_norm(bottom, means * scale, variances * scale, eps=eps)]
         count = bottom.numel() // bottom.shape[1]
-        # With momentum 1, torch leaves in these the mean and the variance with the divisor count - 1.
-        mean, variance = torch.zeros_like(means), torch.zeros_like(variances)
-        if count > 1:
+        if bottom.device.type in FUSED and count > 1:
+            # With the momentum 1, torch leaves in these the mean and the variance with the divisor count - 1.
+            mean, variance = torch.zeros_like(means), torch.zeros_like(variances)
             top = functional.batch_norm(bottom, mean, variance, training=True, momentum=1, eps=eps)
-        else:  # torch refuses it
-            mean = bottom.detach().reshape(-1)
-            top = bottom * 0
+        else:
+            axes = [axis for axis in range(bottom.dim()) if axis != 1]
+            top, mean, variance = _Normalized.apply(bottom, axes, eps, True)
+            variance = variance * (count / max(count - 1, 1))
         with torch.no_grad():
             fraction = self.options.moving_average_fraction
-            for blob, value in ((means, mean), (variances, variance), (factor, 1)):
+            for blob, value in ((means, mean.reshape(-1)), (variances, variance.reshape(-1)), (factor, 1)):
                 blob.mul_(fraction).add_(value)
         return [top]
+
+
+class _Normalized(torch.autograd.Function):
+    """(x - mean) / deviation, the mean and the variance over some axes. The deviation is the root of variance + eps, or
+    if eps is not `inside` the root of the variance, + eps. The gradient is Caffe's: it is finite where x is constant,
+    and leaves out the small difference that eps beside the root makes."""
+
+    @staticmethod
+    def forward(context, x, axes, eps, inside):
+        mean = x.mean(axes, keepdim=True)
+        y = x - mean
+        variance = (y * y).mean(axes, keepdim=True)
+        deviation = (variance + eps).sqrt_() if inside else variance.sqrt().add_(eps)
+        y.div_(deviation)
+        context.save_for_backward(y, deviation)
+        context.axes = axes
+        context.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(context, gradient, *_):
+        (y, deviation), axes = context.saved_tensors, context.axes
+        through = torch.addcmul(gradient, y, (gradient * y).mean(axes, keepdim=True), value=-1)
+        return through.sub_(gradient.mean(axes, keepdim=True)).div_(deviation), None, None, None
 
 
 class _AcrossChannels(torch.autograd.Function):
@@ -63,7 +91,7 @@ class _AcrossChannels(torch.autograd.Function):
     @staticmethod
     def forward(context, x, size, alpha, beta, k):
         scale = _window_sums(x * x, size).mul_(alpha / size).add_(k)
-        factor = scale.pow(-beta)
+        factor = scale.log().mul_(-beta).exp_()  # faster than pow
         context.save_for_backward(x, scale, factor)
         context.options = size, alpha, beta
         return x * factor
@@ -128,26 +156,9 @@ class MVN(Layer):
         options = self.options
         bottom = bottoms[0].reshape((*bottoms[0].shape, 1, 1, 1, 1)[:4])
         axes = (1, 2, 3) if options.across_channels else (2, 3)
-        centered = bottom - bottom.mean(axes, keepdim=True)
-        return [_UnitVariance.apply(centered, axes, options.eps) if options.normalize_variance else centered]
-
-
-class _UnitVariance(torch.autograd.Function):
-    """x / (standard deviation + eps) for x with the mean 0. The gradient is Caffe's: finite where x is constant, and
-    without the small difference that eps makes in it."""
-
-    @staticmethod
-    def forward(context, x, axes, eps):
-        deviation = (x * x).mean(axes, keepdim=True).sqrt_().add_(eps)
-        y = x / deviation
-        context.save_for_backward(y, deviation)
-        context.axes = axes
-        return y
-
-    @staticmethod
-    def backward(context, gradient):
-        y, deviation = context.saved_tensors
-        return (gradient - y * (gradient * y).mean(context.axes, keepdim=True)) / deviation, None, None
+        if options.normalize_variance:
+            return [_Normalized.apply(bottom, axes, options.eps, False)[0]]
+        return [bottom - bottom.mean(axes, keepdim=True)]
 
 
 class _Broadcast(Layer):
@@ -221,15 +232,16 @@ class Dropout(Layer):
     FIELDS = ("dropout_ratio",)
 
     def setup(self, shapes):
-        if not 0 < self.options.dropout_ratio < 1:
-            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected a number between 0 and 1")
+        if not 0 <= self.options.dropout_ratio < 1:
+            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected 0 or more, and "
+                      "less than 1")
 
     def forward(self, bottoms):
         if not self.training:
             return list(bottoms)
-        kept = 1 - self.options.dropout_ratio
-        mask = torch.empty_like(bottoms[0], requires_grad=False).bernoulli_(kept, generator=self.generator())
-        return [bottoms[0] * mask.div_(kept)]
+        ratio = self.options.dropout_ratio
+        drawn = torch.empty_like(bottoms[0], requires_grad=False).uniform_(generator=self.generator())
+        return [bottoms[0] * (drawn >= ratio).to(drawn.dtype).div_(1 - ratio)]  # bernoulli_ is slower
 
 
 TYPES = {"BatchNorm": BatchNorm, "LRN": LRN, "MVN": MVN, "Scale": Scale, "Bias": Bias, "Dropout": Dropout}

@@ -27,10 +27,10 @@ class Comparison:
         self.difference = self.gradient_difference = 0.0
 
 
-def layer(kind, settings="", bottoms=("data",), tops=("top",)):
-    """The text of a layer with the name of its first top. `settings`: its messages, e.g. "scale_param { axis: 0 }"."""
+def layer(kind, settings="", bottoms=("data",), tops=("top",), name=None):
+    """The text of a layer. `settings`: its messages, e.g. "scale_param { axis: 0 }". `name`: that of its first top."""
     blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
-    return f'layer {{ name: "{tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+    return f'layer {{ name: "{name or tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
 
 
 def net(kind, settings, *shapes, tops=1):
@@ -158,7 +158,8 @@ def _backward(result, names, blobs, random):
             result.caffe.blobs[name].diff[...] = gradient
             total = total + (blobs[name] * torch.from_numpy(gradient)).sum()
     result.caffe.backward()
-    total.backward()
+    if total.requires_grad:
+        total.backward()
 
 
 def _compare(what, ours, theirs, tolerance, floor):
@@ -166,7 +167,8 @@ def _compare(what, ours, theirs, tolerance, floor):
     ours = np.zeros_like(theirs) if ours is None else ours.detach().cpu().numpy()
     assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, in Caffe {theirs.shape}"
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
     difference /= max(floor, np.abs(theirs[np.isfinite(theirs)]).max(initial=0))
     assert difference <= tolerance, f"{what}: differs by {difference:.3g} of its largest value"
     return difference
