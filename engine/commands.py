@@ -2,6 +2,7 @@
 log what `caffe` writes."""
 import argparse
 import contextlib
+import functools
 import signal
 import time as clock
 from typing import Any, Dict, Iterator, List, Tuple
@@ -59,8 +60,10 @@ class _Requests:
         for one in self._early:
             solver.request(one)
 
-    def __call__(self, what: str) -> None:
-        self._request(what)
+    def handle(self, what: str, *_: Any) -> None:
+        """A handler of a signal. what: STOP, SNAPSHOT or nothing."""
+        if what:
+            self._request(what)
 
 
 @contextlib.contextmanager
@@ -69,8 +72,8 @@ def _signals(options: argparse.Namespace) -> Iterator[_Requests]:
     requests, before = _Requests(), {}
     for number, effect in ((signal.SIGINT, options.sigint_effect), (signal.SIGHUP, options.sighup_effect)):
         if signal.getsignal(number) != signal.SIG_IGN:
-            asked = {"stop": [STOP], "snapshot": [SNAPSHOT], "none": []}[effect]
-            before[number] = signal.signal(number, lambda *_, asked=asked: [requests(one) for one in asked])
+            asked = {"stop": STOP, "snapshot": SNAPSHOT, "none": ""}[effect]
+            before[number] = signal.signal(number, functools.partial(requests.handle, asked))
     try:
         yield requests
     finally:

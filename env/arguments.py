@@ -7,14 +7,14 @@ USAGE = """usage: ./fer setup [--gpu [--arch LIST]] [--torch VERSION]
 
 Makes the environment, and prints what it holds, where it is, and what is there for graphics cards.
 
-  --gpu            also build Debian's Caffe with CUDA, once; ./fer ... --gpu 0 then uses it. This takes about 30
-                   minutes on two cores, downloads 1.7 GB, and needs 8 GB of disk while it builds and 0.4 GB
+  --gpu            also build Debian's Caffe with CUDA, once; ./fer ... --gpu 0 then uses it. This takes about
+                   30 minutes on two cores, downloads 1.7 GB, and needs 8 GB of disk while it builds and 0.4 GB
                    afterwards. NVIDIA's toolkit comes from Debian's section non-free and has NVIDIA's licence.
   --arch LIST      the compute capabilities of the cards to build for (default: %s); fewer are built
                    faster
   --torch VERSION  install this PyTorch from PyPI, once, and use it in ./fer engine, python and test from now on.
                    %s, the last one for the environment's Python, is pinned by checksums; others are what pip
-                   chooses. With CUDA this downloads 3.4 GB, and needs 10 GB of disk while it installs and 6 GB
+                   chooses. With CUDA this downloads 3.8 GB, and needs 10 GB of disk while it installs and 6 GB
                    afterwards. --torch %s goes back to Debian's own PyTorch, which the environment has.
 
 examples

@@ -175,7 +175,8 @@ def build(place):
     def work(partial, tmp, lock, output):
         tools_for_building(output)
         require_subordinate_ids()
-        say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.5 GB, once" % place)
+        say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.5 GB, once"
+            % place)
         say("its log: %s" % output.name)
         (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
     make(place, "lock", is_complete, work, NEEDED, NEEDED)
@@ -430,6 +431,7 @@ REASONS = (
     ("NO_PUBKEY|is not signed|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
     ("CERTIFICATE_VERIFY_FAILED|certificate verif", "a server's certificate cannot be verified"),
     ("DO NOT MATCH THE HASHES", "a package from PyPI differs from the one in env/pip.txt"),
+    ("from versions: [0-9]", "PyPI has no such version of a package for the environment's Python 3.9"),
     ("Max retries|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|No matching distribution",
      "PyPI cannot be reached: PIP_INDEX_URL sets another index of Python packages"),
     ("does not have a Release file|404 +Not Found", "the Debian mirror does not have Debian 11: " + OTHER_MIRROR),

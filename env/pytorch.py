@@ -17,8 +17,8 @@ INSIDE = "/caffe-fer-torch"
 DEBIAN = "debian"
 # The file in a folder of environments with the name of the installation that is used.
 CHOICE = "torch.txt"
-# Bytes: for the packages as they are downloaded and unpacked, and of what is kept.
-NEEDED, KEPT = 4 * 10**9, 6 * 10**9
+# Bytes on the disk: while it is installed (the downloads and what is unpacked), and afterwards.
+NEEDED, KEPT = 10 * 10**9, 6 * 10**9
 
 # $1: the folder; the others: arguments of pip. The environment has what is removed, in the versions that its other
 # programs need.
@@ -26,7 +26,7 @@ INSTALL = """
 set -eu
 folder=$1
 shift
-python3 -m pip install --target "$folder/python" --no-cache-dir --no-compile --retries 5 --disable-pip-version-check "$@"
+python3 -m pip install --target "$folder/python" --no-cache-dir --no-compile --disable-pip-version-check "$@"
 cd "$folder/python"
 rm -rf jinja2 markupsafe networkx numpy numpy.libs setuptools pkg_resources _distutils_hack distutils-precedence.pth
 echo "fer: last checks"
@@ -111,8 +111,8 @@ def install(place, wanted, run):
     def work(partial, tmp, lock, output):
         host.say("installing PyTorch %s from PyPI%s" % (wanted, "" if is_pinned(wanted) else
                  ", with what pip chooses to go with it; env/torch.txt pins %s for x86-64" % PINNED))
-        host.say("with CUDA this downloads 3.4 GB of packages, which have NVIDIA's licence, and needs 6 GB of disk, "
-                 "and 4 GB more while it installs")
+        host.say("with CUDA this downloads 3.8 GB, and needs 10 GB of disk while it installs and 6 GB afterwards; the "
+                 "packages named nvidia have NVIDIA's licence")
         host.say("its log: %s" % output.name)
         packages = ["--no-deps", "--require-hashes", "-r", REQUIREMENTS] if is_pinned(wanted) else ["torch==" + wanted]
         status = run(["sh", "-c", INSTALL, "sh", partial] + packages, stdout=output, stderr=output,
@@ -135,7 +135,7 @@ def has_cuda(place):
 def report(place):
     """The line of `./fer setup` on an installation. place: None for Debian's."""
     if not place:
-        return "torch       Debian's, for the processor; ./fer setup --torch %s installs a faster one, with CUDA" % PINNED
+        return "torch       Debian's, without CUDA; ./fer setup --torch %s installs a faster one with CUDA" % PINNED
     found = host.marker(place)
     return "torch       %s with %s: %s; ./fer setup --torch %s goes back to Debian's" % (
         found["torch"], "CUDA " + found["cuda"] if has_cuda(place) else "no CUDA", place, DEBIAN)
