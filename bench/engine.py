@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+import caffe
+
 from bench import drawn
 from bench.layers import NETS, SUBJECTS
 from common import experiment, files
@@ -59,7 +61,7 @@ def write(name: str, batch: int, iterations: int, data_folder: str, folder: str)
     folder = os.path.abspath(folder)
     os.makedirs(folder)
     texts = build.definitions(settings.one_training(), data, folder, os.path.join(folder, "snapshot"))
-    solver = build.parse(texts["solver.prototxt"], parts.SolverParameter())
+    solver = build.parse(texts["solver.prototxt"], caffe.proto.caffe_pb2.SolverParameter())
     for field in ("test_iter", "test_interval", "snapshot"):
         solver.ClearField(field)
     solver.max_iter, solver.display, solver.snapshot_after_train = iterations, 1, False
