@@ -15,7 +15,7 @@ import time
 import subordinate_ids
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # the content of the environment depends on these
+CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "apt.sh", "install.sh")  # the content of the environment depends on these
 SUITE = "bullseye"
 MARKER = "etc/caffe-fer"
 NEEDED = 3 * 10**9  # bytes: the environment, and the temporary files of the set-up
