@@ -1,4 +1,4 @@
-"""What set-ups that were killed have left: up to 1.4 GB each."""
+"""What set-ups that were killed have left: up to 1.4 GB each, and up to 8 GB of one for cards."""
 import fcntl
 import os
 import re
@@ -7,32 +7,36 @@ import time
 import host
 
 OLD = 24 * 3600  # seconds: no set-up takes a day
+# The lock that a set-up holds, and how its result is named: of environments, and of the Caffe for cards (see gpu.py).
+RESULTS = (("lock", "[0-9a-f]{16}"), ("gpu.lock", "gpu-[0-9a-f]{16}-[0-9-]+"))
 
 
 def clean(parent):
     """Removes what killed set-ups have left for the folder of environments `parent`, and in the folder of temporary
     files, and says so. A set-up that is still running keeps its files."""
-    try:
-        lock = open(os.path.join(parent, "lock"))
-    except OSError:  # nothing was ever built here
-        for folder in abandoned():
-            discard(folder)
-        return
-    with lock:
+    for name, pattern in RESULTS:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        for folder in unfinished(parent) + abandoned():
-            discard(folder)
+            lock = open(os.path.join(parent, name))
+        except OSError:  # nothing of this kind was ever built here
+            continue
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            for folder in unfinished(parent, pattern):
+                discard(folder)
+    for folder in abandoned():
+        discard(folder)
 
 
-def unfinished(parent):
-    """The folders of set-ups for `parent`, of which none is running."""
+def unfinished(parent, pattern):
+    """The folders of set-ups for `parent` whose result has a name of this pattern, and of which none is running."""
     names = sorted(os.listdir(parent))
-    keys = sorted({name[:16] for name in names if re.match(r"[0-9a-f]{16}(\.|$)", name)})
-    found = [os.path.join(parent, name) for name in names if re.fullmatch(r"[0-9a-f]{16}\.(partial|tmp)", name)]
-    temporary = [host.scratch(os.path.join(parent, key)) for key in keys]
+    results = [re.match(r"(%s)(\.|$)" % pattern, name) for name in names]
+    places = [os.path.join(parent, name) for name in sorted({result.group(1) for result in results if result})]
+    found = [os.path.join(parent, name) for name in names if re.fullmatch(r"%s\.(partial|tmp)" % pattern, name)]
+    temporary = [host.scratch(place) for place in places]
     return found + [folder for folder in temporary if os.path.isdir(folder) and folder not in found]
 
 

@@ -273,6 +273,37 @@ class Leftovers(unittest.TestCase):
             self.assertEqual(self.clean()[0], before)
         self.assertEqual(self.said, [])
 
+    def test_a_build_for_cards(self):
+        """It has a lock of its own: each of the two kinds may run while the other's leftovers are removed."""
+        name = f"gpu-{self.KEY}-60-86"
+        for ending in ("", ".partial", ".tmp", ".other"):
+            os.makedirs(os.path.join(self.envs, name + ending, "etc"))
+        os.mkdir(os.path.join(self.envs, "gpu-mine.partial"))
+        ours = {self.KEY + ".partial", self.OTHER + ".tmp"}
+        cards = {name + ".partial", name + ".tmp"}
+        everything = {*os.listdir(self.envs), "gpu.lock"}
+        with open(os.path.join(self.envs, "gpu.lock"), "w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            self.assertEqual(self.clean()[0], sorted(everything - ours))
+        for leftover in ours:
+            os.mkdir(os.path.join(self.envs, leftover))
+        self.said.clear()
+        with open(os.path.join(self.envs, "lock")) as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            self.assertEqual(self.clean()[0], sorted(everything - cards))
+        self.assertEqual(self.said, [f"removed {self.envs}/{name}{ending} (0.0 GB), which a set-up that was killed has "
+                                     "left" for ending in (".partial", ".tmp")])
+
+    def test_an_ordinary_users_temporary_files_of_a_build_for_cards(self):
+        user = os.geteuid() or 1234
+        place = os.path.join(self.envs, f"gpu-{self.KEY}-86")
+        ours = os.path.join(self.tmp, f"fer-{user}-{hashlib.sha256(place.encode()).hexdigest()[:16]}")
+        os.mkdir(ours)
+        for name in ("gpu.lock", f"gpu-{self.KEY}-86.log"):
+            with open(os.path.join(self.envs, name), "w"):
+                pass
+        self.assertEqual(self.clean(user)[1], [])
+
     def test_an_ordinary_users_temporary_files(self):
         """Those of this folder of environments at once; those of another one, which may be busy, after a day. The
         names are FER-<user>-<the first 16 digits of SHA-256 of the environment's folder>."""
