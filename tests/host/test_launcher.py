@@ -1,5 +1,6 @@
 """The launcher, seen from the host. Python's own unittest, because a host has no
 pytest; `./fer test` runs these before the tests inside."""
+import contextlib
 import fcntl
 import hashlib
 import importlib.machinery
@@ -533,6 +534,11 @@ class DockerContext(unittest.TestCase):
         self.assertIn("*", lines)
 
 
+# Of a training that does not end by itself.
+SOLVER = """base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" solver_mode: CPU net_param {
+    layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
+    layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
+    layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } }"""
 ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
 
 
@@ -665,10 +671,7 @@ class Inside(unittest.TestCase):
     def test_ctrl_c_lets_caffe_write_its_snapshot(self):
         """Also where the log goes through tee, which Ctrl-C ends at once."""
         with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
-            f.write("""base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" net_param {
-                layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
-                layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
-                layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } } solver_mode: CPU""")
+            f.write(SOLVER)
         for head, tail in (("exec ", ""), ("", " | tee log")):
             child, terminal = pty.fork()
             if not child:
@@ -688,6 +691,36 @@ class Inside(unittest.TestCase):
                 self.assertEqual(status, 0)
             for name in made:
                 os.remove(os.path.join(self.folder, name))
+
+    def test_a_closed_terminal_lets_caffe_write_its_snapshot(self):
+        """By Caffe itself, which then stops, and by a training of ours; in a shell as on a terminal's tab, where job
+        control gives each command a process group of its own."""
+        random_images = ("import pathlib, sys; from tests import small_data; "
+                         "print(small_data.prepared(pathlib.Path(sys.argv[1])))")
+        with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
+            f.write(SOLVER)
+        status, data, err = self.python(random_images, self.folder)
+        self.assertEqual(status, 0, err)
+        train = ["train", "xie2019a/synthetic-toy-softmax", "--data", data.strip(), "--out", "run", "--threads", "1",
+                 "--set", "solver.batch_size=8", "solver.max_iter=100000", "solver.display=1"]
+        for words, log, snapshots in ((["caffe", "train", "-solver", "solver.prototxt"], "log", "s_iter"),
+                                      (train, "run/caffe.log", "run/snapshots/iter")):
+            child, terminal = pty.fork()
+            if not child:
+                os.chdir(self.folder)
+                os.execv("/bin/bash", ["bash", "-c", 'set -m; "$@" 2>log', "bash", FER, *words])
+            log = os.path.join(self.folder, log)
+
+            def reached():
+                with contextlib.suppress(OSError), open(log) as f:
+                    return re.search("Iteration 9[, ]", f.read())
+            wait_for(reached, 60)
+            os.close(terminal)
+            os.waitpid(child, 0)
+            wait_for(lambda: not alive(self.folder))
+            where, _, start = os.path.join(self.folder, snapshots).rpartition("/")
+            made = [name for name in os.listdir(where) if name.startswith(start)]
+            self.assertEqual(sorted(name.rpartition(".")[2] for name in made), ["caffemodel", "solverstate"], words)
 
     def test_a_folder_that_is_not_there(self):
         for name, said in (("/nonexist", "there is no such file or folder; to write there, make the folder /nonexist "
