@@ -186,7 +186,7 @@ def test_evaluations_compute_on_the_card_that_is_asked_for(monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", ["", "--gpu 0", "--gpu=3", "--gpu 0 --gpu=12", "--gp 0", "--g=0", "--gpus 0"])
 def test_the_launcher_shows_the_card_that_the_command_computes_on(words, capsys, monkeypatch):
-    """Both read the command line, so none may take an option that the other one passes over, such as a shortened one."""
+    """Both read the command line: none may take an option that the other one passes over, such as a shortened one."""
     monkeypatch.syspath_prepend(os.path.join(ROOT, "env"))
     import gpu
     line = ["train", "runs/x", *words.split()]
