@@ -100,9 +100,15 @@ class Docker:
 
     def shell(self, line, timeout=600):
         """Status, stdout and stderr of a line of shell."""
-        p = subprocess.run(["sh", "-c", line], cwd=str(self.project), env=self.variables, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, universal_newlines=True, timeout=timeout)
-        return p.returncode, p.stdout, p.stderr
+        with subprocess.Popen(["sh", "-c", line], cwd=str(self.project), env=self.variables, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True, start_new_session=True) as p:
+            try:
+                out, said = p.communicate(timeout=timeout)
+                return p.returncode, out, said
+            except BaseException:
+                # Podman then ends what runs in its containers; killed, it would leave that alone with their files.
+                os.killpg(p.pid, signal.SIGTERM)
+                raise
 
     def start_of(self, line):
         """The page's `docker run ... caffe-fer` of a command, with options for `run` in between."""
