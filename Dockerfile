@@ -8,7 +8,7 @@
 FROM debian:bullseye-slim AS processor
 WORKDIR /caffe-fer
 # Only what decides about the content, so that other edits don't make it again.
-COPY env/apt.txt env/pip.txt env/dpkg.cfg env/install.sh env/
+COPY env/apt.txt env/pip.txt env/dpkg.cfg env/apt.sh env/install.sh env/
 # --build-arg NAME=... names another mirror, another index of Python packages, and a host that it trusts.
 # --secret id=ca,src=FILE gives the certificates of a network that has its own, id=keyring more keys of Debian's archive.
 ARG FER_DEBIAN_MIRROR
@@ -23,11 +23,11 @@ ENTRYPOINT ["tini", "--", "/caffe-fer/fer", "--in-image"]
 CMD ["./fer", "--help"]
 
 FROM debian:bullseye-slim AS gpu-build
-COPY env/gpu.sh env/gpu.patch env/
+COPY env/apt.sh env/gpu.sh env/gpu.patch env/
 ARG FER_DEBIAN_MIRROR
 # The compute capabilities of the cards, without their dots.
 ARG FER_GPU_ARCH="60 70 75 80 86"
-RUN env/gpu.sh "$FER_GPU_ARCH"
+RUN --mount=type=secret,id=ca,mode=0444 --mount=type=secret,id=keyring,mode=0444 env/gpu.sh "$FER_GPU_ARCH"
 
 FROM processor AS gpu
 COPY --from=gpu-build /caffe-fer-gpu /caffe-fer-gpu

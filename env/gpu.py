@@ -13,7 +13,7 @@ import host
 import pytorch
 from host import Failure
 
-CONTENT = ("gpu.sh", "gpu.patch")
+CONTENT = ("apt.sh", "gpu.sh", "gpu.patch")
 # Where the build is seen in the environment and in a Docker image, and the driver's libraries in the environment.
 INSIDE = "/caffe-fer-gpu"
 DRIVER = "/caffe-fer-driver"

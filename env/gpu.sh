@@ -2,35 +2,16 @@
 # Builds Debian's own Caffe with CUDA:  gpu.sh "60 70 86", the architectures of the cards.
 # Runs as root in a bare Debian 11 that is thrown away afterwards, from the Dockerfile and from ../fer alike. Leaves in
 # /caffe-fer-gpu what is needed besides the environment; caffe and pycaffe find their libraries there.
-#   FER_DEBIAN_MIRROR  a Debian mirror to use in place of the one configured
-#   FER_CA             a file of CA certificates that the network at hand needs
+# apt.sh describes its variables.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=env/apt.sh
+. "$here/apt.sh"
 architectures=$1
-suite=bullseye
 out=/caffe-fer-gpu
-# shellcheck disable=SC1091
-. /etc/os-release
-[ "${VERSION_CODENAME:-}" = $suite ] || { echo "gpu.sh: needs Debian 11 ($suite)" >&2; exit 1; }
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-step() { echo "fer: $*" >&2; }
-
-# The frozen suite, as in install.sh, with NVIDIA's toolkit (non-free) and the source packages.
-list=/etc/apt/sources.list
-mirror=${FER_DEBIAN_MIRROR:-$(sed -n "s/^deb \(.*\) $suite main.*/\1/p" $list | head -n 1)}
-[ -n "$mirror" ] || { echo "gpu.sh: $list names no mirror with '$suite main'" >&2; exit 1; }
-rm -rf "$list".d/*
-printf 'deb %s %s main contrib non-free\ndeb-src %s %s main\n' "$mirror" $suite "$mirror" $suite >$list
-printf 'Package: *\nPin: release n=%s\nPin-Priority: 1001\n' $suite >/etc/apt/preferences.d/caffe-fer
-{
-    echo 'Acquire::http::Timeout "30"; Acquire::https::Timeout "30"; Acquire::Retries "3"; APT::Install-Recommends "0"; Acquire::Languages "none";'
-    echo 'APT::Update::Error-Mode "any"; APT::Keep-Downloaded-Packages "0"; APT::Sandbox::User "root";'
-    [ -z "${FER_CA:-}" ] || echo "Acquire::https::CAInfo \"$FER_CA\";"
-} >/etc/apt/apt.conf.d/00caffe-fer
 
 step "packages of Debian 11 that Caffe is built with"
-apt-get -q update
-apt-get -qy dist-upgrade --allow-downgrades
+use_suite "deb main contrib non-free" "deb-src main"
 apt-get -qy build-dep --arch-only caffe
 step "CUDA, NVIDIA's toolkit of Debian 11"
 apt-get -qy install nvidia-cuda-toolkit dpkg-dev patch patchelf
@@ -47,7 +28,7 @@ newest=$(echo "$architectures" | tr ' ' '\n' | sort -n | tail -n 1)
 sed -i "s|-DCPU_ONLY=ON|-DCPU_ONLY=OFF -DUSE_NCCL=OFF -DCUDA_ARCH_NAME=Manual -DCUDA_ARCH_BIN=\"$architectures\" -DCUDA_ARCH_PTX=$newest|
     s|-- caffe pycaffe test.testbin all|-- caffe caffe.bin pycaffe|" debian/rules
 for word in CPU_ONLY=OFF caffe.bin; do
-    grep -q -e "$word" debian/rules || { echo "gpu.sh: Debian's rules have changed: no $word" >&2; exit 1; }
+    grep -q -e "$word" debian/rules || fail "Debian's rules have changed: no $word"
 done
 step "Caffe with CUDA for $architectures"
 DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" debian/rules build-arch
@@ -62,7 +43,7 @@ strip --strip-unneeded $out/bin/caffe $out/lib/libcaffe.so.1.0.0 $out/python/_ca
 # What it needs of CUDA at run time.
 for name in libcudart.so.11.0 libcublas.so.11 libcublasLt.so.11 libcurand.so.10; do
     path=$(ldd $out/lib/libcaffe.so.1.0.0 | sed -n "s|^[[:space:]]*$name => \([^ ]*\) .*|\1|p")
-    [ -n "$path" ] || { echo "gpu.sh: libcaffe does not use $name" >&2; exit 1; }
+    [ -n "$path" ] || fail "libcaffe does not use $name"
     cp -L "$path" $out/lib/
     package=$(dpkg -S "$(readlink -f "$path")" | sed 's/:.*//')
     cp "/usr/share/doc/$package/copyright" "$out/copyright/$package"
@@ -73,7 +54,7 @@ patchelf --force-rpath --set-rpath $out/lib $out/bin/caffe $out/lib/libcaffe.so.
 cp debian/copyright $out/copyright/caffe
 $out/bin/caffe --version
 {
-    echo "key $(cat "$here/gpu.sh" "$here/gpu.patch" | sha256sum | cut -c1-16)"
+    echo "key $(cat "$here/apt.sh" "$here/gpu.sh" "$here/gpu.patch" | sha256sum | cut -c1-16)"
     echo "architectures $(echo "$architectures" | tr ' ' ',')"
     echo "caffe $(dpkg-parsechangelog -S Version)"
     dpkg-query -W -f '${Package} ${Version}\n' nvidia-cuda-toolkit

@@ -15,7 +15,7 @@ import time
 import subordinate_ids
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "install.sh")  # the content of the environment depends on these
+CONTENT = ("apt.txt", "pip.txt", "dpkg.cfg", "apt.sh", "install.sh")  # the content of the environment depends on these
 SUITE = "bullseye"
 MARKER = "etc/caffe-fer"
 NEEDED = 3 * 10**9  # bytes: the environment, and the temporary files of the set-up
@@ -51,7 +51,7 @@ def say(text, mark="fer: "):
 
 # ---------------------------------------------------------------- children
 
-def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
+def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, hangup=signal.SIGTERM, **options):
     """Runs a command to its end and returns its exit status, 128 + n after signal n.
 
     If another process sends a signal to this one, the child is ended by the signal `end`; it also ends when this
@@ -59,6 +59,8 @@ def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
     tick: a function that is called once a second; with it, signals from the terminal end the child too.
     pass_to: a function that takes the child's process number and returns the number of the process to which the first
     SIGINT or SIGTERM is passed on, which then ends in its own way; None if there is no such process yet.
+    hangup: the signal that is passed on in place of SIGHUP, which a terminal sends when it is closed. With `pass_to`
+    the processes in between ignore SIGHUP: they would end first, and the command with them.
     """
     passed = None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -66,7 +68,7 @@ def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
                                  if signal.getsignal(s) != signal.SIG_IGN}  # as under nohup
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
     try:
-        child = start(argv, end=end, mask=before, **options)
+        child = start(argv, end=end, mask=before, ignored=[signal.SIGHUP] if pass_to else [], **options)
         while child.poll() is None:
             got = signal.sigtimedwait(caught, 1) if tick else signal.sigwaitinfo(caught)
             if tick:
@@ -75,10 +77,11 @@ def run(argv, tick=None, end=signal.SIGKILL, pass_to=None, **options):
                 continue
             if not tick and got.si_code == SI_KERNEL and got.si_signo in (signal.SIGINT, signal.SIGQUIT):
                 continue
-            if pass_to and got.si_signo in (signal.SIGINT, signal.SIGTERM):
+            if pass_to and got.si_signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if passed is not None and time.monotonic() - passed < SAME:
                     continue
-                if passed is None and pass_on(pass_to(child.pid), got.si_signo):
+                number = hangup if got.si_signo == signal.SIGHUP else got.si_signo
+                if passed is None and pass_on(pass_to(child.pid), number):
                     passed = time.monotonic()
                     continue
             child.send_signal(end)
@@ -112,11 +115,13 @@ def command_in_namespaces(unshare):
     return parents.get(parents.get(unshare))
 
 
-def start(argv, end=signal.SIGKILL, mask=None, **options):
+def start(argv, end=signal.SIGKILL, mask=None, ignored=(), **options):
     libc = ctypes.CDLL(None)
 
     def prepare():
         libc.prctl(1, int(end), 0, 0, 0)  # PR_SET_PDEATHSIG
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return subprocess.Popen(argv, preexec_fn=prepare, **options)

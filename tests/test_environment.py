@@ -44,7 +44,7 @@ def test_both_ways_in_run_the_one_script():
 
 def test_one_script_makes_the_caffe_for_cards():
     text = read("Dockerfile")
-    assert re.search(r'(?m)^RUN env/gpu\.sh "\$FER_GPU_ARCH"$', text)
+    assert re.search(r'(?m)^RUN .*env/gpu\.sh "\$FER_GPU_ARCH"$', text)
     assert re.search(r"(?m)^COPY (.*) env/$", text.partition("AS gpu-build")[2]).group(1).split() == [
         "env/" + name for name in gpu.CONTENT]
     assert re.search(r'FER_GPU_ARCH="(.*)"', text).group(1) == " ".join(map(str, gpu.ARCHITECTURES))
@@ -52,6 +52,43 @@ def test_one_script_makes_the_caffe_for_cards():
     assert gpu.DRIVER in read("env", "enter.sh")
     # Without --target, the image is the processor's.
     assert re.findall(r"(?m)^FROM (.*)$", text)[-1] == "processor"
+
+
+@pytest.mark.parametrize("script, module", [("install.sh", host), ("gpu.sh", gpu)])
+def test_a_key_is_of_all_files_that_a_script_uses(script, module, tmp_path, monkeypatch):
+    """As the script writes it at its end, so that what is built counts as complete; and of no file too few."""
+    text = read("env", script)
+    assert set(re.findall(r'"\$here/([\w.]+)"', text)) | {script} == set(module.CONTENT)
+    for name in module.CONTENT:
+        (tmp_path / name).write_text(read("env", name))
+    line = re.search(r"(?m)^ *(echo \"key \$\(.*)$", text).group(1)
+
+    def keys():
+        written = subprocess.run(["sh", "-c", line], env=dict(os.environ, here=str(tmp_path)), stdout=subprocess.PIPE,
+                                 universal_newlines=True, check=True).stdout
+        assert written == f"key {module.key()}\n"
+        return written
+    monkeypatch.setattr(host, "HERE", str(tmp_path))
+    seen = {keys()}
+    for name in module.CONTENT:
+        (tmp_path / name).write_text(read("env", name) + "\n")
+        seen.add(keys())
+    assert len(seen) == len(module.CONTENT) + 1
+
+
+@pytest.mark.parametrize("script, sections", [("install.sh", ["deb main"]),
+                                              ("gpu.sh", ["deb main contrib non-free", "deb-src main"])])
+def test_both_scripts_take_a_mirror_certificates_and_keys_in_one_way(script, sections):
+    """apt.sh, which reads Docker's secrets too, is the only one that knows them."""
+    text = read("env", script)
+    assert re.search(r"(?m)^use_suite (.*)$", text).group(1) == " ".join(f'"{line}"' for line in sections)
+    assert "/etc/apt/" not in text and "apt-get -q update" not in text
+    stage = next(part for part in read("Dockerfile").split("\nFROM ") if f"env/{script}" in part.split("RUN", 1)[-1])
+    run = re.search(rf"(?m)^RUN (.*)env/{re.escape(script)}", stage).group(1)
+    for secret in ("ca", "keyring"):
+        assert f"--mount=type=secret,id={secret},mode=0444" in run
+        assert f"$(secret {secret})" in read("env", "apt.sh")
+    assert "ARG FER_DEBIAN_MIRROR\n" in stage
 
 
 def test_no_server_is_named():

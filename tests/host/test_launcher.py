@@ -85,6 +85,11 @@ def drain(terminal):
         pass
 
 
+def content(file):
+    with open(file) as f:
+        return f.read()
+
+
 def wait_for(condition, seconds=20):
     end = time.time() + seconds
     while not condition():
@@ -272,6 +277,37 @@ class Leftovers(unittest.TestCase):
             fcntl.flock(f, fcntl.LOCK_EX)
             self.assertEqual(self.clean()[0], before)
         self.assertEqual(self.said, [])
+
+    def test_a_build_for_cards(self):
+        """It has a lock of its own: each of the two kinds may run while the other's leftovers are removed."""
+        name = f"gpu-{self.KEY}-60-86"
+        for ending in ("", ".partial", ".tmp", ".other"):
+            os.makedirs(os.path.join(self.envs, name + ending, "etc"))
+        os.mkdir(os.path.join(self.envs, "gpu-mine.partial"))
+        ours = {self.KEY + ".partial", self.OTHER + ".tmp"}
+        cards = {name + ".partial", name + ".tmp"}
+        everything = {*os.listdir(self.envs), "gpu.lock"}
+        with open(os.path.join(self.envs, "gpu.lock"), "w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            self.assertEqual(self.clean()[0], sorted(everything - ours))
+        for leftover in ours:
+            os.mkdir(os.path.join(self.envs, leftover))
+        self.said.clear()
+        with open(os.path.join(self.envs, "lock")) as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            self.assertEqual(self.clean()[0], sorted(everything - cards))
+        self.assertEqual(self.said, [f"removed {self.envs}/{name}{ending} (0.0 GB), which a set-up that was killed has "
+                                     "left" for ending in (".partial", ".tmp")])
+
+    def test_an_ordinary_users_temporary_files_of_a_build_for_cards(self):
+        user = os.geteuid() or 1234
+        place = os.path.join(self.envs, f"gpu-{self.KEY}-86")
+        ours = os.path.join(self.tmp, f"fer-{user}-{hashlib.sha256(place.encode()).hexdigest()[:16]}")
+        os.mkdir(ours)
+        for name in ("gpu.lock", f"gpu-{self.KEY}-86.log"):
+            with open(os.path.join(self.envs, name), "w"):
+                pass
+        self.assertEqual(self.clean(user)[1], [])
 
     def test_an_ordinary_users_temporary_files(self):
         """Those of this folder of environments at once; those of another one, which may be busy, after a day. The
@@ -502,6 +538,12 @@ class DockerContext(unittest.TestCase):
         self.assertIn("*", lines)
 
 
+# Of a training that does not end by itself.
+SOLVER = """base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" solver_mode: CPU
+    net_param {
+    layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
+    layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
+    layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } }"""
 ENVIRONMENT = os.path.join(os.environ.get("FER_ENV_DIR") or os.path.join(ROOT, ".fer"), host.key())
 
 
@@ -634,10 +676,7 @@ class Inside(unittest.TestCase):
     def test_ctrl_c_lets_a_training_write_its_snapshot(self):
         """Also where the log goes through tee, which Ctrl-C ends at once."""
         with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
-            f.write("""base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" net_param {
-                layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
-                layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
-                layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } } solver_mode: CPU""")
+            f.write(SOLVER)
         for program, head, tail in ((program, *around) for program in ("caffe", "engine")
                                     for around in (("exec ", ""), ("", " | tee log"))):
             child, terminal = pty.fork()
@@ -659,6 +698,33 @@ class Inside(unittest.TestCase):
                 self.assertEqual(status, 0)
             for name in made:
                 os.remove(os.path.join(self.folder, name))
+
+    def test_a_closed_terminal_lets_caffe_write_its_snapshot(self):
+        """By Caffe itself, which then stops, and by a training of ours; in a shell as on a terminal's tab, where job
+        control gives each command a process group of its own."""
+        random_images = ("import pathlib, sys; from tests import small_data; "
+                         "print(small_data.prepared(pathlib.Path(sys.argv[1])))")
+        with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
+            f.write(SOLVER)
+        status, data, err = self.python(random_images, self.folder)
+        self.assertEqual(status, 0, err)
+        train = ["train", "xie2019a/synthetic-toy-softmax", "--data", data.strip(), "--out", "run", "--threads", "1",
+                 "--set", "solver.batch_size=8", "solver.max_iter=100000", "solver.display=1"]
+        for words, log, snapshots in ((["caffe", "train", "-solver", "solver.prototxt"], "log", "s_iter"),
+                                      (train, "run/caffe.log", "run/snapshots/iter")):
+            child, terminal = pty.fork()
+            if not child:
+                os.chdir(self.folder)
+                os.execv("/bin/bash", ["bash", "-c", 'set -m; "$@" 2>log', "bash", FER, *words])
+            log = os.path.join(self.folder, log)
+            wait_for(lambda log=log: os.path.exists(log) and re.search("Iteration 9[, ]", content(log)), 60)
+            os.close(terminal)
+            os.waitpid(child, 0)
+            wait_for(lambda: not alive(self.folder))
+            where, _, start = os.path.join(self.folder, snapshots).rpartition("/")
+            made = [name for name in os.listdir(where) if name.startswith(start)]
+            # Caffe itself may write one at the terminal's signal, and one when it is stopped.
+            self.assertEqual({name.rpartition(".")[2] for name in made}, {"caffemodel", "solverstate"}, words)
 
     def test_a_folder_that_is_not_there(self):
         for name, said in (("/nonexist", "there is no such file or folder; to write there, make the folder /nonexist "

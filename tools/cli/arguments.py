@@ -16,7 +16,11 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line; the exit status is 2."""
+    """Says in one line what is wrong with a command line; the exit status is 2. Options are not abbreviated: the
+    launcher looks for --gpu itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         see = " See" if message.endswith("?") else "; see"

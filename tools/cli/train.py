@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tools.training.run import Run
 
 # Options that a run which continues does not take.
-ONLY_ANEW = ("data", "out", "weights", "fresh_head", "stages", "seeds", "threads", "gpu", "set")
+ONLY_ANEW = ("data", "out", "weights", "fresh_head", "stages", "seeds", "threads", "set")
 
 
 def add(commands: Commands) -> None:
@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         "train my.yml --data data/mine --out runs/mine --weights runs/softmax@best --fresh-head",
         "train runs/mine")
     command.usage = ("fer train [-h] PAPER/EXPERIMENT|FILE.yml --data DATA --out RUN [options]\n"
-                     "       fer train RUN [--processes N]")
+                     "       fer train RUN [--processes N] [--gpu NUMBER]")
     command.add_argument("experiment", type=path, metavar="PAPER/EXPERIMENT|FILE.yml|RUN",
                          help="The experiment; or the file of your own one; or the folder of a run or group that "
                          "continues with all that it was begun with.")
@@ -65,9 +65,14 @@ def run(options: argparse.Namespace) -> int:
                             f"experiment with --weights {options.experiment}")
         given = [name for name in ONLY_ANEW if getattr(options, name) not in (None, [], False)]
         # Without a run that has begun, `resume` says so.
-        if given and any(one.has_begun for one in groups.runs(groups.open_(options.experiment))):
+        begun = next((one for one in groups.runs(groups.open_(options.experiment)) if one.has_begun), None)
+        if given and begun:
             raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(
                 options.experiment, given[0].replace("_", "-")))
+        if begun and options.gpu != begun.info["gpu"]:
+            raise UserError("{}: was begun on {}".format(options.experiment, (
+                "the processor; leave out --gpu" if begun.info["gpu"] is None
+                else "card {0}; continue it with --gpu {0}".format(begun.info["gpu"]))))
         trained = groups.resume(options.experiment, options.processes)
     else:
         if not options.experiment.endswith(experiment.ENDINGS) and options.experiment not in experiment.names():

@@ -106,8 +106,9 @@ class Run(Segment):
             iteration = self.info["iterations"]
         present = self.snapshots()
         if iteration not in present:
+            card = "" if self.info["gpu"] is None else f" --gpu {self.info['gpu']}"
             continues = "" if self.info["iterations"] in present else (
-                f". `./fer train {self.folder}` continues the training")
+                f". `./fer train {self.folder}{card}` continues the training")
             raise UserError("{}: no snapshot of iteration {}; it has {}{}".format(
                 self.folder, iteration, _listed(present), continues))
         digest = self.info.get("deploy")

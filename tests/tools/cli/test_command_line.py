@@ -184,6 +184,21 @@ def test_evaluations_compute_on_the_card_that_is_asked_for(monkeypatch, capsys):
         assert caffe_process.all_cores().gpu == gpu
 
 
+@pytest.mark.parametrize("words", ["", "--gpu 0", "--gpu=3", "--gpu 0 --gpu=12", "--gp 0", "--g=0", "--gpus 0"])
+def test_the_launcher_shows_the_card_that_the_command_computes_on(words, capsys, monkeypatch):
+    """Both read the command line: none may take an option that the other one passes over, such as a shortened one."""
+    monkeypatch.syspath_prepend(os.path.join(ROOT, "env"))
+    import gpu
+    line = ["train", "runs/x", *words.split()]
+    if gpu.card(line) is None and words:
+        with pytest.raises(SystemExit) as ended:
+            main.parse(line)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.startswith(f"fer: there is no option '{line[2].partition('=')[0]}'")
+    else:
+        assert main.parse(line).gpu == gpu.card(line)
+
+
 def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():
     command = ("import signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
                f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', 'evaluate', 'none'])")

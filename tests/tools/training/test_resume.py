@@ -9,7 +9,7 @@ from common.errors import UserError
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
-from tools.training import run
+from tools.training import groups, run
 from tools.training.caffe_process import Engine
 
 NAME = "xie2019b/fer2013-toy-softmax"
@@ -111,11 +111,33 @@ def test_data_that_were_prepared_anew_are_refused(tmp_path, small):
 @pytest.mark.parametrize("words, option", (
     (["--data", "d"], "data"), (["--out", "o"], "out"), (["--weights", "w"], "weights"), (["--stages", "d"], "stages"),
     (["--fresh-head"], "fresh-head"), (["--seeds", "0"], "seeds"), (["--threads", "1"], "threads"),
-    (["--gpu", "0"], "gpu"), (["--set", "solver.max_iter=3"], "set")))
+    (["--set", "solver.max_iter=3"], "set")))
 def test_it_takes_nothing_that_it_was_not_begun_with(whole, capsys, words, option):
     assert main.main(["train", whole.folder, *words]) == 1
     assert capsys.readouterr().err == (f"fer: {whole.folder}: continues as it was begun; leave out --{option}, or give "
                                        "an experiment instead\n")
+
+
+def test_a_run_continues_where_it_was_begun_on_a_card_or_on_the_processor(tmp_path, whole, capsys, monkeypatch):
+    monkeypatch.setattr(groups, "resume", lambda folder, processes: groups.open_(folder))
+    on_card = run.Run(str(tmp_path / "card"))
+    shutil.copytree(whole.folder, on_card.folder)
+    files.write_json(on_card.path("run.json"), {**on_card.info, "gpu": "0"})
+    group = groups.Group(str(tmp_path / "group"), "seeds", ["seed01", "seed02"])
+    groups.begin(group)
+    shutil.copytree(on_card.folder, group.path("seed02"))  # the first one has not begun
+    processor = f"fer: {whole.folder}: was begun on the processor; leave out --gpu\n"
+    for folder, words, said in (
+            (whole.folder, [], ""), (whole.folder, ["--gpu", "0"], processor),
+            (on_card.folder, ["--gpu", "0"], ""), (on_card.folder, ["--gpu=0"], ""),
+            (on_card.folder, [], f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0\n"),
+            (on_card.folder, ["--gpu", "1"], f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0\n"),
+            (group.folder, [], f"fer: {group.folder}: was begun on card 0; continue it with --gpu 0\n")):
+        assert main.main(["train", folder, *words]) == (1 if said else 0)
+        assert capsys.readouterr().err == said
+    os.unlink(on_card.weights_of(12))
+    assert main.main(["evaluate", on_card.folder]) == 1
+    assert f"`./fer train {on_card.folder} --gpu 0` continues the training" in capsys.readouterr().err
 
 
 def test_what_is_no_run_and_no_experiment(tmp_path, whole, capsys, monkeypatch):
