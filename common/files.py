@@ -6,8 +6,9 @@
     a single file                    its first bytes hold SIGNATURE: a report, picture or template that the user named
     a partial file or a lock         its name comes from `hidden`, and nobody else uses such names
 
-Everything else belongs to the user, and a UserError names it. Symbolic links are not followed: `remove` removes the
-link itself, and `replacing` refuses to replace it.
+Everything else belongs to the user, and a UserError names it; only the engine's snapshots replace any file of their
+name, as Caffe's do. Symbolic links are not followed: `remove` removes the link itself, and `replacing` refuses to
+replace it.
 
 The environment of env/host.py has its own rules, because it is built without this module.
 """
@@ -100,9 +101,10 @@ def hidden(path: str, what: str) -> str:
     return os.path.join(folder, f".{name}.caffe-fer-{what}")
 
 
-def require_replaceable(path: str, alone: bool = False) -> None:
+def require_replaceable(path: str, alone: bool = False, anyones: bool = False) -> None:
     """Raises UserError if a file must not be written to `path` because what is there is not ours. alone: whether the
-    user named the path; then only SIGNATURE makes an existing file ours, also in a folder that is ours."""
+    user named the path; then only SIGNATURE makes an existing file ours, also in a folder that is ours. anyones:
+    whether any plain file may be replaced; for snapshots, as Caffe replaces them."""
     if os.path.basename(path) in ("", ".", ".."):  # `os.replace` would fail, but only after all is written
         raise UserError(f"{path}: is the name of a folder, expected a file's; give another name")
     _require_folders_above(path)
@@ -111,7 +113,7 @@ def require_replaceable(path: str, alone: bool = False) -> None:
     if os.path.islink(path) or not os.path.isfile(path):
         what = "a symbolic link" if os.path.islink(path) else "a folder" if os.path.isdir(path) else "no plain file"
         raise UserError(f"{path}: is {what}, expected a file or nothing; give another name")
-    if not _is_signed(path) and (alone or not is_inside_ours(path)):
+    if not anyones and not _is_signed(path) and (alone or not is_inside_ours(path)):
         raise UserError(f"{path}: exists and was not made by caffe-fer; give another name, or remove it")
 
 
@@ -121,13 +123,13 @@ def _is_signed(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(path: str, alone: bool = False):
+def replacing(path: str, alone: bool = False, anyones: bool = False):
     """Yields the path of a partial file beside `path`. The file replaces `path` if the block ends without an error.
 
     A partial file of an interrupted earlier call is removed. The error for a full disk gets the name of the file.
     Raises UserError as `require_replaceable` does.
     """
-    require_replaceable(path, alone)
+    require_replaceable(path, alone, anyones)
     partial = hidden(path, "partial")
     _unlink(partial)
     try:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 
 import caffe
-import cv2
 import lmdb
 import numpy as np
 
@@ -32,6 +31,7 @@ def encode_image(image: np.ndarray, label: int, encoding: str = "raw") -> bytes:
     if image.dtype == np.float32:
         return _with_floats(datum, values.ravel())
     if encoding == "png":
+        import cv2  # who reads raw records, as the engine does elsewhere, needs no OpenCV
         datum.encoded = True
         datum.data = cv2.imencode(".png", image)[1].tobytes()
     else:

@@ -6,9 +6,12 @@ import torch
 
 from common.errors import UserError
 
-from . import fillers, messages
+from . import ending, fillers, messages
 
+ending.make_clean()
 Shape = Tuple[int, ...]
+# Devices on which torch's own functions are faster than ours of several steps (`Layer.fused`).
+FUSED = ("cuda",)
 
 
 @dataclasses.dataclass
@@ -50,6 +53,7 @@ class Layer:
         """`param`: the LayerParameter. `index`: the number of the layer in its net. Raises UserError."""
         self.param, self.context, self.index, self.name = param, context, index, param.name
         self.training = context.phase == messages.TRAIN
+        self.fused = context.device.type in FUSED
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
         self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():
@@ -78,9 +82,9 @@ class Layer:
         """The tops. It changes no bottom in place."""
         raise NotImplementedError
 
-    def add_blob(self, shape: Sequence[int], filler: Any = None) -> None:
-        """Adds a parameter (float32) with a FillerParameter's initial values (None: zeros)."""
-        blob = torch.zeros(tuple(shape))
+    def add_blob(self, shape: Sequence[int], filler: Any = None, value: float = 0.0) -> None:
+        """Adds a parameter (float32) with a FillerParameter's initial values (None: all are `value`)."""
+        blob = torch.full(tuple(shape), float(value))
         if filler is not None:
             try:
                 fillers.fill(blob, filler, self.context.generator)
@@ -102,6 +106,6 @@ class Layer:
             self.fail(f"axis {axis}, but the bottom has the shape {shape}")
         return axis if axis >= 0 else axis + len(shape) + extra
 
-    def fail(self, message: str) -> NoReturn:
+    def fail(self, message: str, cause: Optional[BaseException] = None) -> NoReturn:
         """Raises a UserError that names the layer."""
-        raise UserError(f"layer {self.name} ({self.param.type}): {message}")
+        raise UserError(f"layer {self.name} ({self.param.type}): {message}") from cause

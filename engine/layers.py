@@ -4,11 +4,13 @@ from typing import Any, Dict, Type
 from common import suggestions
 from common.errors import UserError
 
-from . import data, elementwise, hdf5_data, inputs, losses, normalization, python_layer, shapes, spatial
+from . import (data, elementwise, hdf5_data, inner_product, inputs, losses, normalization, python_layer, reduction, shapes,
+               spatial)
 from .layer import Context, Layer
 
 TYPES: Dict[str, Type[Layer]] = {}
-for _module in (inputs, data, hdf5_data, spatial, normalization, elementwise, shapes, losses, python_layer):
+for _module in (inputs, data, hdf5_data, spatial, normalization, elementwise, inner_product, shapes, reduction, losses,
+                python_layer):
     TYPES.update(_module.TYPES)
 
 

@@ -45,6 +45,7 @@ class Net:
         self.loss_weights: List[List[float]] = []
         self.shapes: Dict[str, Shape] = {}
         self._named: Dict[str, Parameter] = {}
+        self._aliases: List[Tuple[torch.Tensor, torch.Tensor]] = []  # of shared parameters
         self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
         unused: Dict[str, None] = {}
         chosen = [one for one in definition.layer if included(one, phase, level, stages)]
@@ -53,7 +54,7 @@ class Net:
         self.outputs = sorted(unused)  # Caffe prints them in this order
         self._last_use = self._last_uses()
         self.blobs: Dict[str, torch.Tensor] = {}
-        self.loss: Optional[torch.Tensor] = None
+        self.loss: Any = None
 
     def _add(self, param: Any, unused: Dict[str, None]) -> None:
         layer = layers.make(param, self.context, len(self.layers))
@@ -70,10 +71,11 @@ class Net:
         tops = layer.reshape(shapes)
         self.shapes.update(zip(param.top, tops))
         unused.update(dict.fromkeys(param.top))
-        default = [1.0] + [0.0] * len(param.top) if layer.LOSS else [0.0] * len(param.top)
-        weights = list(param.loss_weight) or default[:len(param.top)]
-        if len(weights) != len(param.top):
-            layer.fail(f"{len(weights)} loss_weight, expected one for each of its {len(param.top)} tops")
+        # A loss may have no top in the prototxt; it counts all the same.
+        count = max(len(param.top), 1 if layer.LOSS else 0)
+        weights = list(param.loss_weight) or [1.0 if layer.LOSS and number == 0 else 0.0 for number in range(count)]
+        if len(weights) != count:
+            layer.fail(f"{len(weights)} loss_weight, expected one for each of its {count} tops")
         self.loss_weights.append(weights)
         self.layers.append(layer)
 
@@ -97,6 +99,11 @@ class Net:
                                f"{tuple(other.shape)}")
                 layer.blobs[number] = other if blob.shape == other.shape else other.view(blob.shape)
             if owner:
+                # A tensor of its own with the same memory: autograd adds to its gradient as soon as the layer has
+                # computed it, so a Python layer finds there what later layers have added, as in Caffe.
+                alias = layer.blobs[number] = layer.blobs[number].detach()
+                alias.requires_grad_(owner.blob.requires_grad)
+                self._aliases.append((alias, owner.blob))
                 continue
             made = Parameter(layer.blobs[number], layer.name, number, spec.lr_mult, spec.decay_mult)
             if other is None:
@@ -121,10 +128,11 @@ class Net:
 
         Blobs that no later layer reads are let go of. Raises UserError, which names the layer.
         """
+        self._join_gradients()
         blobs = self.blobs = {}
         terms: List[torch.Tensor] = []
         force = self.definition.force_backward
-        with torch.set_grad_enabled(self.phase == messages.TRAIN or force):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.phase == messages.TRAIN or force)):
             for layer, weights, done in zip(self.layers, self.loss_weights, self._last_use):
                 tops = self._run(layer, [blobs[name] for name in layer.param.bottom])
                 if force and not layer.param.bottom:
@@ -154,12 +162,20 @@ class Net:
 
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
+        self._join_gradients()
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
 
     def seek(self, passes: int) -> None:
         """The next pass reads and draws what it would after `passes` passes: for a training that is resumed."""
         self.context.passes = passes
+
+    def _join_gradients(self) -> None:
+        """Lets all layers that share a parameter add their gradients to the same memory."""
+        for alias, blob in self._aliases:
+            if blob.requires_grad:
+                blob.grad = torch.zeros_like(blob) if blob.grad is None else blob.grad
+                alias.grad = blob.grad.view(alias.shape)
 
     def layer(self, name: str) -> Layer:
         """The layer of this name. Raises UserError."""

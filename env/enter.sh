@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs COMMAND in the environment:  enter.sh ENVIRONMENT FOLDER [HOST_PATH...] -- COMMAND...
-# For cards, two more kinds stand among the paths: gpu=BUILD, what gpu.sh has made, and driver=NAME=HOST_PATH, a file of
-# the host's driver.
+# Three more kinds stand among the paths: gpu=BUILD, what gpu.sh has made, driver=NAME=HOST_PATH, a file of the host's
+# driver, and torch=FOLDER, what pytorch.py has installed.
 # ../fer starts this as process 1 of a mount and a PID namespace of its own: all that
 # is mounted here ends with it, whichever way it ends.
 # FER_CA: the host's file of CA certificates, which takes the place of the environment's.
@@ -67,7 +67,7 @@ while [ "$1" != -- ]; do
     gpu=*)
         # Only Caffe's own program and its Python module are replaced; they know where their libraries are.
         build=$new/caffe-fer-gpu
-        mkdir "$build" "$new/caffe-fer-driver"
+        mkdir "$build"
         mount --bind "${1#gpu=}" "$build"
         read_only "$build"
         mount --bind "$build/bin/caffe" "$new/usr/bin/caffe"
@@ -76,9 +76,15 @@ while [ "$1" != -- ]; do
     driver=*)
         file=${1#driver=}
         at=$new/caffe-fer-driver/${file%%=*}
+        mkdir -p "$new/caffe-fer-driver"
         : >"$at"
         mount --bind "${file#*=}" "$at"
         read_only "$at"
+        ;;
+    torch=*)
+        mkdir "$new/caffe-fer-torch"
+        mount --bind "${1#torch=}" "$new/caffe-fer-torch"
+        read_only "$new/caffe-fer-torch"
         ;;
     *)
         mount --rbind "$1" "$new$1"

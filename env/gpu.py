@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import host
+import pytorch
 from host import Failure
 
 CONTENT = ("gpu.sh", "gpu.patch")
@@ -31,21 +31,6 @@ LIBRARIES = ("libcuda.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-ml.so.1
 FOLDERS = (DRIVER, "/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu/nvidia/current", "/usr/lib64",
            "/usr/lib64/nvidia", "/usr/lib/nvidia", "/usr/local/nvidia/lib64", "/run/opengl-driver/lib",
            "/usr/lib/wsl/lib")
-
-USAGE = """usage: ./fer setup [--gpu [--arch LIST]]
-
-Makes the environment, and prints what it holds, where it is, and what is there for graphics cards.
-
-  --gpu         also build Debian's Caffe with CUDA, once; ./fer ... --gpu 0 then uses it. This takes about 30 minutes
-                on two cores, downloads 1.7 GB, and needs 8 GB of disk while it builds and 0.4 GB afterwards. NVIDIA's
-                toolkit comes from Debian's section non-free and has NVIDIA's licence.
-  --arch LIST   the compute capabilities of the cards to build for (default: %s); fewer are built faster
-
-examples
-  ./fer setup
-  ./fer setup --gpu
-  ./fer setup --gpu --arch 7.0,8.6
-""" % ",".join("%.1f" % (number / 10) for number in ARCHITECTURES)
 
 # Asks the driver for the cards, in a process of its own: name, and compute capability without its dot.
 QUERY = """
@@ -75,15 +60,16 @@ def card(words):
     """The number after --gpu (or -gpu, for Caffe itself) in a command line of ../fer, as text; None if there is none.
     Raises Failure if it is not the number of one card."""
     command, options = next(((word, words[i + 1:]) for i, word in enumerate(words) if word != "--debug"), ("", []))
-    names = ("-gpu", "--gpu") if command == "caffe" else ("--gpu",) if command in COMMANDS else ()
+    names = ("-gpu", "--gpu") if command in ("caffe", "engine") else ("--gpu",) if command in COMMANDS else ()
     value = None
     for i, word in enumerate(options):
         name, equals, given = word.partition("=")
         if name in names:
             value = given if equals else options[i + 1] if i + 1 < len(options) else ""
     if value is not None and not re.fullmatch("[0-9]+", value):
-        raise Failure("%s %s: expected the number of one card, such as 0; Caffe runs Python layers, which the nets "
-                      "here have, on one card only" % (names[0], value or "without a value"), 2)
+        why = "; Caffe runs Python layers, which the nets here have, on one card only" * (command != "engine")
+        raise Failure("%s %s: expected the number of one card, such as 0%s" % (
+            names[0], value or "without a value", why), 2)
     return value
 
 
@@ -100,22 +86,6 @@ def architectures(text):
 def dotted(number):
     """86 -> "8.6"."""
     return "%d.%d" % divmod(number, 10)
-
-
-def options(words):
-    """The architectures that `./fer setup` is asked to build for; None for none. Raises Failure on other words."""
-    wanted, rest = None, list(words)
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
-        if name == "--gpu" and not equals:
-            wanted = wanted or ARCHITECTURES
-        elif name == "--arch" and (equals or rest):
-            wanted = architectures(value if equals else rest.pop(0))
-        else:
-            raise Failure("setup: unexpected %s; see ./fer setup --help" % name, 2)
-    if wanted and "--gpu" not in words:
-        raise Failure("setup: --arch needs --gpu; see ./fer setup --help", 2)
-    return wanted
 
 
 # ---------------------------------------------------------------- the build
@@ -163,49 +133,22 @@ class Steps(host.Steps):
 def build(place, numbers, check):
     """Builds for these architectures in the folder `place` if that is missing. check: a function that is called with
     the finished folder before it is kept, and raises Failure if the Caffe in it does not run."""
-    if is_complete(place):
-        return
-    parent = os.path.dirname(place)
-    with host.locked(parent, "gpu.lock") as lock:
-        if is_complete(place):
-            return
-        partial, log = place + ".partial", place + ".log"
-        # What a killed set-up has left. Its processes and mounts are gone, since they hold the lock too.
-        tmp = host.scratch(place)
-        for folder in (partial, place, tmp):
-            host.remove(folder)
-        host.check_namespaces()
-        if os.geteuid():
-            host.require_subordinate_ids()
-        host.check_space(os.path.dirname(tmp), NEEDED)
-        host.check_space(parent, KEPT)
-        began = time.time()
-        try:
-            with open(log, "w") as output:
-                host.tools_for_building(output)
-                host.say("building Debian's Caffe with CUDA for cards of compute capability %s" %
-                         ", ".join(map(dotted, numbers)))
-                host.say("this takes about 30 minutes on two cores, downloads 1.7 GB, and needs 8 GB of disk while it "
-                         "builds and 0.4 GB afterwards, once")
-                host.say("NVIDIA's CUDA toolkit 11.2 comes from Debian's section non-free, under NVIDIA's licence; its "
-                         "text is kept in %s" % os.path.join(place, "copyright"))
-                host.say("its log: %s" % log)
-                os.mkdir(partial)
-                os.mkdir(tmp)
-                os.chmod(tmp, 0o755)
-                archive = os.path.join(tmp, "gpu.tar")
-                host.check(bootstrap(numbers, archive, tmp, lock, output), output)
-                host.check(host.run(["tar", "-x", "-C", partial, "-f", archive, "--strip-components=1",
-                                     "--no-same-owner"], stdout=output, stderr=output), output)
-            check(partial)
-            os.sync()
-            os.rename(partial, place)
-        except OSError as e:
-            raise Failure("the set-up failed: %s" % e) from None
-        finally:
-            host.remove(partial)
-            host.remove(tmp)
-        host.say("ready after %d s: %s" % (time.time() - began, place))
+    def work(partial, tmp, lock, output):
+        host.tools_for_building(output)
+        host.require_subordinate_ids()
+        host.say("building Debian's Caffe with CUDA for cards of compute capability %s" %
+                 ", ".join(map(dotted, numbers)))
+        host.say("this takes about 30 minutes on two cores, downloads 1.7 GB, and needs 8 GB of disk while it "
+                 "builds and 0.4 GB afterwards, once")
+        host.say("NVIDIA's CUDA toolkit 11.2 comes from Debian's section non-free, under NVIDIA's licence; its "
+                 "text is kept in %s" % os.path.join(place, "copyright"))
+        host.say("its log: %s" % output.name)
+        archive = os.path.join(tmp, "gpu.tar")
+        host.check(bootstrap(numbers, archive, tmp, lock, output), output)
+        host.check(host.run(["tar", "-x", "-C", partial, "-f", archive, "--strip-components=1",
+                             "--no-same-owner"], stdout=output, stderr=output), output)
+        check(partial)
+    host.make(place, "gpu.lock", is_complete, work, NEEDED, KEPT)
 
 
 def bootstrap(numbers, archive, tmp, lock, output):
@@ -248,12 +191,15 @@ def version(found):
     return numbers.group(1) if numbers else "unknown version"
 
 
-def require(asked, folder):
+def require(asked, folder, has_torch=None):
     """The build and the driver's libraries, for a command line with "--gpu `asked`". folder: of environments; None
-    inside of an environment. Raises Failure, which names what is missing."""
-    place = kept(folder) if folder else INSIDE if host.marker(INSIDE) else None
+    inside of an environment; has_torch: for the engine, which needs no build, whether there is a PyTorch with CUDA.
+    Raises Failure, which names what is missing."""
+    place = None if has_torch is not None else kept(folder) if folder else INSIDE if host.marker(INSIDE) else None
     found, missing = driver(), []
-    if not place:
+    if has_torch is False:
+        missing.append("a PyTorch with CUDA, which ./fer setup --torch %s installs" % pytorch.PINNED)
+    elif has_torch is None and not place:
         missing.append("Caffe for cards, which %s builds" % (
             "./fer setup --gpu" if folder else "docker build --target gpu"))
     if not glob.glob(CARDS):
@@ -270,8 +216,8 @@ def require(asked, folder):
 
 
 def arguments(place, found):
-    """What enter.sh takes to show a build and the driver's libraries inside."""
-    return ["gpu=" + place] + ["driver=%s=%s" % item for item in sorted(found.items())]
+    """What enter.sh takes to show a build, if it is not None, and the driver's libraries inside."""
+    return (["gpu=" + place] if place else []) + ["driver=%s=%s" % item for item in sorted(found.items())]
 
 
 def variables(words):

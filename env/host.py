@@ -172,41 +172,52 @@ def is_complete(place):
 
 def build(place):
     """Makes the environment in the folder `place` if it is missing. Raises Failure if that is not possible."""
+    def work(partial, tmp, lock, output):
+        tools_for_building(output)
+        require_subordinate_ids()
+        say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.5 GB, once"
+            % place)
+        say("its log: %s" % output.name)
+        (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
+    make(place, "lock", is_complete, work, NEEDED, NEEDED)
+
+
+def make(place, lock, is_complete, work, needed, kept, tmp=None):
+    """Makes a folder whole or not at all, if it is missing. Raises Failure if that is not possible.
+
+    lock: the name of a file in the parent folder that is locked meanwhile; is_complete: a function of `place`; needed,
+    kept: bytes of the folder of temporary files `tmp` and of the result; work: fills the folder. Its arguments are the
+    folder to fill, `tmp`, the lock's file and the log's file.
+    """
     if is_complete(place):
         return
     parent = os.path.dirname(place)
-    with locked(parent, "lock") as lock:
+    with locked(parent, lock) as held:
         if is_complete(place):
             return
-        partial, log = place + ".partial", place + ".log"
+        partial, log, tmp = place + ".partial", place + ".log", tmp or scratch(place)
         # What a killed set-up has left. Its processes and mounts are gone, since they hold the lock too.
-        tmp = scratch(place)
         for folder in (partial, place, tmp):
             remove(folder)
         check_namespaces()
-        for folder in (parent, os.path.dirname(tmp)):
-            check_space(folder)
+        check_space(os.path.dirname(tmp), needed)
+        check_space(parent, kept)
         began = time.time()
         try:
+            os.mkdir(partial)
+            os.mkdir(tmp)
+            os.chmod(tmp, 0o755)
             with open(log, "w") as output:
-                tools_for_building(output)
-                require_subordinate_ids()
-                say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.1 GB, "
-                    "once" % place)
-                say("its log: %s" % log)
-                os.mkdir(partial)
-                os.mkdir(tmp)
-                os.chmod(tmp, 0o755)
-                (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)
+                work(partial, tmp, held, output)
             say("  %3d s  writing to the disk" % (time.time() - began))
-            ctypes.CDLL(None).syncfs(lock.fileno())  # dpkg does not sync, see dpkg.cfg
+            ctypes.CDLL(None).syncfs(held.fileno())  # dpkg does not sync, see dpkg.cfg
             os.rename(partial, place)
         except OSError as e:
             raise Failure("the set-up failed: %s" % e) from None
         finally:
             remove(partial)
             remove(tmp)
-        say("ready after %d s" % (time.time() - began))
+        say("ready after %d s: %s" % (time.time() - began, place))
 
 
 @contextlib.contextmanager
@@ -420,6 +431,7 @@ REASONS = (
     ("NO_PUBKEY|is not signed|BADSIG|REVKEYSIG", "the Debian mirror's signature cannot be verified"),
     ("CERTIFICATE_VERIFY_FAILED|certificate verif", "a server's certificate cannot be verified"),
     ("DO NOT MATCH THE HASHES", "a package from PyPI differs from the one in env/pip.txt"),
+    ("from versions: [0-9]", "PyPI has no such version of a package for the environment's Python 3.9"),
     ("Max retries|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|No matching distribution",
      "PyPI cannot be reached: PIP_INDEX_URL sets another index of Python packages"),
     ("does not have a Release file|404 +Not Found", "the Debian mirror does not have Debian 11: " + OTHER_MIRROR),

@@ -1,4 +1,4 @@
-"""What set-ups that were killed have left: up to 1.4 GB each."""
+"""What set-ups that were killed have left: up to 10 GB each."""
 import fcntl
 import os
 import re
@@ -6,33 +6,36 @@ import time
 
 import host
 
+# Of what set-ups make: the lock that they hold, and the names of the folders.
+KINDS = {"lock": "[0-9a-f]{16}", "gpu.lock": "gpu-[0-9a-f]{16}-[0-9-]+", "torch.lock": "torch-[0-9.]+-[0-9a-f]{16}"}
 OLD = 24 * 3600  # seconds: no set-up takes a day
 
 
 def clean(parent):
     """Removes what killed set-ups have left for the folder of environments `parent`, and in the folder of temporary
     files, and says so. A set-up that is still running keeps its files."""
-    try:
-        lock = open(os.path.join(parent, "lock"))
-    except OSError:  # nothing was ever built here
-        for folder in abandoned():
-            discard(folder)
-        return
-    with lock:
+    for name, pattern in KINDS.items():
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        for folder in unfinished(parent) + abandoned():
-            discard(folder)
+            lock = open(os.path.join(parent, name))
+        except OSError:  # nothing of this kind was ever built here
+            continue
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            for folder in unfinished(parent, pattern):
+                discard(folder)
+    for folder in abandoned():
+        discard(folder)
 
 
-def unfinished(parent):
-    """The folders of set-ups for `parent`, of which none is running."""
-    names = sorted(os.listdir(parent))
-    keys = sorted({name[:16] for name in names if re.match(r"[0-9a-f]{16}(\.|$)", name)})
-    found = [os.path.join(parent, name) for name in names if re.fullmatch(r"[0-9a-f]{16}\.(partial|tmp)", name)]
-    temporary = [host.scratch(os.path.join(parent, key)) for key in keys]
+def unfinished(parent, pattern):
+    """The folders of set-ups of one kind for `parent`, of which none is running."""
+    matches = [re.fullmatch(r"(%s)(\.\w+)?" % pattern, name) for name in sorted(os.listdir(parent))]
+    matches = [match for match in matches if match]
+    found = [os.path.join(parent, match.group()) for match in matches if match.group(2) in (".partial", ".tmp")]
+    temporary = [host.scratch(os.path.join(parent, name)) for name in sorted({match.group(1) for match in matches})]
     return found + [folder for folder in temporary if os.path.isdir(folder) and folder not in found]
 
 

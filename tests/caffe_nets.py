@@ -1,5 +1,9 @@
 """Small real Caffe nets and solvers for the tests of layers."""
+import faulthandler
 import json
+import os
+import pathlib
+import tempfile
 
 import caffe
 
@@ -31,6 +35,26 @@ def parameter(name, shape):
 def blob(net, name):
     """The blob to fill, of `inputs` or of `parameter`."""
     return net.params[name][0] if name in net.params else net.blobs[name]
+
+
+def layer(kind, settings="", bottoms=("x",), tops=("y",), name="layer"):
+    """A layer of any type; `settings` are the rest of its lines."""
+    blobs = [f'{key}: "{blob}"' for key, names in (("bottom", bottoms), ("top", tops)) for blob in names]
+    return f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+
+
+def refuses(text):
+    """Whether Caffe ends the process that makes this net and runs it forward."""
+    child = os.fork()
+    if not child:
+        faulthandler.disable()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                net(pathlib.Path(folder), text).forward()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
 
 
 def _shape(shape):

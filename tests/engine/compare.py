@@ -4,11 +4,14 @@ import tempfile
 
 import caffe
 import numpy as np
+import pytest
 import torch
 from google.protobuf import text_format
 
+from common.errors import UserError
 from engine import messages
 from engine.net import Net
+from tests import caffe_nets
 
 TRAIN, TEST = messages.TRAIN, messages.TEST
 
@@ -22,6 +25,32 @@ class Comparison:
         self.caffe, self.engine = caffe_net, engine_net
         self.outputs, self.gradients = {}, {}
         self.difference = self.gradient_difference = 0.0
+
+
+def layer(kind, settings="", bottoms=("data",), tops=("top",), name=None):
+    """The text of a layer. `settings`: its messages, e.g. "scale_param { axis: 0 }". `name`: that of its first top."""
+    blobs = [f'bottom: "{name}"' for name in bottoms] + [f'top: "{name}"' for name in tops]
+    return f'layer {{ name: "{name or tops[0]}" type: "{kind}" {" ".join(blobs)} {settings} }}'
+
+
+def net(kind, settings, *shapes, tops=1):
+    """The text of a layer on inputs data0, data1 ... of the given shapes, with the tops top0, top1 ..."""
+    names = [f"data{number}" for number in range(len(shapes))]
+    top = [f"top{number}" for number in range(tops)]
+    return caffe_nets.inputs(**dict(zip(names, shapes))) + layer(kind, settings, names, top)
+
+
+def drawn(seed, *shapes):
+    """Normally distributed arrays for `net`."""
+    random = np.random.RandomState(seed)
+    return {f"data{number}": random.standard_normal(shape) for number, shape in enumerate(shapes)}
+
+
+def refused(text, expected, phase=TRAIN):
+    """Checks that the engine refuses a net before it runs, with one line that holds the text `expected`."""
+    with pytest.raises(UserError) as error:
+        engine_net(text, phase)
+    assert expected in str(error.value) and "\n" not in str(error.value), str(error.value)
 
 
 def engine_net(text, phase=TRAIN, **options):
@@ -39,7 +68,7 @@ def caffe_net(text, phase=TRAIN):
 
 
 def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, passes=1, seed=0, outputs=None,
-        tolerance=1e-5, gradient_tolerance=1e-4, floor=1e-2):
+        force=True, tolerance=1e-5, gradient_tolerance=1e-4, floor=1e-2):
     """Compares outputs, gradients of inputs and of parameters, and the parameters after the pass.
 
     text      of the prototxt. Its data come from Input layers with one top each; DummyData with constants is fine, too.
@@ -51,16 +80,17 @@ def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, pas
     gradients False: the net is only run forward, as Caffe needs it for layers without a gradient
     passes    so many forward passes, of which the last is compared
     outputs   the names of the blobs to compare and to give a gradient; by default the net's outputs
+    force     False: the inputs get no gradient, as Caffe needs it for layers that have none for one of their bottoms
     floor     the smallest "largest value" by which a difference is divided
     Returns a Comparison. Raises AssertionError, which names the blob.
     """
     random = np.random.RandomState(seed)
-    text = f"{text}\nforce_backward: {'true' if gradients else 'false'}"
+    text = f"{text}\nforce_backward: {'true' if gradients and force else 'false'}"
     theirs, ours = caffe_net(text, phase), engine_net(text, phase)
     assert sorted(theirs.outputs) == ours.outputs
     result = Comparison(theirs, ours)
     _set_parameters(result, weights or {}, drawn, random)
-    sources = _set_inputs(result, inputs, gradients)
+    sources = _set_inputs(result, inputs, gradients and force)
     names = list(outputs or theirs.outputs)
     for _ in range(passes):
         theirs.forward()
@@ -72,7 +102,7 @@ def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, pas
             f"output {name}", blobs[name], result.outputs[name], tolerance, floor))
     if gradients:
         _backward(result, names, blobs, random)
-        for name, layer in sources.items():
+        for name, layer in sources.items() if force else ():
             result.gradients[name] = theirs.blobs[name].diff.copy()
             result.gradient_difference = max(result.gradient_difference, _compare(
                 f"gradient of {name}", layer.value.grad, result.gradients[name], gradient_tolerance, floor))
@@ -128,7 +158,8 @@ def _backward(result, names, blobs, random):
             result.caffe.blobs[name].diff[...] = gradient
             total = total + (blobs[name] * torch.from_numpy(gradient)).sum()
     result.caffe.backward()
-    total.backward()
+    if total.requires_grad:
+        total.backward()
 
 
 def _compare(what, ours, theirs, tolerance, floor):
@@ -136,7 +167,8 @@ def _compare(what, ours, theirs, tolerance, floor):
     ours = np.zeros_like(theirs) if ours is None else ours.detach().cpu().numpy()
     assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, in Caffe {theirs.shape}"
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        difference = np.abs(np.where(same, 0, ours - theirs.astype(np.float64))).max(initial=0)
     difference /= max(floor, np.abs(theirs[np.isfinite(theirs)]).max(initial=0))
     assert difference <= tolerance, f"{what}: differs by {difference:.3g} of its largest value"
     return difference

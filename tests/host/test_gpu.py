@@ -19,6 +19,7 @@ from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "env"), os.path.dirname(os.path.abspath(__file__))]
+import arguments  # noqa: E402
 import gpu  # noqa: E402
 import host  # noqa: E402
 
@@ -118,6 +119,7 @@ class Asked(unittest.TestCase):
         for line, number in (("train x --data d --gpu 0", "0"), ("train x --gpu=12", "12"), ("train x", None),
                              ("--debug evaluate r --gpu 1", "1"), ("caffe train -gpu 0", "0"),
                              ("caffe train --gpu=3 -solver s", "3"), ("caffe train -gpu=3", "3"),
+                             ("engine train -gpu 0", "0"), ("engine time --gpu=1", "1"),
                              ("report r --gpu 0", None), ("shell -c --gpu 0", None), ("train --gpu 0 --gpu 1", "1"),
                              ("reproduce t --gpu 0", "0"), ("predict r --gpu 0", "0"), ("features --gpu 0", "0"),
                              ("respond-ratio r --gpu 0", "0"), ("caffe", None), ("", None)):
@@ -133,12 +135,12 @@ class Asked(unittest.TestCase):
     def test_options_of_setup(self):
         for line, wanted in (("", None), ("--gpu", (60, 70, 75, 80, 86)), ("--gpu --arch 8.6,70", (70, 86)),
                              ("--arch=86 --gpu", (86,)), ("--gpu --arch 7.0,7.0", (70,))):
-            self.assertEqual(gpu.options(line.split()), wanted, line)
+            self.assertEqual(arguments.parse(line.split()), (wanted, None), line)
         for line, said in (("--gpu --arch 9.0", "--arch 9.0: expected compute capabilities"), ("--arch 70", "needs"),
                            ("--gpu --arch", "unexpected --arch"), ("x", "unexpected x"), ("--gpu --arch ,", "--arch ,"),
                            ("--gpu=1", "unexpected --gpu"), ("--gpu --arch 8.6,seven", "8.6,seven: expected")):
             with self.assertRaisesRegex(host.Failure, re.escape(said)) as e:
-                gpu.options(line.split())
+                arguments.parse(line.split())
             self.assertEqual(e.exception.status, 2)
 
     def test_the_launcher_and_the_command_line_agree(self):
@@ -152,7 +154,8 @@ class Asked(unittest.TestCase):
     def test_nothing_is_made_for_a_line_that_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             for words, status in ((["setup", "--help"], 0), (["setup", "--gpu", "--arch", "99"], 2),
-                                  (["caffe", "train", "-gpu", "0,1"], 2)):
+                                  (["setup", "--torch", "new"], 2), (["engine", "train", "-gpu", "all"], 2),
+                             (["caffe", "train", "-gpu", "0,1"], 2)):
                 p = subprocess.run([sys.executable, FER] + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    universal_newlines=True, timeout=20, env=dict(os.environ, FER_ENV_DIR=folder))
                 self.assertEqual((p.returncode, len(p.stderr.splitlines())), (status, status // 2), p.stderr)

@@ -631,18 +631,19 @@ class Inside(unittest.TestCase):
                 os.remove(note)
                 os.remove(note + ".got")
 
-    def test_ctrl_c_lets_caffe_write_its_snapshot(self):
+    def test_ctrl_c_lets_a_training_write_its_snapshot(self):
         """Also where the log goes through tee, which Ctrl-C ends at once."""
         with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
             f.write("""base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 display: 1 snapshot_prefix: "s" net_param {
                 layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 9 dim: 9 } } }
                 layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param { num_output: 9 } }
                 layer { name: "r" type: "Reduction" bottom: "f" top: "r" loss_weight: 1 } } solver_mode: CPU""")
-        for head, tail in (("exec ", ""), ("", " | tee log")):
+        for program, head, tail in ((program, *around) for program in ("caffe", "engine")
+                                    for around in (("exec ", ""), ("", " | tee log"))):
             child, terminal = pty.fork()
             if not child:
                 os.chdir(self.folder)
-                os.execv("/bin/sh", ["sh", "-c", f"{head}'{FER}' caffe train -solver solver.prototxt 2>&1{tail}"])
+                os.execv("/bin/sh", ["sh", "-c", f"{head}'{FER}' {program} train -solver solver.prototxt 2>&1{tail}"])
             shown = b""
             while b"Iteration 9," not in shown and b"Iteration 9 " not in shown:
                 shown += os.read(terminal, 4096)
@@ -652,7 +653,8 @@ class Inside(unittest.TestCase):
             status = os.waitpid(child, 0)[1]
             wait_for(lambda: not alive(self.folder))
             made = [name for name in os.listdir(self.folder) if name.startswith("s_iter")]
-            self.assertEqual(sorted(name.rpartition(".")[2] for name in made), ["caffemodel", "solverstate"], tail)
+            self.assertEqual(sorted(name.rpartition(".")[2] for name in made), ["caffemodel", "solverstate"],
+                             program + tail)
             if not tail:
                 self.assertEqual(status, 0)
             for name in made:

@@ -1,0 +1,65 @@
+"""The engine's program: reads the command line, runs the command, and says in one line what went wrong."""
+import os
+import re
+import sys
+from typing import List, Sequence
+
+from common.errors import UserError
+
+from . import flags, log
+
+# Python packages by the names of their modules, where the two differ.
+PACKAGES = {"google": "protobuf"}
+# Said by PyTorch for the processor and for a card, and by CUDA's libraries.
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|Unable to allocate")
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs a command line. Returns the exit status: 0, 1 after an error, 2 if the command line is wrong."""
+    if {"-h", "--help", "-help", "help"} & set(words):
+        print(flags.usage(), end="")
+        return 0
+    try:
+        command, options = flags.parse(words)
+    except flags.WrongUsage as error:
+        text = str(error)
+        print(f"engine: {text}{' See' if text.endswith('?') else '; see'} --help", file=sys.stderr)
+        return 2
+    try:
+        _limit_threads()
+        from . import commands  # only now: it loads PyTorch, which takes a second
+        getattr(commands, command)(options)
+    except UserError as error:
+        log.fatal(_with_advice(str(error)))
+    except MemoryError as error:
+        log.fatal(_with_advice(f"out of memory {error}".strip()))
+    except OSError as error:
+        log.fatal(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in sys.modules:
+            raise
+        log.fatal(f"the Python package {PACKAGES.get(module, module)} is not installed, which the engine needs")
+    except RuntimeError as error:  # PyTorch's errors have no class of their own
+        if not NO_MEMORY.search(str(error)):
+            raise
+        log.fatal(_with_advice(_first_line(error)))
+    else:
+        return 0
+    return 1
+
+
+def _with_advice(text: str) -> str:
+    return f"there is not enough memory; a smaller batch_size needs less: {text}" if NO_MEMORY.search(text) else text
+
+
+def _first_line(error: Exception) -> str:
+    lines: List[str] = str(error).splitlines()
+    return lines[0]
+
+
+def _limit_threads() -> None:
+    """OPENBLAS_NUM_THREADS, which sets the number of threads of Caffe, sets that of PyTorch too."""
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        os.environ.setdefault("OMP_NUM_THREADS", threads)

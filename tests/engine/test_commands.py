@@ -1,0 +1,237 @@
+"""The engine's commands beside those of `caffe`, as processes: the same lines in the log, the same files."""
+import os
+import re
+import shutil
+import signal
+import threading
+
+import caffe
+import numpy as np
+import pytest
+import torch
+
+from engine import commands, messages
+from engine.net import Net
+from tools.training import caffe_log
+
+from . import programs
+
+both = pytest.mark.parametrize("program", programs.PROGRAMS)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder and the log of a training, by program."""
+    made = {}
+    for program in programs.PROGRAMS:
+        folder = tmp_path_factory.mktemp(program)
+        programs.write(folder)
+        status, out, log = programs.run(program, folder, "train", "--solver=solver.prototxt")
+        assert (status, out) == (0, ""), log
+        made[program] = folder, log
+    return made
+
+
+def weights(path):
+    net = caffe.proto.caffe_pb2.NetParameter()
+    net.ParseFromString(path.read_bytes())
+    return {(layer.name, number): np.array(blob.data) for layer in net.layer for number, blob in enumerate(layer.blobs)}
+
+
+def assert_same_weights(ours, theirs, tolerance=1e-5):
+    found, expected = weights(ours), weights(theirs)
+    assert set(found) == set(expected) and len(found) == 4
+    for key, values in expected.items():
+        assert np.abs(found[key] - values).max() <= tolerance * np.abs(values).max(), key
+
+
+def test_a_training_prints_and_writes_what_caffe_does(trained):
+    (ours, our_log), (theirs, their_log) = trained["engine"], trained["caffe"]
+    programs.assert_alike(programs.lines(our_log, "Starting Optimization"),
+                          programs.lines(their_log, "Starting Optimization"))
+    assert programs.lines(our_log, place="caffe.cpp") == programs.lines(their_log, place="caffe.cpp")
+    assert sorted(os.listdir(str(ours))) == sorted(os.listdir(str(theirs)))
+    for number in 6, 10:
+        assert_same_weights(ours / f"snap_iter_{number}.caffemodel", theirs / f"snap_iter_{number}.caffemodel")
+
+
+def test_the_log_says_who_made_the_start_weights(trained):
+    assert "engine] The start weights are made by Caffe, with the random seed 3\n" in trained["engine"][1]
+
+
+def test_the_parser_of_caffes_log_reads_both(trained, tmp_path):
+    curves = {}
+    for program, (_, log) in trained.items():
+        (tmp_path / program).write_text(log)
+        curves[program] = caffe_log.curves(str(tmp_path / program))
+    assert set(curves["engine"]) == {"loss", "train loss", "val loss", "val accuracy"} == set(curves["caffe"])
+    for name, expected in curves["caffe"].items():
+        np.testing.assert_allclose(curves["engine"][name], expected, rtol=2e-4)
+        assert len(expected) > 2
+
+
+@pytest.mark.parametrize("flag, file", [
+    ("-snapshot", "snap_iter_6.solverstate"), ("-weights", "snap_iter_6.caffemodel")])
+def test_goes_on_from_caffes_files(trained, tmp_path, flag, file):
+    """All data are one batch, because Caffe's files do not say where in the data a training was."""
+    made = {}
+    for program in programs.PROGRAMS:
+        folder = tmp_path / program
+        folder.mkdir()
+        programs.write(folder, net=programs.NET.replace("batch_size: 8", "batch_size: 40"))
+        for name in "snap_iter_6.solverstate", "snap_iter_6.caffemodel":
+            shutil.copy(str(trained["caffe"][0] / name), str(folder))
+        status, _, log = programs.run(program, folder, "train", flag, file, "-solver", "solver.prototxt")
+        assert status == 0, log
+        made[program] = folder, log
+    programs.assert_alike(programs.lines(made["engine"][1], "Starting Optimization"),
+                          programs.lines(made["caffe"][1], "Starting Optimization"))
+    assert_same_weights(made["engine"][0] / "snap_iter_10.caffemodel", made["caffe"][0] / "snap_iter_10.caffemodel")
+
+
+def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_path):
+    folder, _ = trained["caffe"]
+    programs.write(tmp_path, solver=programs.SOLVER.replace("max_iter: 10", "max_iter: 0").replace("snapshot: 6", "") +
+                   f'weights: "{folder}/snap_iter_6.caffemodel"')
+    for flags, last in (([], 6), (["-weights", str(folder / "snap_iter_10.caffemodel")], 10)):
+        assert programs.run("engine", tmp_path, "train", "-solver", "solver.prototxt", *flags)[0] == 0
+        assert_same_weights(tmp_path / "snap_iter_0.caffemodel", folder / f"snap_iter_{last}.caffemodel", 0)
+
+
+def test_measures_what_caffe_does(trained):
+    folder, _ = trained["caffe"]
+    flags = ["-model", "net.prototxt", "-weights=snap_iter_10.caffemodel", "test", "--iterations", "3", "-stage=prob"]
+    status, out, log = programs.run("engine", folder, *flags)
+    assert (status, out) == (0, "")
+    expected = programs.lines(programs.run("caffe", folder, *flags)[2], place="caffe.cpp")
+    programs.assert_alike(programs.lines(log, place="caffe.cpp"), expected)
+    assert len(expected) == 2 + 3 * (1 + 1 + 32) + 1 + 1 + 1 + 32
+
+
+@pytest.mark.parametrize("phase", [[], ["-phase", "TEST"]])
+def test_prints_times_as_caffe_does(trained, phase):
+    folder, _ = trained["caffe"]
+    ours, theirs = ([line[:2] for line in programs.lines(programs.run(
+        program, folder, "time", "-model", "net.prototxt", "-iterations", "2", *phase)[2], place="caffe.cpp")
+        if "split" not in line[1]] for program in ("engine", "caffe"))
+    assert ours == theirs and len(ours) > 20
+
+
+BRANCHES = """
+name: "branches"
+layer { name: "data" type: "DummyData" top: "data" dummy_data_param { shape { dim: 3 dim: 4 }
+        data_filler { type: "constant" value: 0.7 } } }
+layer { name: "a" type: "InnerProduct" bottom: "data" top: "a"
+        inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b"
+        inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "tanh" type: "TanH" bottom: "a" top: "a" }
+layer { name: "c" type: "InnerProduct" bottom: "a" top: "c"
+        inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" bottom: "c" top: "sum" }
+layer { name: "first" type: "Reduction" bottom: "sum" top: "first" loss_weight: 0.3
+        reduction_param { operation: SUMSQ } }
+layer { name: "second" type: "Reduction" bottom: "c" top: "second" loss_weight: 2
+        reduction_param { operation: SUMSQ } }
+"""
+
+
+def test_what_is_timed_is_the_whole_backward_pass():
+    from google.protobuf import text_format
+    definition = text_format.Parse(BRANCHES, messages.NetParameter())
+    gradients = []
+    for timed in False, True:
+        net = Net(definition, messages.TRAIN, seed=1)
+        if timed:
+            times = [[0.0] * len(net.layers) for _ in range(2)]
+            commands._timed_pass(net, *times)
+            assert min(times[0]) > 0 and min(times[1][1:]) > 0 and times[1][0] == 0
+        else:
+            net.forward()
+            net.backward()
+        gradients.append([one.blob.grad for one in net.parameters])
+    assert len(gradients[0]) == 6
+    for found, expected in zip(*gradients):
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7) and expected.abs().max() > 0
+
+
+class Watched:
+    """A training without an end, whose log is read."""
+
+    def __init__(self, program, folder, *flags):
+        programs.write(folder, solver=programs.ENDLESS)
+        self.process = programs.start(program, folder, "train", "-solver", "solver.prototxt", *flags)
+        self.log = ""
+        self.changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.log += line
+                self.changed.notify_all()
+
+    def wait_for(self, pattern):
+        with self.changed:
+            assert self.changed.wait_for(lambda: re.search(pattern, self.log), 60), self.log[-2000:]
+
+    def goes_on(self):
+        last = int(re.findall(r"Iteration (\d+)", self.log)[-1])
+        self.wait_for(rf"Iteration {last + 3} ")
+
+
+def snapshots(folder):
+    return sorted({name.rpartition(".")[2] for name in os.listdir(str(folder)) if name.startswith("snap_iter")})
+
+
+@both
+@pytest.mark.parametrize("number, flags", [
+    (signal.SIGINT, []), (signal.SIGHUP, ["--sighup_effect=stop"])])
+def test_stops_with_a_snapshot(tmp_path, program, number, flags):
+    watched = Watched(program, tmp_path, *flags)
+    watched.wait_for("Iteration 3 ")
+    watched.process.send_signal(number)
+    assert watched.process.wait(60) == 0
+    watched.wait_for(r"solver.cpp:311\] Optimization stopped early.\n(.*\n)*.*caffe.cpp:250\] Optimization Done.\n")
+    assert snapshots(tmp_path) == ["caffemodel", "solverstate"]
+
+
+@both
+@pytest.mark.parametrize("number, flags, files", [
+    (signal.SIGHUP, [], ["caffemodel", "solverstate"]), (signal.SIGHUP, ["-sighup_effect", "none"], []),
+    (signal.SIGINT, ["-sigint_effect", "snapshot"], ["caffemodel", "solverstate"]),
+    (signal.SIGINT, ["-sigint_effect", "none"], [])])
+def test_goes_on_after_a_signal(tmp_path, program, number, flags, files):
+    watched = Watched(program, tmp_path, *flags)
+    watched.wait_for("Iteration 3 ")
+    watched.process.send_signal(number)
+    if files:
+        watched.wait_for("Snapshotting solver state")
+    watched.goes_on()
+    watched.process.kill()
+    watched.process.wait()
+    assert snapshots(tmp_path) == files
+
+
+def test_a_signal_before_the_first_iteration_counts(tmp_path):
+    """While the start weights are made, which takes a second."""
+    watched = Watched("engine", tmp_path)
+    watched.wait_for("Creating training net")
+    watched.process.send_signal(signal.SIGINT)
+    assert watched.process.wait(60) == 0
+    watched.wait_for("Optimization stopped early")
+    assert snapshots(tmp_path) == ["caffemodel", "solverstate"]
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path, monkeypatch):
+    """As under nohup."""
+    ignore = "import os, signal as s, sys; s.signal(s.SIGHUP, s.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+    program = programs.PROGRAMS["engine"]
+    monkeypatch.setitem(programs.PROGRAMS, "engine", [program[0], "-c", ignore, *program])
+    watched = Watched("engine", tmp_path)
+    watched.wait_for("Iteration 3 ")
+    watched.process.send_signal(signal.SIGHUP)
+    watched.goes_on()
+    watched.process.kill()
+    watched.process.wait()
+    assert snapshots(tmp_path) == []
