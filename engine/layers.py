@@ -4,8 +4,19 @@ from typing import Any, Dict, Type
 from common import suggestions
 from common.errors import UserError
 
-from . import (data, elementwise, hdf5_data, inner_product, inputs, losses, normalization, python_layer, reduction, shapes,
-               spatial)
+from . import (
+    data,
+    elementwise,
+    hdf5_data,
+    inner_product,
+    inputs,
+    losses,
+    normalization,
+    python_layer,
+    reduction,
+    shapes,
+    spatial,
+)
 from .layer import Context, Layer
 
 TYPES: Dict[str, Type[Layer]] = {}
