@@ -7,7 +7,7 @@ import torch
 
 from common.errors import UserError
 
-from . import messages
+from . import blobs, messages
 from .layer import Layer, Shape
 
 # Above every offset and number of offsets of a crop.
@@ -37,14 +37,13 @@ class Transform:
     def _read_mean(self, path: str) -> np.ndarray:
         """The mean image (channels, height, width), float32, of a binaryproto."""
         try:
-            proto = messages.read_binary(path, "BlobProto")
+            stored = blobs.from_proto(messages.read_binary(path, "BlobProto"))
         except UserError as error:
             self._layer.fail(f"transform_param.mean_file {error}")
-        shape = tuple(proto.shape.dim) or (proto.num, proto.channels, proto.height, proto.width)
-        if np.prod(shape) != len(proto.data) or len(shape) != 4 or shape[0] != 1:
-            self._layer.fail(f"transform_param.mean_file {path} has {len(proto.data)} values and the shape {shape}, "
-                             "expected 1 x channels x height x width")
-        return np.array(proto.data, np.float32).reshape(shape[1:])
+        if len(stored.shape) != 4 or stored.shape[0] != 1 or np.prod(stored.shape) != stored.values.size:
+            self._layer.fail(f"transform_param.mean_file {path} has {stored.values.size} values and the shape "
+                             f"{stored.shape}, expected 1 x channels x height x width")
+        return stored.values.reshape(stored.shape[1:])
 
     def shape(self, image: Shape) -> Shape:
         """The shape of the window of an image (channels, height, width). Raises UserError if they do not fit."""

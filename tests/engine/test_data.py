@@ -134,22 +134,22 @@ class TestData:
 
     @pytest.mark.parametrize("mirror", (False, True))
     def test_train_draws_all_windows_of_the_image(self, tmp_path, mirror):
-        pixels = images(4, (2, 5, 6))
-        mean = np.random.RandomState(1).uniform(0, 255, (2, 5, 6)).astype(np.float32)
+        pixels = images(4, (2, 6, 6))
+        mean = np.random.RandomState(1).uniform(0, 255, (2, 6, 6)).astype(np.float32)
         text = data(write_lmdb(tmp_path / "db", raws(pixels)), 4, "crop_size: 3 scale: 0.5 mirror: {} mean_file: \"{}\""
                     .format(str(mirror).lower(), write_mean(tmp_path / "mean", mean)))
         seen = {}
-        for made in passes(compare.engine_net(text, seed=3), 250):
+        for made in passes(compare.engine_net(text, seed=3), 500):
             for row, image in enumerate(made["data"]):
                 centered = (pixels[row] - mean) * np.float32(0.5)
                 windows = {(y, x, flip): centered[:, y:y + 3, x:x + 3][:, :, ::-1 if flip else 1]
-                           for y in range(3) for x in range(4) for flip in ((False, True) if mirror else (False,))}
+                           for y in range(4) for x in range(4) for flip in ((False, True) if mirror else (False,))}
                 found = [key for key, window in windows.items() if (window == image).all()]
                 assert len(found) == 1
                 seen[found[0]] = seen.get(found[0], 0) + 1
-        # 1000 draws of 12 or 24 windows, of which each is seen 83 or 42 times on average.
-        assert len(seen) == (24 if mirror else 12)
-        assert min(seen.values()) > 1000 / len(seen) / 2 and max(seen.values()) < 1000 / len(seen) * 2
+        # 2000 draws of 16 or 32 windows, of which each is seen 125 or 62 times on average.
+        assert len(seen) == (32 if mirror else 16)
+        assert min(seen.values()) > 1000 / len(seen) and max(seen.values()) < 4000 / len(seen)
 
     def test_mirror_in_test_mirrors_half_as_in_caffe(self, tmp_path):
         source = write_lmdb(tmp_path / "db", raws(images(1, (1, 2, 3))))
@@ -185,6 +185,11 @@ class TestData:
         records = [Datum(channels=channels or 1, height=8, width=9, encoded=True, label=label,
                          data=cv2.imencode(encoding, image)[1].tobytes()) for label, image in enumerate(pixels)]
         assert_equal(data(write_lmdb(tmp_path / "db", records), transform=f"crop_size: 4 scale: 0.1 {force}"), 3)
+
+    def test_16_bits_become_8_if_forced(self, tmp_path):
+        pixels = np.random.RandomState(0).randint(0, 1 << 16, (4, 5, 3)).astype(np.uint16)
+        record = Datum(encoded=True, data=cv2.imencode(".png", pixels)[1].tobytes())
+        assert_equal(data(write_lmdb(tmp_path / "db", [record]), transform="force_color: true"), 1)
 
     def test_one_image_a_batch_may_have_any_size(self, tmp_path):
         records = [raw(images(1, shape)[0], label) for label, shape in enumerate([(1, 3, 4), (1, 5, 2)])]
@@ -264,6 +269,9 @@ class TestDataRefuses:
         (tmp_path / "mean").write_bytes(blob.SerializeToString())
         source = write_lmdb(tmp_path / "db", raws(images(4)))
         refused(data(source, transform=f'mean_file: "{path}"'), path, "100 values")
+        (tmp_path / "mean").write_bytes(caffe.io.caffe_pb2.BlobProto(
+            num=2, channels=3, height=6, width=7, data=[0] * 252).SerializeToString())
+        refused(data(source, transform=f'mean_file: "{path}"'), path, "(2, 3, 6, 7)")
 
 
 @pytest.fixture
@@ -370,6 +378,12 @@ class TestHDF5Data:
             files.add(tuple(changes))
         assert len(files) == 6
         assert len({tuple(one["label"]) for one in made}) == 40
+
+    def test_files_of_one_length_have_orders_of_their_own(self, arrays):
+        (arrays / "list.txt").write_text(f"{arrays}/c.h5\n" * 3)
+        net = compare.engine_net(hdf5_data(arrays / "list.txt", more="batch_size: 15 shuffle: true"))
+        for made in passes(net, 4):
+            assert len({tuple(part) for part in made["label"].reshape(3, 5)}) > 1
 
     def test_file_that_is_gone_since_the_start(self, arrays):
         net = compare.engine_net(hdf5_data(arrays / "list.txt", more="batch_size: 4"))
