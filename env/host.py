@@ -180,7 +180,7 @@ def build(place):
     def work(partial, tmp, lock, output):
         tools_for_building(output)
         require_subordinate_ids()
-        say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.5 GB, once"
+        say("building the environment (Debian 11 with Caffe) in %s; this takes about 2 minutes and 1.4 GB, once"
             % place)
         say("its log: %s" % output.name)
         (build_as_root if os.geteuid() == 0 else build_as_user)(partial, tmp, lock, output)

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from common import experiment
+from engine import flags
 from tools.cli import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -169,7 +170,7 @@ def commands(page):
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
 # Those of the launcher itself.
-OF_LAUNCHER = ("setup", "test", "caffe", "python", "shell", "--version")
+OF_LAUNCHER = ("setup", "test", "caffe", "engine", "python", "shell", "--version")
 
 
 def test_commands_are_collected():
@@ -193,6 +194,8 @@ def test_commands_are_accepted(page, words, tmp_path):
     if words[0] in OF_LAUNCHER:
         for word in words:
             assert not word.startswith("prototxt/") or os.path.exists(os.path.join(ROOT, word))
+        if words[0] == "engine" and "--help" not in words:
+            flags.parse(words[1:])
         return
     options = main.parse(words)
     if words[0] == "train":
