@@ -16,7 +16,7 @@ from engine.net import Net
 from prototxt import build
 
 # A gradient that is 0 but for rounding, as of a bias before BatchNorm, is compared with the largest one of the net.
-FLOOR = 1e-4
+FLOOR = 1e-3
 DATA_LAYERS = ("layers.lmdb_data", "layers.augmented_data", "layers.window_data")
 # What a net is told of its data, its names and its place, which change nothing of what it computes.
 OF_NO_EFFECT = re.compile(r'"(name|images|references|data|epoch_size|batch_size|seed)": ("[^"]*"|\d+|\[[^]]*\]),? ?'
@@ -59,15 +59,26 @@ def name_of(path):
     return os.path.relpath(os.path.dirname(path), os.path.join(ROOT, "prototxt"))
 
 
-def on_inputs(path):
+def _smoothen(layer):
+    """ReLU, PReLU and MAX pooling jump: of some million values a few are so near to the jump that the gradient goes one
+    way in one engine and another way in the other. ELU and AVE pooling do not jump."""
+    if layer.type in ("ReLU", "PReLU"):
+        layer.type = "ELU"
+        for field in ("relu_param", "prelu_param", "param"):
+            layer.ClearField(field)
+    elif layer.type == "Pooling":
+        layer.pooling_param.pool = messages.PoolingParameter.AVE
+
+
+def on_inputs(path, smooth):
     """The training net with Input layers in place of its data layers, and what to fill them with. Dropout has the ratio
-    0, since each engine has its own random numbers. The batch: two tuplets, or four images."""
+    0, since each engine has its own random numbers. smooth: whether layers whose gradient jumps are replaced. The
+    batch: two tuplets, or four images."""
     definition = read(path)
     settings = experiment.load(name_of(path))
     data = build.expected(settings)
     sizes = {"data": data.shape, "reference": data.shape, "label": (), "gabor": (12800,),
              "gsf": (64 * (data.classes - 1),), "sift": (49 * (data.classes - 1),)}
-    normalized = any(layer.type == "BatchNorm" for layer in definition.layer)
     random = np.random.RandomState(1)
     made, values = messages.NetParameter(name=definition.name), {}
     for layer in of_training(definition):
@@ -85,11 +96,8 @@ def on_inputs(path):
         else:
             if layer.type == "Dropout":
                 layer.dropout_param.dropout_ratio = 0
-            # Behind BatchNorm, of some million values a few are so near to 0 that one engine's ReLU lets their gradient
-            # pass and the other's does not. The slope of ELU does not jump.
-            if layer.type == "ReLU" and normalized:
-                layer.type = "ELU"
-                layer.ClearField("relu_param")
+            if smooth:
+                _smoothen(layer)
             made.layer.add().CopyFrom(layer)
     for name in ("gabor", "gsf", "sift"):
         if name in values:
@@ -118,25 +126,57 @@ def in_engine(path, reference, values):
     return net
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=[name_of(kind[0]) for kind in KINDS])
-def test_loss_and_gradients_are_those_of_caffe(tmp_path, kind):
-    made, values = on_inputs(kind[0])
-    path = tmp_path / "net.prototxt"
-    path.write_text(str(made))
-    reference = trained_once(path, values)
-    net = in_engine(path, reference, values)
+def both(folder, path, smooth):
+    """Loss and gradients of a net: (engine's, Caffe's) loss, and (layer, number) of a parameter -> the same of its
+    gradient."""
+    made, values = on_inputs(path, smooth)
+    definition = folder / "net.prototxt"
+    definition.write_text(str(made))
+    reference = trained_once(definition, values)
+    net = in_engine(definition, reference, values)
     reference.forward()
     reference.backward()
     net.forward()
     net.backward()
-    expected = sum(float(reference.blobs[name].data.sum()) * weight for layer, weights in
-                   zip(net.layers, net.loss_weights) for name, weight in zip(layer.param.top, weights) if weight)
-    assert abs(float(net.loss) - expected) <= 1e-4 * abs(expected)
-    gradients = {(one.layer, one.number): (one.blob.grad, reference.params[one.layer][one.number].diff)
+    loss = sum(float(reference.blobs[name].data.sum()) * weight for layer, weights in
+               zip(net.layers, net.loss_weights) for name, weight in zip(layer.param.top, weights) if weight)
+    gradients = {(one.layer, one.number): (one.blob.grad.numpy(), reference.params[one.layer][one.number].diff)
                  for one in net.parameters if one.rate}
+    assert max(abs(theirs).max() for _, theirs in gradients.values()) > 0
+    return (float(net.loss), loss), gradients
+
+
+def parametrized():
+    """A net of each kind. Of the nets of one backbone those are marked thorough that add no type of layer and no loss
+    to the ones before."""
+    seen = set()
+    for kind in KINDS:
+        backbone = experiment.load(name_of(kind[0])).net
+        parts = {(backbone, layer.type, layer.python_param.layer, len(layer.bottom), len(layer.param), layer.name[:6])
+                 for layer in of_training(read(kind[0])) if layer.type not in ("Convolution", "PReLU", "ReLU", "Eltwise")}
+        marks = () if parts - seen else pytest.mark.thorough
+        seen |= parts
+        yield pytest.param(kind[0], id=name_of(kind[0]), marks=marks)
+
+
+@pytest.mark.parametrize("path", parametrized())
+def test_loss_and_gradients_are_those_of_caffe(tmp_path, path):
+    (loss, expected), gradients = both(tmp_path, path, smooth=True)
+    assert abs(loss - expected) <= 1e-5 * abs(expected)
     largest = max(abs(theirs).max() for _, theirs in gradients.values())
-    assert largest > 0
-    worst = {key: float(np.abs(ours.numpy() - theirs).max() / max(abs(theirs).max(), FLOOR * largest))
+    worst = {key: np.abs(ours - theirs).max() / max(abs(theirs).max(), FLOOR * largest)
              for key, (ours, theirs) in gradients.items()}
-    print(max(worst.values()), max(worst, key=worst.get), len(worst))
-    assert max(worst.values()) <= 1e-4, max(worst, key=worst.get)
+    assert max(worst.values()) <= 1e-4, max(worst.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize("name", ["xie2019a/fer2013-alfw", "xie2019b/fer2013-toy-v-l2-cp", "liu2017/ckplus-2b-nm",
+                                  "farzaneh2021/raf_db-dacl", "wu2023/ckplus-ndf"])
+def test_nets_as_they_are(tmp_path, name):
+    """With ReLU, PReLU and MAX pooling: a gradient as a whole differs by few jumps only."""
+    (loss, expected), gradients = both(tmp_path, os.path.join(ROOT, "prototxt", name, "train_val.prototxt"), False)
+    assert abs(loss - expected) <= 1e-5 * abs(expected)
+    largest = max(np.linalg.norm(theirs) for _, theirs in gradients.values())
+    worst = {key: np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), FLOOR * largest)
+             for key, (ours, theirs) in gradients.items()}
+    print(max(worst.items(), key=lambda item: item[1]))
+    assert max(worst.values()) <= 0.05, max(worst.items(), key=lambda item: item[1])
