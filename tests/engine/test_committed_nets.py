@@ -153,7 +153,8 @@ def parametrized():
     for kind in KINDS:
         backbone = experiment.load(name_of(kind[0])).net
         parts = {(backbone, layer.type, layer.python_param.layer, len(layer.bottom), len(layer.param), layer.name[:6])
-                 for layer in of_training(read(kind[0])) if layer.type not in ("Convolution", "PReLU", "ReLU", "Eltwise")}
+                 for layer in of_training(read(kind[0]))
+                 if layer.type not in ("Convolution", "PReLU", "ReLU", "Eltwise")}
         marks = () if parts - seen else pytest.mark.thorough
         seen |= parts
         yield pytest.param(kind[0], id=name_of(kind[0]), marks=marks)
