@@ -53,10 +53,10 @@ def measure(options) -> list[dict]:
     return rows
 
 
-def write(name: str, batch: int, iterations: int, data_folder: str, folder: str) -> str:
+def write(name: str, batch: int, iterations: int, data_folder: str, folder: str, changes: Sequence[str] = ()) -> str:
     """Writes the definitions of an experiment for a training without validation and snapshots that shows each
     iteration, and returns the path of the solver's."""
-    settings = experiment.load(name, [f"solver.batch_size={batch}"])
+    settings = experiment.load(name, [f"solver.batch_size={batch}", *changes])
     data = parts.prepared(os.path.abspath(data_folder), prepared_folder.read_note(data_folder))
     folder = os.path.abspath(folder)
     os.makedirs(folder)
