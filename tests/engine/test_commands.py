@@ -87,6 +87,26 @@ def test_goes_on_from_caffes_files(trained, tmp_path, flag, file):
     programs.assert_alike(programs.lines(made["engine"][1], "Starting Optimization"),
                           programs.lines(made["caffe"][1], "Starting Optimization"))
     assert_same_weights(made["engine"][0] / "snap_iter_10.caffemodel", made["caffe"][0] / "snap_iter_10.caffemodel")
+    assert ("start weights" in made["engine"][1]) == (flag == "-weights")
+
+
+def test_level_and_stages(tmp_path):
+    """Those of the command line: the stages are added to the solver's, the level replaces it."""
+    more = """
+layer { name: "%s" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "%s" include { phase: TRAIN %s } }"""
+    rules = dict(a='min_level: 2 stage: "x" stage: "y"', b="min_level: 3", c='stage: "own"', d='not_stage: "y"')
+    net = programs.NET + "".join(more % (name, name, rule) for name, rule in rules.items())
+    solver = programs.SOLVER + 'train_state { level: 9 stage: "own" }'
+    logs = []
+    for program in programs.PROGRAMS:
+        folder = tmp_path / program
+        folder.mkdir()
+        programs.write(folder, net, solver)
+        status, _, log = programs.run(program, folder, "train", "-solver=solver.prototxt", "-level=2", "-stage=x,y")
+        assert status == 0, log
+        logs.append(programs.lines(log, "Starting Optimization", "s"))  # both solver.cpp and sgd_solver.cpp
+    programs.assert_alike(*logs)
+    assert {text.split()[5] for _, text, _ in logs[0] if text.startswith("    Train net output")} == {"a", "c", "loss"}
 
 
 def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_path):
@@ -96,6 +116,8 @@ def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_
     for flags, last in (([], 6), (["-weights", str(folder / "snap_iter_10.caffemodel")], 10)):
         assert programs.run("engine", tmp_path, "train", "-solver", "solver.prototxt", *flags)[0] == 0
         assert_same_weights(tmp_path / "snap_iter_0.caffemodel", folder / f"snap_iter_{last}.caffemodel", 0)
+        text = (tmp_path / "solver.prototxt").read_text()
+        (tmp_path / "solver.prototxt").write_text(text.replace("snap_iter_6.caffemodel", "no such file"))
 
 
 def test_measures_what_caffe_does(trained):
