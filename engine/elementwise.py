@@ -42,11 +42,13 @@ class PReLU(Layer):
 
     def forward(self, bottoms):
         slopes = self.blobs[0]
+        if self.fused:
+            return [functional.prelu(bottoms[0], slopes.reshape(-1))]
         return [_PReLU.apply(bottoms[0], slopes.reshape(-1, *[1] * (bottoms[0].dim() - 2)) if slopes.dim() else slopes)]
 
 
 class _PReLU(torch.autograd.Function):
-    """max(x, 0) + slopes min(x, 0). Torch 1.7's own prelu takes three times as long."""
+    """max(x, 0) + slopes min(x, 0). On a processor torch's own prelu takes two to three times as long."""
 
     @staticmethod
     def forward(context, x, slopes):

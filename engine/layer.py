@@ -10,6 +10,8 @@ from . import ending, fillers, messages
 
 ending.make_clean()
 Shape = Tuple[int, ...]
+# Devices on which torch's own functions are faster than ours of several steps (`Layer.fused`).
+FUSED = ("cuda",)
 
 
 @dataclasses.dataclass
@@ -51,6 +53,7 @@ class Layer:
         """`param`: the LayerParameter. `index`: the number of the layer in its net. Raises UserError."""
         self.param, self.context, self.index, self.name = param, context, index, param.name
         self.training = context.phase == messages.TRAIN
+        self.fused = context.device.type in FUSED
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
         self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():

@@ -48,8 +48,7 @@ def write_weights(net: Net, path: str) -> None:
             stored = message.layer.add()
             stored.CopyFrom(layer.param)
             stored.ClearField("blobs")
-            if not stored.HasField("phase"):
-                stored.phase = net.phase
+            stored.phase = net.phase
             for blob in layer.blobs:
                 blobs.fill_proto(stored.blobs.add(), _array(blob))
         _write(partial, message)
@@ -91,7 +90,7 @@ def load_weights(net: Net, path: str) -> List[str]:
 
 
 def copy_weights(net: Net, message: Any, source: str) -> List[str]:
-    """The same for a NetParameter. source: what the errors name."""
+    """The same for a NetParameter, which is used up. source: what the errors name."""
     stored = {layer.name: {number: blobs.from_proto(blob) for number, blob in enumerate(layer.blobs)}
               for layer in [*message.layers, *message.layer]}
     return _copy(net, stored, source, {(layer.name, number) for layer in net.layers

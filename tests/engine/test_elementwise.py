@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import layer
 from tests.engine import compare
 from tests.engine.compare import net
 
@@ -23,8 +24,8 @@ def mixed(seed, *shapes):
     ("ReLU", ""), ("ReLU", "relu_param { engine: CAFFE }"), ("ReLU", "relu_param { negative_slope: 0.3 }"),
     ("ELU", ""), ("ELU", "elu_param { alpha: 0.4 }"), ("Sigmoid", "sigmoid_param { engine: CAFFE }"),
     ("TanH", "tanh_param { engine: CAFFE }"), ("AbsVal", ""), ("BNLL", ""), ("Exp", "")]), SHAPES)
-def test_simple(layer, shape):
-    compare.run(net(*layer, shape), mixed(1, shape))
+def test_simple(kind, shape):
+    compare.run(net(*kind, shape), mixed(1, shape))
 
 
 def test_corners():
@@ -32,20 +33,27 @@ def test_corners():
     expected = {"ReLU": [0, 0, 0, 1], "AbsVal": [-1, 0, 0, 1], "ELU": [np.exp(-2), 1, 1, 1]}
     for kind, gradient in expected.items():
         compared = compare.run(net(kind, "", (1, 4)), data)
-        given_ = compared.caffe.blobs["top0"].diff
-        np.testing.assert_allclose(compared.gradients["data0"], given_ * [gradient], rtol=1e-6)
+        drawn = compared.caffe.blobs["top0"].diff
+        np.testing.assert_allclose(compared.gradients["data0"], drawn * [gradient], rtol=1e-6)
 
 
 def test_large_values():
     data = {"data0": [[-1000, -60, -30, -1, 0, 1, 30, 60, 1000]]}
     for kind in "BNLL", "Sigmoid", "TanH", "ELU":
         compare.run(net(kind, "", (1, 9)), data)
+        compare.run(net(kind, "", (1, 40)), {"data0": np.linspace(-8, 8, 40)[None]})
 
 
 @FEW
 @given(SHAPES.filter(lambda shape: len(shape) <= 4), st.sampled_from(["", "channel_shared: true"]))
 def test_prelu(shape, shared):
     compare.run(net("PReLU", f"prelu_param {{ {shared} }}", shape), mixed(2, shape))
+
+
+def test_prelu_of_torch(monkeypatch):
+    monkeypatch.setattr(layer, "FUSED", ("cpu",))
+    for shared in "", "channel_shared: true":
+        compare.run(net("PReLU", f"prelu_param {{ {shared} }}", (2, 3, 4)), mixed(2, (2, 3, 4)))
 
 
 @FEW
@@ -98,7 +106,7 @@ def test_threshold():
                                                    "operation: SUM", "coeff", "operation: MAX"]))
 def test_eltwise(shape, count, text):
     if text == "coeff":
-        text = " ".join(f"coeff: {number}" for number in [-1, 1, 0.5, 2][:count])
+        text = " ".join(f"coeff: {number}" for number in [0.5, -1, 2, 1][:count])
     compare.run(net("Eltwise", f"eltwise_param {{ {text} }}", *[shape] * count), mixed(6, *[shape] * count))
 
 

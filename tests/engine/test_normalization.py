@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import normalization
+from engine import layer
 from tests import caffe_nets
 from tests.engine import compare
 from tests.engine.compare import drawn, net
@@ -51,7 +51,7 @@ def test_batch_norm(shape, phase, stored, eps, fraction, factor, passes):
 
 
 def test_batch_norm_of_torch(monkeypatch):
-    monkeypatch.setattr(normalization, "FUSED", ("cpu",))
+    monkeypatch.setattr(layer, "FUSED", ("cpu",))
     for shape in (5, 3), (1, 3), (2, 3, 4, 5):
         compare.run(net("BatchNorm", "", shape), drawn(2, shape), passes=2)
 
@@ -66,8 +66,8 @@ def test_statistics_of_batch_norm():
 
 def test_statistics_are_not_learned():
     for params in "", "param { lr_mult: 0 }", "param { lr_mult: 0 decay_mult: 0 } " * 3:
-        layer = params + " batch_norm_param { use_global_stats: true }"
-        parameters = compare.engine_net(net("BatchNorm", layer, (2, 3))).parameters
+        text = params + " batch_norm_param { use_global_stats: true }"
+        parameters = compare.engine_net(net("BatchNorm", text, (2, 3))).parameters
         assert [(one.rate, one.blob.requires_grad) for one in parameters] == [(0, False)] * 3
     compare.refused(net("BatchNorm", "param { decay_mult: 0 }", (2, 3)), "lr_mult 1, expected 0")
     compare.refused(net("BatchNorm", "", (2,)), "the bottom has the shape (2,), expected 2 axes or more")
@@ -119,6 +119,11 @@ def test_scale(part, second, bias):
     shape, axes, factor = part
     bottoms = [shape, factor] if second else [shape]
     compare.run(net("Scale", f"scale_param {{ {axes} {bias} }}", *bottoms), drawn(5, *bottoms))
+
+
+def test_scalar_without_an_axis():
+    for kind in "Scale", "Bias":
+        compare.run(net(kind, "", (3,), ()), drawn(5, (3,), ()))
 
 
 @FEW

@@ -160,6 +160,20 @@ def test_old_caffemodels_are_read_as_caffe_reads_them(tmp_path, old):
         np.testing.assert_array_equal(blob.detach().numpy(), stored.data)
 
 
+def test_an_old_shape_must_fit_too(tmp_path):
+    proto = messages.NetParameter()
+    proto.layer.add(name="first").blobs.add(num=1, channels=1, height=5, width=4, data=range(20))
+    proto.layer[0].blobs.add(num=1, channels=1, height=1, width=4, data=range(4))
+    with pytest.raises(UserError, match=r"has the shape \(1, 1, 5, 4\), expected \(4, 5\)"):
+        snapshot.copy_weights(net(tmp_path), proto, "x")
+
+
+def test_blobs_in_the_prototxt_are_not_written_too(tmp_path):
+    source = net(tmp_path, training.NET.replace('layer { name: "first"', 'layer { blobs { } name: "first"'))
+    snapshot.write_weights(source, f"{tmp_path}/x.caffemodel")
+    assert len(parsed(f"{tmp_path}/x.caffemodel", "NetParameter").layer[2].blobs) == 2
+
+
 def test_a_new_shape_with_ones_does_not_fit(tmp_path):
     """As in Caffe: only the old form is padded."""
     proto = messages.NetParameter()
@@ -174,6 +188,7 @@ def test_a_new_shape_with_ones_does_not_fit(tmp_path):
     (lambda proto: proto.layer[2].blobs[0].shape.dim.__setitem__(0, 5),
      r"parameter 0 of layer first has the shape \(5, 5\), expected \(4, 5\)"),
     (lambda proto: proto.layer[2].blobs[0].data.pop(), r"has 19 values, expected 20 for its shape \(4, 5\)"),
+    (lambda proto: proto.layer[2].blobs[1].ClearField("data"), r"parameter 1 of layer first has 0 values, expected 4"),
     (lambda proto: proto.layer[2].blobs.pop(), "layer first has 1 parameters, expected 2"),
     (lambda proto: proto.layer.__delitem__(slice(0, 6)), "no layer of the net is in it; layers with parameters in the "
                                                          "file: none, in the net: data, label, first, ..."),

@@ -12,8 +12,9 @@ from tools.training import caffe_log
 
 from . import training
 
-# Without delta, some gradients of RMSProp change their sign in each iteration, and rounding grows twofold each time.
-TYPES = {"SGD": "momentum: 0.9 base_lr: 0.1", "Nesterov": "momentum: 0.9 base_lr: 0.1", "AdaGrad": "base_lr: 0.1",
+# With a small delta or a large rate, AdaGrad and RMSProp swing around a gradient of 0, and rounding grows each time.
+TYPES = {"SGD": "momentum: 0.9 base_lr: 0.1", "Nesterov": "momentum: 0.9 base_lr: 0.1",
+         "AdaGrad": "base_lr: 0.03 delta: 1e-3",
          "RMSProp": "rms_decay: 0.9 base_lr: 0.01 delta: 1e-3", "AdaDelta": "momentum: 0.95 delta: 1e-6 base_lr: 1",
          "Adam": "momentum: 0.9 momentum2: 0.99 base_lr: 0.02"}
 POLICIES = ['"fixed"', '"step" stepsize: 6 gamma: 0.5', '"exp" gamma: 0.95', '"inv" gamma: 0.1 power: 0.75',
@@ -87,7 +88,8 @@ FULL = ("test_iter: 2 test_iter: 3 test_interval: 4 test_compute_loss: true base
     (FULL + "12", "_iter_8.solverstate"),
     (FULL + "12 test_initialization: false snapshot_format: HDF5", "_iter_8.solverstate.h5"),
     (FULL + '11 type: "Adam"', "_iter_8.solverstate"),
-    (SGD.format(12) + " display: 5 snapshot_after_train: true", "_iter_12.solverstate")])
+    (SGD.format(12) + " display: 5 snapshot: 6 snapshot_after_train: true", "_iter_6.solverstate"),
+    (SGD.format(12) + " display: 5 snapshot: 5 snapshot_after_train: true", "_iter_12.solverstate")])
 def test_the_log_is_that_of_caffe_line_by_line(tmp_path, settings, resume):
     net = training.NET + """layer { name: "softmax" type: "Softmax" bottom: "third" top: "a_softmax"
                                     include { phase: TRAIN } }"""
@@ -116,9 +118,45 @@ def test_the_speed_in_a_line_counts_the_iterations_since_the_line_before(tmp_pat
     clock = iter(range(0, 100, 4))
     monkeypatch.setattr(solver.time, "monotonic", lambda: next(clock))
     log = training.Log()
-    training.in_engine(training.write(tmp_path, SGD.format(5) + " display: 3"), log=log).step(5)
-    lines = [line.split(", loss")[0] for line in log.lines if "iter/s" in line]
-    assert lines == ["Iteration 0 (0 iter/s, 4s/3 iters)", "Iteration 3 (0.75 iter/s, 4s/3 iters)"]
+    path = training.write(tmp_path, SGD.format(12) + " display: 3")
+    ours = training.in_engine(path, log=log)
+    ours.step(7)
+    ours.snapshot()
+    ours = training.in_engine(path, log=log)
+    ours.restore(f"{tmp_path}/solver_iter_7.solverstate")
+    ours.step(4)
+    assert [line.split(", loss")[0] for line in log.lines if "iter/s" in line] == [
+        "Iteration 0 (0 iter/s, 4s/3 iters)", "Iteration 3 (0.75 iter/s, 4s/3 iters)",
+        "Iteration 6 (0.75 iter/s, 4s/3 iters)", "Iteration 9 (0.5 iter/s, 4s/3 iters)"]
+
+
+def test_the_mean_of_losses_begins_anew_with_each_call(tmp_path):
+    """As in Caffe, so also in a resumed training."""
+    log = training.Log()
+    path = training.write(tmp_path, SGD.format(12) + " display: 1 average_loss: 3")
+    ours = training.in_engine(path, training.in_caffe(path), log=log)
+    ours.step(2)
+    ours.step(1)
+    shown = [float(re.search(r"loss = (\S+)", line).group(1)) for line in log.lines if "loss = " in line]
+    means, weighted = shown[::2], [2 * loss for loss in shown[1::2]]
+    assert means == pytest.approx([weighted[0], (weighted[0] + weighted[1]) / 2, weighted[2]], rel=1e-5)
+
+
+def test_a_test_leaves_the_parameters_as_they_are(tmp_path):
+    """Also those that are an output themselves; and it keeps nothing for gradients, nor does the last training pass."""
+    net = training.NET + """force_backward: true
+        layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }"""
+    path = training.write(tmp_path, SGD.format(1) + " test_iter: 3 test_interval: 1 display: 1", net)
+    log = training.Log()
+    ours = training.in_engine(path, training.in_caffe(path), log)
+    ours.net.layer("p").blobs[0].data.fill_(2)
+    before = training.weights(ours)
+    ours.test()
+    assert training.difference(training.weights(ours), before) == 0
+    assert [line for line in log.lines if ": p = " in line] == [
+        "    Test net output #2: p = 2", "    Test net output #3: p = 2"]
+    ours.solve()
+    assert not ours.net.loss.requires_grad and not ours.test_nets[0].loss.requires_grad
 
 
 def test_a_request_to_stop_ends_the_training_after_the_iteration(tmp_path):
@@ -131,8 +169,9 @@ def test_a_request_to_stop_ends_the_training_after_the_iteration(tmp_path):
     assert log.lines[-3:] == [f"Snapshotting to binary proto file {tmp_path}/solver_iter_4.caffemodel",
                               f"Snapshotting solver state to binary proto file {tmp_path}/solver_iter_4.solverstate",
                               "Optimization stopped early."]
-    ours.step(1)
-    assert ours.iteration == 5
+    ours.param.max_iter = 6
+    ours.solve()
+    assert ours.iteration == 6 and log.lines[-1] == "Optimization Done."
 
 
 def test_a_request_for_a_snapshot(tmp_path):
@@ -183,8 +222,8 @@ def test_nets_of_all_kinds_and_their_states(tmp_path):
     path.write_text(f"""
         random_seed: 1 lr_policy: "fixed" test_interval: 1 test_iter: 1 test_iter: 1 test_iter: 1
         net: "{tmp_path}/file.prototxt" train_state {{ stage: "s" }} test_net: "{tmp_path}/file.prototxt"
-        test_net_param {{ state {{ level: 3 stage: "s" }} {text} }}
-        test_state {{ }} test_state {{ level: 2 }} test_state {{ stage: "s" }}""")
+        test_net_param {{ state {{ level: 1 stage: "s" }} {text} }}
+        test_state {{ level: 3 }} test_state {{ level: 2 }} test_state {{ stage: "s" }}""")
     log = training.Log()
     ours = training.in_engine(str(path), log=log)
     assert [[one.name for one in net.layers] for net in (ours.net, *ours.test_nets)] == [
@@ -194,6 +233,7 @@ def test_nets_of_all_kinds_and_their_states(tmp_path):
         "Creating test net (#0) specified by test_net_param",
         f"Creating test net (#1) specified by test_net file: {tmp_path}/file.prototxt",
         f"Creating test net (#2) specified by net file: {tmp_path}/file.prototxt"]
+    assert len({net.context.seed for net in (ours.net, *ours.test_nets)}) == 4  # what they draw differs
     assert ours.test_nets[2].layer("staged").blobs[0] is ours.net.layer("staged").blobs[0]
 
 

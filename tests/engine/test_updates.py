@@ -29,7 +29,7 @@ def run(text, gradients, rates, value=1.0):
         one.blob.grad = torch.tensor([float(gradient)])
         made.apply(rate, iteration, None)
         assert one.blob.grad is None
-        weights.append(float(one.blob))
+        weights.append(one.blob.item())
     return weights, [float(history) for history in made.history]
 
 
@@ -75,7 +75,7 @@ def test_the_order_is_clip_divide_decay():
     updater("clip_gradients: 5 iter_size: 2 weight_decay: 0.5", one, other).apply(
         .1, 0, lambda *line: lines.append(line))
     # 30, 40 -> 3, 4 -> 1.5, 2 -> 1.5 + 0.5 * 2, 2
-    assert [float(one.blob), float(other.blob)] == pytest.approx([2 - .1 * 2.5, -1 - .1 * 2 * 2])
+    assert [one.blob.item(), other.blob.item()] == pytest.approx([2 - .1 * 2.5, -1 - .1 * 2 * 2])
     assert lines == [("sgd_solver.cpp:99", "Gradient clipping: scaling down gradients (L2 norm 50 > 5) by scale factor "
                                            "0.1")]
 
@@ -84,23 +84,38 @@ def test_the_order_is_clip_divide_decay():
 def test_gradients_up_to_the_limit_are_not_scaled(limit, expected):
     one, lines = parameter(1.0, 10.0), []
     updater(f"clip_gradients: {limit}", one).apply(1, 0, lambda *line: lines.append(line))
-    assert float(one.blob) == expected and bool(lines) == (limit == 0)
+    assert one.blob.item() == expected and bool(lines) == (limit == 0)
 
 
 @pytest.mark.parametrize("value, expected", [(2.0, 1.95), (-2.0, -1.95), (0.0, 0.0)])
 def test_l1_pulls_by_the_sign(value, expected):
     one = parameter(value, 0.0)
     updater('regularization_type: "L1" weight_decay: 0.5', one).apply(.1, 0, None)
-    assert float(one.blob) == pytest.approx(expected)
+    assert one.blob.item() == pytest.approx(expected)
 
 
 def test_a_parameter_without_a_gradient_decays_and_one_with_rate_0_stays():
     free, frozen = parameter(2.0, None), parameter(2.0, None, rate=0.0)
     made = updater('type: "Adam" weight_decay: 0.5 momentum: 0.9', free, frozen)
     made.apply(.1, 0, None)
-    assert float(free.blob) < 2 and float(frozen.blob) == 2
+    assert free.blob.item() < 2 and frozen.blob.item() == 2
     # As in Caffe, its history has the decay.
     assert float(made.history[1]) == pytest.approx(.1)
+
+
+@pytest.mark.parametrize("kind", updates.TYPES)
+def test_many_parameters_at_once_are_each_alone(kind):
+    """On a card all of them go through an operation together."""
+    rule = updates.TYPES[kind](text_format.Parse(f'type: "{kind}"', messages.SolverParameter()))
+    drawn = torch.Generator().manual_seed(0)
+    starts = [[torch.rand(3, generator=drawn) for _ in range(3)] for _ in range(2 + rule.COUNT)]
+    together = [[one.clone() for one in many] for many in starts]
+    rule.apply(together[0], together[1], together[2:], .1, 4)
+    for number in range(3):
+        alone = [[many[number].clone()] for many in starts]
+        rule.apply(alone[0], alone[1], alone[2:], .1, 4)
+        assert all(torch.equal(many[number], one[0]) for many, one in zip([together[0], *together[2:]],
+                                                                          [alone[0], *alone[2:]]))
 
 
 def test_histories_are_in_the_order_of_the_parameters():
