@@ -106,7 +106,7 @@ layer { name: "%s" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "%s" inc
         assert status == 0, log
         logs.append(programs.lines(log, "Starting Optimization", "s"))  # both solver.cpp and sgd_solver.cpp
     programs.assert_alike(*logs)
-    assert {text.split()[5] for _, text, _ in logs[0] if text.startswith("    Train net output")} == {"a", "c", "loss"}
+    assert {text.split()[4] for _, text, _ in logs[0] if text.startswith("    Train net output")} == {"a", "c", "loss"}
 
 
 def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_path):
