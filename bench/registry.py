@@ -12,7 +12,6 @@ from common import files
 # Name of the benchmark -> what it measures. The module of this name has a function `measure(options) -> rows`.
 BENCHMARKS = {
     "layers": "the time of each type of layer in an iteration, for six nets",
-    "engine": "iterations per second of the engine on PyTorch, compared with Caffe",
     "crops": "records written per second, compared with Caffe's convert_imageset",
     "gabor": "features computed per second, compared with scikit-image's filters",
     "evaluation": "records evaluated per second, compared with plain `caffe test`",
@@ -21,6 +20,7 @@ BENCHMARKS = {
     "adaptive": "a training with adaptive loss weights, compared with one with fixed weights",
     "scaling": "how time grows with the number of images",
     "memory": "peak memory of a preparation, for two numbers of images",
+    "engine": "iterations per second of the engine on PyTorch, compared with Caffe",
 }
 
 KIND = "folder of benchmarks"
