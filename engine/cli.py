@@ -26,8 +26,10 @@ def main(words: Sequence[str]) -> int:
         print(f"engine: {text}{' See' if text.endswith('?') else '; see'} --help", file=sys.stderr)
         return 2
     try:
-        _limit_threads()
-        from . import commands  # only now: it loads PyTorch, which takes a second
+        import torch  # only now: it takes a second
+
+        from . import commands
+        torch.set_num_threads(_threads())
         getattr(commands, command)(options)
     except UserError as error:
         log.fatal(_with_advice(str(error)))
@@ -58,8 +60,11 @@ def _first_line(error: Exception) -> str:
     return lines[0]
 
 
-def _limit_threads() -> None:
-    """OPENBLAS_NUM_THREADS, which sets the number of threads of Caffe, sets that of PyTorch too."""
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
-    if threads.isdigit() and int(threads):
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
+def _threads() -> int:
+    """As for Caffe, what OPENBLAS_NUM_THREADS says, or OMP_NUM_THREADS, which goes before; else one a core. (PyTorch's
+    own default differs from version to version.)"""
+    for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value):
+            return int(value)
+    return len(os.sched_getaffinity(0))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine import commands, messages
+from common.errors import UserError
+from engine import commands, flags, messages
 from engine.net import Net
 from tools.training import caffe_log
 
@@ -113,8 +114,8 @@ def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_
     folder, _ = trained["caffe"]
     programs.write(tmp_path, solver=programs.SOLVER.replace("max_iter: 10", "max_iter: 0").replace("snapshot: 6", "") +
                    f'weights: "{folder}/snap_iter_6.caffemodel"')
-    for flags, last in (([], 6), (["-weights", str(folder / "snap_iter_10.caffemodel")], 10)):
-        assert programs.run("engine", tmp_path, "train", "-solver", "solver.prototxt", *flags)[0] == 0
+    for more, last in (([], 6), (["-weights", str(folder / "snap_iter_10.caffemodel")], 10)):
+        assert programs.run("engine", tmp_path, "train", "-solver", "solver.prototxt", *more)[0] == 0
         assert_same_weights(tmp_path / "snap_iter_0.caffemodel", folder / f"snap_iter_{last}.caffemodel", 0)
         text = (tmp_path / "solver.prototxt").read_text()
         (tmp_path / "solver.prototxt").write_text(text.replace("snap_iter_6.caffemodel", "no such file"))
@@ -122,10 +123,10 @@ def test_weights_of_the_command_line_go_before_those_of_the_solver(trained, tmp_
 
 def test_measures_what_caffe_does(trained):
     folder, _ = trained["caffe"]
-    flags = ["-model", "net.prototxt", "-weights=snap_iter_10.caffemodel", "test", "--iterations", "3", "-stage=prob"]
-    status, out, log = programs.run("engine", folder, *flags)
+    words = ["-model", "net.prototxt", "-weights=snap_iter_10.caffemodel", "test", "--iterations", "3", "-stage=prob"]
+    status, out, log = programs.run("engine", folder, *words)
     assert (status, out) == (0, "")
-    expected = programs.lines(programs.run("caffe", folder, *flags)[2], place="caffe.cpp")
+    expected = programs.lines(programs.run("caffe", folder, *words)[2], place="caffe.cpp")
     programs.assert_alike(programs.lines(log, place="caffe.cpp"), expected)
     assert len(expected) == 2 + 3 * (1 + 1 + 32) + 1 + 1 + 1 + 32
 
@@ -155,6 +156,7 @@ layer { name: "first" type: "Reduction" bottom: "sum" top: "first" loss_weight: 
         reduction_param { operation: SUMSQ } }
 layer { name: "second" type: "Reduction" bottom: "c" top: "second" loss_weight: 2
         reduction_param { operation: SUMSQ } }
+layer { name: "third" type: "Power" bottom: "first" top: "third" loss_weight: 0.5 power_param { power: 2 } }
 """
 
 
@@ -175,6 +177,19 @@ def test_what_is_timed_is_the_whole_backward_pass():
     assert len(gradients[0]) == 6
     for found, expected in zip(*gradients):
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7) and expected.abs().max() > 0
+
+
+def test_the_number_of_the_card(tmp_path, monkeypatch):
+    """With two cards, a number up to 1 is asked for; none is there in truth."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    commands._require_card("1", "x")
+    with pytest.raises(UserError, match=r"^x: PyTorch \S+ sees 2 graphics cards of NVIDIA$"):
+        commands._require_card("2", "x")
+    programs.write(tmp_path, solver=programs.ENDLESS.replace("CPU", "GPU device_id: 5"))
+    with pytest.raises(UserError, match="solver_mode is GPU, .*: PyTorch .* sees 2 graphics cards"):
+        commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt")])[1])
 
 
 class Watched:
