@@ -1,6 +1,7 @@
 """`caffe` and `python3 -m engine` as processes, on the same small nets and data."""
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -53,11 +54,13 @@ def write(folder, net=NET, solver=SOLVER):
 
 
 def start(program, folder, *words, **options):
-    """Starts a program in a folder. It writes its log to standard error."""
+    """Starts a program in a folder. It writes its log to standard error. The launcher, in which the tests run, ignores
+    SIGHUP."""
     path = os.pathsep.join([ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = dict(os.environ, GLOG_logtostderr="1", GLOG_minloglevel="0", PYTHONPATH=path)
     return subprocess.Popen(PROGRAMS[program] + list(words), cwd=str(folder), env=variables, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, universal_newlines=True, **options)
+                            stderr=subprocess.PIPE, universal_newlines=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL), **options)
 
 
 def run(program, folder, *words, **options):

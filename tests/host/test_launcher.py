@@ -699,8 +699,8 @@ class Inside(unittest.TestCase):
             for name in made:
                 os.remove(os.path.join(self.folder, name))
 
-    def test_a_closed_terminal_lets_caffe_write_its_snapshot(self):
-        """By Caffe itself, which then stops, and by a training of ours; in a shell as on a terminal's tab, where job
+    def test_a_closed_terminal_lets_a_training_write_its_snapshot(self):
+        """By Caffe itself and by the engine, which then stop, and by a training of ours; in a shell as on a terminal's tab, where job
         control gives each command a process group of its own."""
         random_images = ("import pathlib, sys; from tests import small_data; "
                          "print(small_data.prepared(pathlib.Path(sys.argv[1])))")
@@ -710,7 +710,8 @@ class Inside(unittest.TestCase):
         self.assertEqual(status, 0, err)
         train = ["train", "xie2019a/synthetic-toy-softmax", "--data", data.strip(), "--out", "run", "--threads", "1",
                  "--set", "solver.batch_size=8", "solver.max_iter=100000", "solver.display=1"]
-        for words, log, snapshots in ((["caffe", "train", "-solver", "solver.prototxt"], "log", "s_iter"),
+        plain = ["train", "-solver", "solver.prototxt"]
+        for words, log, snapshots in ((["caffe", *plain], "log", "s_iter"), (["engine", *plain], "log", "s_iter"),
                                       (train, "run/caffe.log", "run/snapshots/iter")):
             child, terminal = pty.fork()
             if not child:
@@ -725,6 +726,8 @@ class Inside(unittest.TestCase):
             made = [name for name in os.listdir(where) if name.startswith(start)]
             # Caffe itself may write one at the terminal's signal, and one when it is stopped.
             self.assertEqual({name.rpartition(".")[2] for name in made}, {"caffemodel", "solverstate"}, words)
+            for name in (log, *(os.path.join(where, name) for name in made)):
+                os.remove(name)
 
     def test_a_folder_that_is_not_there(self):
         for name, said in (("/nonexist", "there is no such file or folder; to write there, make the folder /nonexist "
