@@ -700,8 +700,8 @@ class Inside(unittest.TestCase):
                 os.remove(os.path.join(self.folder, name))
 
     def test_a_closed_terminal_lets_a_training_write_its_snapshot(self):
-        """By Caffe itself and by the engine, which then stop, and by a training of ours; in a shell as on a terminal's tab, where job
-        control gives each command a process group of its own."""
+        """By Caffe itself and by the engine, which then stop, and by a training of ours; in a shell as on a terminal's
+        tab, where job control gives each command a process group of its own."""
         random_images = ("import pathlib, sys; from tests import small_data; "
                          "print(small_data.prepared(pathlib.Path(sys.argv[1])))")
         with open(os.path.join(self.folder, "solver.prototxt"), "w") as f:
