@@ -42,10 +42,15 @@ def fill_proto(proto: Any, array: np.ndarray) -> None:
     proto.MergeFromString(_DATA + _varint(len(raw)) + raw)
 
 
+def shape_of(proto: Any) -> Tuple[Tuple[int, ...], bool]:
+    """The shape of a BlobProto as the file has it, and whether that is Caffe's old form with four axes."""
+    legacy = any(proto.HasField(name) for name in _LEGACY)
+    return tuple(getattr(proto, name) for name in _LEGACY) if legacy else tuple(proto.shape.dim), legacy
+
+
 def from_proto(proto: Any) -> Stored:
     """Reads a BlobProto of any age, and empties it but for its numbers."""
-    legacy = any(proto.HasField(name) for name in _LEGACY)
-    shape = tuple(getattr(proto, name) for name in _LEGACY) if legacy else tuple(proto.shape.dim)
+    shape, legacy = shape_of(proto)
     if proto.double_data:
         return Stored(shape, np.array(proto.double_data, np.float32), legacy)
     count = len(proto.data)

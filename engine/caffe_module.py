@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from . import messages
+from . import blobs, messages
 
 Shape = Tuple[int, ...]
 
@@ -141,10 +141,7 @@ def array_to_datum(arr: np.ndarray, label: Optional[int] = None) -> Any:
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
     """The values of a BlobProto, or its gradients, in its shape."""
-    legacy = ("num", "channels", "height", "width")
-    old = any(blob.HasField(name) for name in legacy)
-    shape = [getattr(blob, name) for name in legacy] if old else list(blob.shape.dim)
-    return np.array(blob.diff if return_diff else blob.data).reshape(shape)
+    return np.array(blob.diff if return_diff else blob.data).reshape(blobs.shape_of(blob)[0])
 
 
 def array_to_blobproto(arr: np.ndarray, diff: Optional[np.ndarray] = None) -> Any:

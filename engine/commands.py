@@ -99,12 +99,9 @@ def test(options: argparse.Namespace) -> None:
         names = [name for name, _ in values]
         sums = [before + value for before, (_, value) in zip(sums or [0.0] * len(values), values)]
     log.info("caffe.cpp:309", f"Loss: {loss / options.iterations:g}")
-    weights = {top: weight for layer, of_tops in zip(net.layers, net.loss_weights)
-               for top, weight in zip(layer.param.top, of_tops)}
     for name, total in zip(names, sums):
-        mean, weight = total / options.iterations, weights[name]
-        part = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
-        log.info("caffe.cpp:321", f"{name} = {mean:g}{part}")
+        mean = total / options.iterations
+        log.info("caffe.cpp:321", f"{name} = {mean:g}{net.part_of_loss(name, mean)}")
 
 
 def time(options: argparse.Namespace) -> None:

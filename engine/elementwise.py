@@ -193,9 +193,7 @@ class Eltwise(Layer):
         self.factors = factors or [1] * len(shapes)
 
     def reshape(self, shapes):
-        for shape in shapes:
-            if shape != shapes[0]:
-                self.fail(f"a bottom has the shape {shape}, but the first one {shapes[0]}")
+        self.require_same(shapes)
         return shapes[:1]
 
     def forward(self, bottoms):

@@ -106,6 +106,12 @@ class Layer:
             self.fail(f"axis {axis}, but the bottom has the shape {shape}")
         return axis if axis >= 0 else axis + len(shape) + extra
 
+    def require_same(self, shapes: Sequence[Shape]) -> None:
+        """Fails unless all bottoms have the same shape."""
+        for shape in shapes:
+            if shape != shapes[0]:
+                self.fail(f"a bottom has the shape {shape}, but the first one {shapes[0]}")
+
     def fail(self, message: str, cause: Optional[BaseException] = None) -> NoReturn:
         """Raises a UserError that names the layer."""
         raise UserError(f"layer {self.name} ({self.param.type}): {message}") from cause

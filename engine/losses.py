@@ -5,7 +5,7 @@ from typing import List, Sequence
 import torch
 import torch.nn.functional as F
 
-from . import messages
+from . import blobs, messages
 from .labels import by_class, check_labels, class_labels, divisor, not_ignored
 from .layer import Layer, Shape
 
@@ -112,9 +112,8 @@ class InfogainLoss(SoftmaxWithLoss):
         if len(shapes) == 2:
             if not self.options.HasField("source"):
                 self.fail("infogain_loss_param.source is missing, and there is no third bottom")
-            matrix = messages.read_binary(self.options.source, "BlobProto")
-            self.matrix = torch.tensor(list(matrix.data) or list(matrix.double_data), dtype=torch.float32,
-                                       device=self.context.device)
+            matrix = blobs.from_proto(messages.read_binary(self.options.source, "BlobProto"))
+            self.matrix = torch.from_numpy(matrix.values).to(self.context.device)
 
     def reshape(self, shapes: List[Shape]) -> List[Shape]:
         tops = super().reshape(shapes)

@@ -160,6 +160,12 @@ class Net:
             shapes = ", ".join(str(tuple(one.shape)) for one in bottoms) or "none"
             layer.fail(f"{str(error).splitlines()[0]} (shapes of its bottoms: {shapes})")
 
+    def part_of_loss(self, name: str, value: float) -> str:
+        """What Caffe's log says behind a value of a top that has a loss weight: its part in the loss; else ""."""
+        weight = next(weight for layer, weights in zip(reversed(self.layers), reversed(self.loss_weights))
+                      for top, weight in zip(layer.param.top, weights) if top == name)
+        return f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
         self._join_gradients()

@@ -29,7 +29,7 @@ class BatchNorm(Layer):
             elif self.param.param[number].lr_mult != 0:
                 self.fail(f"lr_mult {self.param.param[number].lr_mult:g}, expected 0: statistics are not learned")
         stored = self.options.HasField("use_global_stats")
-        self.stored = self.options.use_global_stats if stored else self.context.phase == messages.TEST
+        self.stored = self.options.use_global_stats if stored else not self.training
 
     def reshape(self, shapes):
         if shapes[0][1:2] != tuple(self.blobs[0].shape):

@@ -240,11 +240,8 @@ def _net(definition: solver_param.Definition, device: str, seed: int, share: Any
 
 def _lines(kind: str, net: Net, outputs: Iterator[Tuple[str, torch.Tensor]]) -> Iterator[str]:
     """A line for each value of a net's outputs, with its part in the loss."""
-    weights = {top: weight for layer, of_tops in zip(net.layers, net.loss_weights)
-               for top, weight in zip(layer.param.top, of_tops)}
     number = 0
     for name, blob in outputs:
         for value in blob.detach().reshape(-1).tolist():
-            part = f" (* {weights[name]:g} = {weights[name] * value:g} loss)" if weights[name] else ""
-            yield f"    {kind} net output #{number}: {name} = {value:g}{part}"
+            yield f"    {kind} net output #{number}: {name} = {value:g}{net.part_of_loss(name, value)}"
             number += 1

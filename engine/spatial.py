@@ -68,9 +68,7 @@ class Convolution(Layer):
         return (size + 2 * pad - kernel) // stride + 1
 
     def reshape(self, shapes):
-        for shape in shapes:
-            if shape != shapes[0]:
-                self.fail(f"a bottom has the shape {shape}, but the first one {shapes[0]}")
+        self.require_same(shapes)
         if len(shapes) != len(self.param.top):
             self.fail(f"{len(self.param.top)} tops, expected one for each of the {len(shapes)} bottoms")
         shape = shapes[0]

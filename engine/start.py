@@ -9,14 +9,12 @@ from typing import Any, Optional
 
 from google.protobuf import text_format
 
-from common.errors import UserError
+from common.errors import LAST_WORDS, UserError
 
 from . import messages
 
 # Makes the training net as `caffe train` does, and saves its weights. Arguments: the solver, the caffemodel.
 CHILD = "import caffe, sys; caffe.get_solver(sys.argv[1]).net.save(sys.argv[2])"
-# Fatal lines of glog, and the errors of our own layers.
-LAST_WORDS = re.compile(r"F\d{4} |layer \S+ \(\w+\): ")
 # Lines of a stack trace, and what Caffe says after its last words.
 STACK = re.compile(r"\s*(@\s|\*\*\* )")
 

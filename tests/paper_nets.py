@@ -12,14 +12,19 @@ def net_of(folder, proto, phase=caffe.TEST):
     return caffe.Net(str(folder / "net.prototxt"), phase)
 
 
+def top_shapes(data):
+    """The shapes of one record of a data layer's tops, by their names."""
+    return {"data": data.shape, "reference": data.shape, "label": (), "gabor": (12800,),
+            "gsf": (64 * (data.classes - 1),), "sift": (49 * (data.classes - 1),)}
+
+
 def without_lmdbs(experiment_, classes, batch):
     """The training net on blobs to be filled."""
     data = parts.Data("data", classes, {"train": 10, "val": 10}, backbones.BACKBONES[experiment_.net].shape,
                      range(1, classes + 1))
     proto = nets.train_val(experiment_, data)
     layers = [layer for layer in proto.layer if layer.name not in ("train_data", "val_data")]
-    sizes = {"data": data.shape, "label": (), "gabor": (12800,), "gsf": (64 * (classes - 1),),
-             "sift": (49 * (classes - 1),)}
+    sizes = top_shapes(data)
     inputs = caffe.NetSpec()
     for top in next(layer for layer in proto.layer if layer.name == "train_data").top:
         inputs[top] = L.Input(shape=dict(dim=[batch] + list(sizes[top])))

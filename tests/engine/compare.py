@@ -106,7 +106,7 @@ def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, pas
             result.gradients[name] = theirs.blobs[name].diff.copy()
             result.gradient_difference = max(result.gradient_difference, _compare(
                 f"gradient of {name}", layer.value.grad, result.gradients[name], gradient_tolerance, floor))
-    for layer, number, blob, parameter in _parameters(result):
+    for layer, number, blob, parameter in _parameters(theirs, ours):
         name = f"{layer}/{number}"
         _compare(f"parameter {name} after the pass", parameter, blob.data, tolerance, floor)
         if gradients and not parameter.requires_grad:
@@ -118,10 +118,17 @@ def run(text, inputs, weights=None, phase=TRAIN, gradients=True, drawn=True, pas
     return result
 
 
-def _parameters(result):
+def copy_parameters(theirs, ours):
+    """Gives the engine's net the parameters of Caffe's."""
+    with torch.no_grad():
+        for _, _, blob, parameter in _parameters(theirs, ours):
+            parameter.copy_(torch.from_numpy(blob.data))
+
+
+def _parameters(theirs, ours):
     """Name of the layer, number, Caffe's blob and the engine's tensor of each parameter."""
-    layers = {layer.name: layer for layer in result.engine.layers}
-    for name, blobs in result.caffe.params.items():
+    layers = {layer.name: layer for layer in ours.layers}
+    for name, blobs in theirs.params.items():
         assert [tuple(one.shape) for one in layers[name].blobs] == [tuple(one.shape) for one in blobs], name
         for number, (blob, parameter) in enumerate(zip(blobs, layers[name].blobs)):
             yield name, number, blob, parameter
@@ -129,13 +136,12 @@ def _parameters(result):
 
 def _set_parameters(result, weights, drawn, random):
     types = {layer.name: layer.param.type for layer in result.engine.layers}
-    for name, number, blob, parameter in _parameters(result):
+    for name, number, blob, _ in _parameters(result.caffe, result.engine):
         if name in weights:
             blob.data[...] = weights[name][number]
         elif drawn and types[name] != "BatchNorm":
             blob.data[...] = random.standard_normal(blob.data.shape)
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(blob.data))
+    copy_parameters(result.caffe, result.engine)
 
 
 def _set_inputs(result, inputs, gradients):

@@ -22,7 +22,7 @@ from typing import Any, Optional
 import caffe
 
 from common import children, files, machine, signals
-from common.errors import UserError
+from common.errors import LAST_WORDS, UserError
 from common.experiment import ROOT
 from prototxt import build
 from tools.training import caffe_log, pretrained
@@ -33,8 +33,6 @@ LOG = "caffe.log"
 EXPLOSION = 1e4
 # Lines of a stack trace, which help only with a debugger.
 STACK = re.compile(r"\s*(@\s|\*\*\* Check failure)")
-# Fatal lines of glog, and the errors of our own layers.
-LAST_WORDS = re.compile(r"F\d{4} |layer \S+ \(\w+\): ")
 # Lines of the log that an error quotes where none of them is fatal.
 QUOTED = 3
 
