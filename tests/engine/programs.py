@@ -53,14 +53,19 @@ def write(folder, net=NET, solver=SOLVER):
         (folder / f"{name}.prototxt").write_text(text.replace("%(folder)s", str(folder)))
 
 
+def _heed_signals():
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(program, folder, *words, **options):
     """Starts a program in a folder. It writes its log to standard error. The launcher, in which the tests run, ignores
-    SIGHUP."""
+    SIGHUP, and a shell that runs them in the background SIGINT; a program that ignores a signal goes on doing so."""
     path = os.pathsep.join([ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = dict(os.environ, GLOG_logtostderr="1", GLOG_minloglevel="0", PYTHONPATH=path)
     return subprocess.Popen(PROGRAMS[program] + list(words), cwd=str(folder), env=variables, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, universal_newlines=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL), **options)
+                            preexec_fn=_heed_signals, **options)
 
 
 def run(program, folder, *words, **options):

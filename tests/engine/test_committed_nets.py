@@ -12,11 +12,14 @@ import torch
 from common import experiment
 from common.experiment import ROOT
 from engine import messages
-from engine.net import Net
 from prototxt import build
+from tests import paper_nets
+from tests.engine import compare
 
 # A gradient that is 0 but for rounding, as of a bias before BatchNorm, is compared with the largest one of the net.
 FLOOR = 1e-3
+NOT_EXACT = {"xie2019b/synthetic-one_map-l2": "the gradient of the bias of a single map is a sum of 48400 values that "
+             "nearly cancel; PyTorch 1.7 is off by 2.6e-4 of the sum in float64, Caffe by 1.1e-5"}
 DATA_LAYERS = ("layers.lmdb_data", "layers.augmented_data", "layers.window_data")
 # What a net is told of its data, its names and its place, which change nothing of what it computes.
 OF_NO_EFFECT = re.compile(r'"(name|images|references|data|epoch_size|batch_size|seed)": ("[^"]*"|\d+|\[[^]]*\]),? ?'
@@ -77,8 +80,7 @@ def on_inputs(path, smooth):
     definition = read(path)
     settings = experiment.load(name_of(path))
     data = build.expected(settings)
-    sizes = {"data": data.shape, "reference": data.shape, "label": (), "gabor": (12800,),
-             "gsf": (64 * (data.classes - 1),), "sift": (49 * (data.classes - 1),)}
+    sizes = paper_nets.top_shapes(data)
     random = np.random.RandomState(1)
     made, values = messages.NetParameter(name=definition.name), {}
     for layer in of_training(definition):
@@ -105,35 +107,16 @@ def on_inputs(path, smooth):
     return made, values
 
 
-def trained_once(path, values):
-    """Caffe's net with Caffe's weights, after one pass forward and back."""
-    caffe.set_random_seed(1)
-    net = caffe.Net(str(path), caffe.TRAIN)
-    for name, value in values.items():
-        net.blobs[name].data[...] = value
-    return net
-
-
-def in_engine(path, reference, values):
-    """The engine's net with the weights of Caffe's and the same inputs."""
-    net = Net(read(str(path)), messages.TRAIN)
-    for layer in net.layers:
-        if layer.name in values:
-            layer.value = torch.from_numpy(np.float32(values[layer.name]))
-        with torch.no_grad():
-            for blob, expected in zip(layer.blobs, reference.params.get(layer.name, ())):
-                blob.copy_(torch.from_numpy(expected.data))
-    return net
-
-
-def both(folder, path, smooth):
+def both(path, smooth):
     """Loss and gradients of a net: (engine's, Caffe's) loss, and (layer, number) of a parameter -> the same of its
     gradient."""
     made, values = on_inputs(path, smooth)
-    definition = folder / "net.prototxt"
-    definition.write_text(str(made))
-    reference = trained_once(definition, values)
-    net = in_engine(definition, reference, values)
+    caffe.set_random_seed(1)
+    reference, net = compare.caffe_net(str(made)), compare.engine_net(str(made))
+    for name, value in values.items():
+        reference.blobs[name].data[...] = value
+        net.layer(name).value = torch.from_numpy(np.float32(value))
+    compare.copy_parameters(reference, net)
     reference.forward()
     reference.backward()
     net.forward()
@@ -155,14 +138,16 @@ def parametrized():
         parts = {(backbone, layer.type, layer.python_param.layer, len(layer.bottom), len(layer.param), layer.name[:6])
                  for layer in of_training(read(kind[0]))
                  if layer.type not in ("Convolution", "PReLU", "ReLU", "Eltwise")}
-        marks = () if parts - seen else pytest.mark.thorough
+        marks = [] if parts - seen else [pytest.mark.thorough]
         seen |= parts
+        if name_of(kind[0]) in NOT_EXACT:
+            marks.append(pytest.mark.xfail(torch.__version__ < "1.8", reason=NOT_EXACT[name_of(kind[0])], strict=True))
         yield pytest.param(kind[0], id=name_of(kind[0]), marks=marks)
 
 
 @pytest.mark.parametrize("path", parametrized())
-def test_loss_and_gradients_are_those_of_caffe(tmp_path, path):
-    (loss, expected), gradients = both(tmp_path, path, smooth=True)
+def test_loss_and_gradients_are_those_of_caffe(path):
+    (loss, expected), gradients = both(path, smooth=True)
     assert abs(loss - expected) <= 1e-5 * abs(expected)
     largest = max(abs(theirs).max() for _, theirs in gradients.values())
     worst = {key: np.abs(ours - theirs).max() / max(abs(theirs).max(), FLOOR * largest)
@@ -172,9 +157,9 @@ def test_loss_and_gradients_are_those_of_caffe(tmp_path, path):
 
 @pytest.mark.parametrize("name", ["xie2019a/fer2013-alfw", "xie2019b/fer2013-toy-v-l2-cp", "liu2017/ckplus-2b-nm",
                                   "farzaneh2021/raf_db-dacl", "wu2023/ckplus-ndf"])
-def test_nets_as_they_are(tmp_path, name):
+def test_nets_as_they_are(name):
     """With ReLU, PReLU and MAX pooling: a gradient as a whole differs by few jumps only."""
-    (loss, expected), gradients = both(tmp_path, os.path.join(ROOT, "prototxt", name, "train_val.prototxt"), False)
+    (loss, expected), gradients = both(os.path.join(ROOT, "prototxt", name, "train_val.prototxt"), False)
     assert abs(loss - expected) <= 1e-5 * abs(expected)
     largest = max(np.linalg.norm(theirs) for _, theirs in gradients.values())
     worst = {key: np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), FLOOR * largest)
