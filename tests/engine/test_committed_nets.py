@@ -19,8 +19,8 @@ from tests.engine import compare
 # A gradient that is 0 but for rounding, as of a bias before BatchNorm, is compared with the largest one of the net.
 FLOOR = 1e-3
 # Why the gradients of a net may differ by more.
-ONE_MAP = ("the gradient of the bias of a single map is a sum of 48400 values that nearly cancel; PyTorch 1.7 is off by "
-           "2.6e-4 of the sum in float64, Caffe by 1.1e-5")
+ONE_MAP = ("the gradient of the bias of a single map is a sum of 48400 values that nearly cancel; PyTorch 1.7 is off "
+           "by 2.6e-4 of the sum in float64, Caffe by 1.1e-5")
 SIGN = "the gradient of an L1 norm is the sign, which jumps"
 NOT_EXACT = {"xie2019b/synthetic-one_map-l2": ONE_MAP, "xie2019b/synthetic-one_map-norm": ONE_MAP,
              "xie2019b/fer2013-vgg-hidden-l1-same": SIGN}
