@@ -4,7 +4,6 @@ import json
 import os
 import re
 
-import caffe
 import numpy as np
 import pytest
 import torch
@@ -115,7 +114,6 @@ def both(path, smooth):
     """Loss and gradients of a net: (engine's, Caffe's) loss, and (layer, number) of a parameter -> the same of its
     gradient."""
     made, values = on_inputs(path, smooth)
-    caffe.set_random_seed(1)
     reference, net = compare.caffe_net(str(made)), compare.engine_net(str(made))
     for name, value in values.items():
         reference.blobs[name].data[...] = value
