@@ -59,8 +59,8 @@ def engine_net(text, phase=TRAIN, **options):
 
 
 def caffe_net(text, phase=TRAIN):
-    """Caffe's net of a prototxt's text, with random numbers of always the same seed. Where Caffe refuses it, it ends the
-    process."""
+    """Caffe's net of a prototxt's text, with random numbers of always the same seed. Where Caffe refuses it, it ends
+    the process."""
     caffe.set_random_seed(1)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.prototxt")
