@@ -6,7 +6,7 @@ from typing import List, Sequence
 
 from common.errors import UserError
 
-from . import flags, log
+from . import flags, log, tuning
 
 # Python packages by the names of their modules, where the two differ.
 PACKAGES = {"google": "protobuf"}
@@ -25,6 +25,7 @@ def main(words: Sequence[str]) -> int:
         text = str(error)
         print(f"engine: {text}{' See' if text.endswith('?') else '; see'} --help", file=sys.stderr)
         return 2
+    tuning.before_torch()
     try:
         import torch  # only now: it takes a second
 

@@ -58,11 +58,19 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient):
         x, slopes = context.saved_tensors
-        of_slopes = x.clamp(max=0).mul_(gradient)
-        axes = [axis for axis in range(x.dim()) if axis != 1 or not slopes.dim()]
-        of_slopes = of_slopes.sum(axes).reshape(slopes.shape)
-        factor = (x > 0).to(x.dtype)
-        return factor.addcmul_(1 - factor, slopes).mul_(gradient), of_slopes
+        above = torch.ops.aten.threshold_backward(gradient, x, 0)  # where x > 0, else 0
+        below = gradient - above
+        of_x = above.addcmul_(below, slopes)
+        of_slopes = below.mul_(x)
+        if slopes.dim():
+            return of_x, channel_sums(of_slopes).reshape(slopes.shape)
+        return of_x, of_slopes.sum()
+
+
+def channel_sums(x: torch.Tensor) -> torch.Tensor:
+    """The sums of x (N, C, ...) for each channel (C). Two steps are faster than one: the first sums what lies together
+    in memory."""
+    return x.reshape(*x.shape[:2], -1).sum(2).sum(0)
 
 
 class ELU(Layer):

@@ -1,5 +1,5 @@
 """Layers that normalize a blob, scale and shift it, or drop values of it."""
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import torch
 from torch.nn import functional
@@ -65,9 +65,9 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     def forward(context, x, axes, eps, inside):
-        mean = x.mean(axes, keepdim=True)
+        mean = _mean(x, axes)
         y = x - mean
-        variance = (y * y).mean(axes, keepdim=True)
+        variance = _mean(y * y, axes)
         deviation = (variance + eps).sqrt_() if inside else variance.sqrt().add_(eps)
         y.div_(deviation)
         context.save_for_backward(y, deviation)
@@ -78,8 +78,16 @@ class _Normalized(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient, *_):
         (y, deviation), axes = context.saved_tensors, context.axes
-        through = torch.addcmul(gradient, y, (gradient * y).mean(axes, keepdim=True), value=-1)
-        return through.sub_(gradient.mean(axes, keepdim=True)).div_(deviation), None, None, None
+        through = torch.addcmul(gradient, y, _mean(gradient * y, axes), value=-1)
+        return through.sub_(_mean(gradient, axes)).div_(deviation), None, None, None
+
+
+def _mean(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+    """The mean over some axes, which stay with the size 1. Two steps are faster than one: the first one takes the mean
+    of what lies together in memory."""
+    for group in [axis for axis in axes if axis > 1], [axis for axis in axes if axis <= 1]:
+        x = x.mean(group, keepdim=True) if group else x
+    return x
 
 
 class _AcrossChannels(torch.autograd.Function):
