@@ -1,26 +1,53 @@
-"""The memory of the machine, or of the container, and the graphics card that this process computes on."""
+"""The memory of the machine, or of the container, and what computes nets."""
 import contextlib
 import os
+from dataclasses import dataclass, replace
 from typing import Optional
 
 # Files with the memory limit of a container, in versions 2 and 1 of control groups.
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-# The variable with the number of the card, for this process and its children.
-CARD = "FER_GPU"
+# Variables with the fields of a Device, for this process and its children.
+ENGINE, CARD, PRECISION = "FER_ENGINE", "FER_GPU", "FER_PRECISION"
+CAFFE, TORCH = "caffe", "torch"
+FLOAT32 = "float32"
+# The first one is the default.
+ENGINES, PRECISIONS = (CAFFE, TORCH), (FLOAT32, "tf32", "bf16")
 
 
-def use_card(number: Optional[str]) -> None:
-    """From now on `card` returns this number. None stands for the processor."""
-    if number is None:
-        os.environ.pop(CARD, None)
-    else:
-        os.environ[CARD] = number
+@dataclass(frozen=True)
+class Device:
+    """What computes nets."""
+
+    # One of ENGINES: real Caffe, or the engine on PyTorch.
+    engine: str = CAFFE
+    # The number of the graphics card, as text, or with TORCH of several, such as "0,1"; None for the processor.
+    gpu: Optional[str] = None
+    # One of PRECISIONS.
+    precision: str = FLOAT32
+
+    def __str__(self) -> str:
+        """In words, such as "torch on card 0 in bf16"."""
+        where = "" if self.gpu is None else f" on card{'s' * (',' in self.gpu)} {self.gpu}"
+        return self.engine + where + (f" in {self.precision}" if self.precision != FLOAT32 else "")
+
+    def each(self) -> "list[Device]":
+        """A device for each card; the device itself if it has one card or none."""
+        return [replace(self, gpu=card) for card in (self.gpu or "").split(",")] if self.gpu else [self]
 
 
-def card() -> Optional[str]:
-    """The number of the graphics card that Caffe computes on, as text; None for the processor."""
-    return os.environ.get(CARD)
+def use(device: Device) -> None:
+    """From now on `device` returns this one."""
+    for name, value in ((ENGINE, device.engine), (CARD, device.gpu), (PRECISION, device.precision)):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def device() -> Device:
+    """What this process computes nets with."""
+    return Device(os.environ.get(ENGINE, CAFFE), os.environ.get(CARD), os.environ.get(PRECISION, FLOAT32))
 
 
 def memory() -> tuple[int, int]:

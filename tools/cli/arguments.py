@@ -1,14 +1,18 @@
 """What the commands' parsers share: the kinds of arguments, and how a command is added."""
 import argparse
+import glob
 import os
 import re
 from collections.abc import Collection
 from typing import Any, Callable, NoReturn, Optional
 
-from common import suggestions
+from common import machine, suggestions
+from common.machine import Device
 
 # Of BLAS: what Debian's OpenBLAS is built for.
 MOST_THREADS = 128
+# The devices of graphics cards.
+CARDS = "/dev/nvidia[0-9]*"
 # Said of each option that takes several values.
 SEVERAL = "Takes one or more values, and may be repeated."
 
@@ -93,15 +97,42 @@ def change(text: str) -> str:
     return text
 
 
-def add_gpu(parser: Parser) -> None:
-    """Adds --gpu. Those who compute read the card from common.machine."""
-    def card(text: str) -> str:
-        if not re.fullmatch("[0-9]+", text):
-            raise argparse.ArgumentTypeError(f"{text!r}, expected the number of one card, such as 0; Caffe runs Python "
-                                             "layers, which the nets here have, on one card only")
-        return text
-    parser.add_argument("--gpu", metavar="NUMBER", type=card, help="Caffe computes on this graphics card (default: on "
-                        "the processor). `./fer setup --gpu` builds what this needs.")
+def add_device(parser: Parser, continues: bool = False) -> None:
+    """Adds --engine, --gpu and --precision. Those who compute read the device from common.machine.
+
+    continues: whether the engine of a run that continues is the default.
+    """
+    parser.add_argument("--engine", choices=machine.ENGINES, help="What computes the nets: the real Caffe, or the engine "
+                        "on PyTorch, which is faster (default: {}). docs/engine.md compares them.".format(
+                            "caffe; of a run that continues, its own" if continues else machine.CAFFE))
+    parser.add_argument("--gpu", metavar="NUMBERS", type=_cards, help="Compute on this graphics card, such as 0; with "
+                        "--engine torch also on several, such as 0,1, or on `all` (default: on the processor). `./fer "
+                        "setup --gpu`, and for torch `./fer setup --torch VERSION`, install what this needs.")
+    parser.add_argument("--precision", choices=machine.PRECISIONS, help="With --engine torch: how convolutions and "
+                        f"inner products are computed (default: {machine.FLOAT32}).")
+    parser.set_defaults(device=device)
+
+
+def _cards(text: str) -> str:
+    if text == "all":
+        return ",".join(map(str, range(len(glob.glob(CARDS))))) or "0"
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected the number of a card, such as 0, several, such as 0,1, or "
+                                         "all")
+    return text
+
+
+def device(options: argparse.Namespace) -> Device:
+    """What --engine, --gpu and --precision say. Ends the program if they do not fit together."""
+    engine, precision = options.engine or machine.CAFFE, options.precision or machine.FLOAT32
+    if engine == machine.CAFFE:
+        if options.gpu and "," in options.gpu:
+            options.parser.error(f"argument --gpu: {options.gpu}, expected the number of one card, such as 0; Caffe runs "
+                                 "Python layers, which the nets here have, on one card only (--engine torch on several)")
+        if precision != machine.FLOAT32:
+            options.parser.error(f"argument --precision: {precision} needs --engine torch; Caffe computes in "
+                                 f"{machine.FLOAT32}")
+    return Device(engine, options.gpu, precision)
 
 
 def name_of(kind: str, names: Collection[str]) -> Callable[[str], str]:

@@ -3,7 +3,7 @@ import argparse
 import os
 
 from common.errors import UserError
-from tools.cli.arguments import Commands, add_gpu, add_several, path
+from tools.cli.arguments import Commands, add_device, add_several, path
 from tools.training import snapshots
 
 SPLITS = ("train", "val", "test")
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
                          help="Evaluate all snapshots of the run, on the validation and the test split, or on the part "
                          "of --split. The results are written to metrics-every-snapshot.json in the folder of each "
                          "run.")
-    add_gpu(command)
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:

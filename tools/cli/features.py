@@ -4,7 +4,7 @@ import os
 import sys
 
 from common.errors import UserError
-from tools.cli.arguments import Commands, add_gpu, add_several, at_least, name_of, path
+from tools.cli.arguments import Commands, add_device, add_several, at_least, name_of, path
 from tools.training import snapshots
 
 
@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
                 "has).".format(", ".join(features.NAMES)),
                 type=name_of("handcrafted feature", features.NAMES), metavar="FEATURE")
     command.add_argument("--limit", type=at_least(1), metavar="N", help="Use only the first N training images.")
-    add_gpu(command)
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     # Caffe's own chatter; that of a training goes into its log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     options = parse(arguments)
-    machine.use_card(getattr(options, "gpu", None))
+    machine.use(options.device(options) if "device" in options else machine.Device())
     interrupts: list[int] = []
 
     def interrupt(number: int) -> None:

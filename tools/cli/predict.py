@@ -5,7 +5,7 @@ import os
 import sys
 
 from common.errors import UserError
-from tools.cli.arguments import Commands, add_gpu, path
+from tools.cli.arguments import Commands, add_device, path
 from tools.training import snapshots
 
 
@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
                          "face.")
     command.add_argument("--draw", type=path, metavar="DIR", help="Write each image to this folder, with its faces "
                          "marked.")
-    add_gpu(command)
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from published import values
-from tools.cli.arguments import MOST_THREADS, Commands, add_gpu, add_several, at_least, change, cores, path
+from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, path
 from tools.reproduce import targets
 from tools.training import snapshots
 
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
                          "(default: 1).")
     add_several(command, "--set", "Change settings of those experiments that have them, e.g. net=toy "
                 "solver.max_iter=3000.", type=change, metavar="KEY=VALUE")
-    add_gpu(command)
+    add_device(command)
     mode = command.add_mutually_exclusive_group()
     mode.add_argument("--dry-run", action="store_true",
                       help="Only show the jobs, with estimates of their time, disk space and memory.")

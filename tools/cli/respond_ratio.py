@@ -1,7 +1,7 @@
 """`./fer respond-ratio`: which parts of the face a net responds to."""
 import argparse
 
-from tools.cli.arguments import Commands, add_gpu, path
+from tools.cli.arguments import Commands, add_device, path
 from tools.cli.evaluate import SPLITS
 from tools.training import snapshots
 
@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
                            "folder of the run.", "respond-ratio runs/one_map-l2")
     command.add_argument("folder", type=path, metavar="RUN", help="A trained run, or a group of folds or seeds.")
     command.add_argument("--split", choices=SPLITS, default="test", help="The part of the data (default: test).")
-    add_gpu(command)
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Union
 
 from common import experiment, suggestions
 from common.errors import UserError
-from tools.cli.arguments import MOST_THREADS, Commands, add_gpu, add_several, at_least, change, cores, path
+from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, path
 from tools.training import snapshots
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
                          help="The number of BLAS threads of each training (default: that of the run; for a new run "
                          "one a core, or 1 if several run side by side).")
-    add_gpu(command)
+    add_device(command)
     add_several(command, "--set", "Change settings of the experiment, e.g. solver.max_iter=3000 "
                 "losses.gabor.weight=1e-3.", type=change, metavar="KEY=VALUE")
 

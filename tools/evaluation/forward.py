@@ -94,7 +94,7 @@ def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
 def use(engine: Engine) -> None:
     """Makes Caffe in this process compute with these threads or this GPU."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
-    if engine.gpu is not None:
+    if engine.gpu is not None and engine.device.engine == machine.CAFFE:
         caffe.set_device(int(engine.gpu))
         caffe.set_mode_gpu()
 

@@ -1,4 +1,5 @@
-"""A segment: one training by the real `caffe train`, which continues where a killed one stopped.
+"""A segment: one training by `caffe train`, or by the engine's `train`, which has the same command line. It continues
+where a killed one stopped.
 
     SEGMENT/{train_val,deploy,solver}.prototxt
     SEGMENT/caffe.log
@@ -24,6 +25,7 @@ import caffe
 from common import children, files, machine, signals
 from common.errors import LAST_WORDS, UserError
 from common.experiment import ROOT
+from common.machine import Device
 from prototxt import build
 from tools.training import caffe_log, pretrained
 from tools.training.progress import TrainingProgress
@@ -39,28 +41,38 @@ QUOTED = 3
 
 @dataclass(frozen=True)
 class Engine:
-    """What Caffe computes with."""
+    """What computes nets, and with how many threads."""
 
-    # Threads of BLAS.
+    # Threads of BLAS, and of PyTorch.
     threads: int
-    # The number of the card, as text; None for the processor.
-    gpu: Optional[str] = None
+    device: Device = Device()
+
+    @property
+    def gpu(self) -> Optional[str]:
+        return self.device.gpu
 
     def with_threads(self, threads: int) -> "Engine":
         return dataclasses.replace(self, threads=threads)
 
 
 def all_cores() -> Engine:
-    """One thread for each core that this process may use, and the card of --gpu. OPENBLAS_NUM_THREADS can lower the
-    number: Snakemake sets it for jobs that run side by side."""
+    """One thread for each core that this process may use, and the device of the command line. OPENBLAS_NUM_THREADS can
+    lower the number: Snakemake sets it for jobs that run side by side."""
     cores, limit = len(os.sched_getaffinity(0)), os.environ.get("OPENBLAS_NUM_THREADS", "")
-    return Engine(max(1, min(cores, int(limit))) if limit.isdigit() else cores, machine.card())
+    return Engine(max(1, min(cores, int(limit))) if limit.isdigit() else cores, machine.device())
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment variables of `caffe train`: it finds our layers, and writes its log to standard error."""
-    return dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), PYTHONPATH=ROOT, GLOG_logtostderr="1",
-                GLOG_minloglevel="0")
+    """The environment variables of a training: it finds our layers, and writes its log to standard error."""
+    # Behind ours: the PyTorch that `./fer setup --torch` has installed.
+    paths = [ROOT, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", ROOT))]
+    return dict(os.environ, OPENBLAS_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads),
+                PYTHONPATH=os.pathsep.join(paths), GLOG_logtostderr="1", GLOG_minloglevel="0")
+
+
+def program(engine: Engine) -> list[str]:
+    """The words of a command line that stand for `caffe`."""
+    return ["caffe"] if engine.device.engine == machine.CAFFE else [sys.executable, "-m", "engine"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
     """
     solver = _read(segment.path("solver.prototxt"), caffe.proto.caffe_pb2.SolverParameter())
     done = max(segment.snapshots(), default=0)
-    ends = _process_ends(segment, solver)
+    ends = _process_ends(segment, solver, engine)
     files.remove(segment.path("scratch"))
     for name in ("scratch", "snapshots"):
         os.makedirs(segment.path(name), exist_ok=True)
@@ -149,10 +161,13 @@ def _read(path: str, message: Any) -> Any:
         return build.parse(stream.read(), message)
 
 
-def _process_ends(segment: Segment, solver: Any) -> list[int]:
+def _process_ends(segment: Segment, solver: Any, engine: Engine) -> list[int]:
     """Iterations at which a process of Caffe ends and the next one takes over. There is one process, except for a net
     with dropout: a snapshot does not hold the state of Caffe's random numbers, so each process trains from snapshot to
-    snapshot with its own seed, whether the training was killed there or not."""
+    snapshot with its own seed, whether the training was killed there or not. The engine's random numbers depend on the
+    seed and the iteration only."""
+    if engine.device.engine != machine.CAFFE:
+        return [solver.max_iter]
     net = _read(segment.path("train_val.prototxt"), caffe.proto.caffe_pb2.NetParameter())
     random = any(layer.type == "Dropout" for layer in net.layer)
     inner = range(solver.snapshot, solver.max_iter, solver.snapshot) if random and solver.snapshot else []
@@ -207,13 +222,15 @@ def _prepare_caffe() -> None:
 
 def _caffe_train(segment: Segment, solver: Any, definition: str, done: int, weights: Optional[str], engine: Engine,
                  progress: TrainingProgress, stop: _Stop) -> None:
-    command = ["caffe", "train", "-solver", definition, "-sigint_effect", "stop"]
+    command = [*program(engine), "train", "-solver", definition, "-sigint_effect", "stop"]
     if done:
         command += ["-snapshot", _resumable(segment, done)]
     elif weights:
         command += ["-weights", weights]
     if engine.gpu is not None:
         command += ["-gpu", engine.gpu]
+    if engine.device.precision != machine.FLOAT32:
+        command += ["-precision", engine.device.precision]
     process = subprocess.Popen(command, env=environment(engine.threads), cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_prepare_caffe,
                                encoding="utf-8", errors="replace")
@@ -228,11 +245,12 @@ def _caffe_train(segment: Segment, solver: Any, definition: str, done: int, weig
         process.kill()
         process.wait()
     if process.returncode != 0 and not stop.number:
-        raise UserError(f"{segment.folder}: {_failure(segment, process.returncode, last_words)}")
+        raise UserError(f"{segment.folder}: {_failure(segment, engine, process.returncode, last_words)}")
 
 
-def _failure(segment: Segment, status: int, last_words: Sequence[str]) -> str:
-    text = f"caffe train ended with status {status}: {' | '.join(last_words)}"
+def _failure(segment: Segment, engine: Engine, status: int, last_words: Sequence[str]) -> str:
+    name = "caffe" if engine.device.engine == machine.CAFFE else "engine"
+    text = f"{name} train ended with status {status}: {' | '.join(last_words)}"
     if any("SerializeToOstream" in words for words in last_words):
         with open(segment.path(LOG), encoding="utf-8", errors="replace") as log:
             announced = caffe_log.SNAPSHOT.findall(log.read())
