@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench import drawn, timing
 from common import experiment
+from common.machine import DEFAULT
 from tools.training import groups
 
 SUBJECTS = 6
@@ -51,7 +52,7 @@ def measure(options) -> list[dict]:
         def train(threads: int, processes: int, settings=settings, data=data) -> int:
             with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
                 groups.train(settings, data, os.path.join(folder, "run"), None, range(1, options.cores + 1), threads,
-                             None, processes)
+                             DEFAULT, processes)
             return options.cores * settings.solver["max_iter"]
         took = timing.in_turn({
             f"one after the other, {options.cores} threads": lambda: train(options.cores, 1),

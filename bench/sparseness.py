@@ -16,6 +16,7 @@ import os
 import numpy as np
 
 from common import experiment
+from common.machine import DEFAULT
 from data_prep import prepared_folder
 from tools.analysis import sparseness
 from tools.evaluation import evaluate
@@ -42,8 +43,8 @@ def main() -> None:
     for method in options.methods:
         name = f"xie2019b/{data_set}-toy-{method}"
         settings = experiment.load(name, experiment.applicable(name, options.set))
-        group = groups.train(settings, options.data, os.path.join(options.out, method), None, options.seeds, 1, None,
-                             options.processes)
+        group = groups.train(settings, options.data, os.path.join(options.out, method), None, options.seeds, 1,
+                             DEFAULT, options.processes)
         print(line(settings.title, [measure(run) for run in groups.runs(group)]), flush=True)
 
 

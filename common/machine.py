@@ -1,7 +1,7 @@
 """The memory of the machine, or of the container, and what computes nets."""
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Optional
 
 # Files with the memory limit of a container, in versions 2 and 1 of control groups.
@@ -31,9 +31,18 @@ class Device:
         where = "" if self.gpu is None else f" on card{'s' * (',' in self.gpu)} {self.gpu}"
         return self.engine + where + (f" in {self.precision}" if self.precision != FLOAT32 else "")
 
+    def options(self) -> "list[str]":
+        """The words of a command line that ask for it."""
+        return [word for field in fields(self) if getattr(self, field.name) != field.default
+                for word in (f"--{field.name}", getattr(self, field.name))]
+
     def each(self) -> "list[Device]":
         """A device for each card; the device itself if it has one card or none."""
         return [replace(self, gpu=card) for card in (self.gpu or "").split(",")] if self.gpu else [self]
+
+
+# Real Caffe on the processor.
+DEFAULT = Device()
 
 
 def use(device: Device) -> None:

@@ -23,7 +23,7 @@ def train(options: argparse.Namespace) -> None:
     param.train_state.stage.extend(_stages(options))
     if not options.gpu and param.solver_mode == messages.SolverParameter.GPU:
         options.gpu = str(param.device_id)
-        _require_card(options.gpu, f"{options.solver}: solver_mode is GPU, which is Caffe's default (solver_mode: CPU "
+        require_card(options.gpu, f"{options.solver}: solver_mode is GPU, which is Caffe's default (solver_mode: CPU "
                       "trains on the processor)")
     device = _device(options, "caffe.cpp:197")
     if options.snapshot or options.weights:
@@ -177,7 +177,7 @@ def _clock(net: Net, times: List[float], number: int) -> Iterator[None]:
 def device_query(options: argparse.Namespace) -> None:
     """Shows the card of -gpu, or all cards. Raises UserError if there is none."""
     log.info("caffe.cpp:138", f"Querying GPUs {options.gpu or 'all'}")
-    _require_card(options.gpu or "0", "device_query")
+    require_card(options.gpu or "0", "device_query")
     for number in [int(options.gpu)] if options.gpu else range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(number)
         for name, value in (("Device id", number), ("Major revision number", card.major),
@@ -191,7 +191,7 @@ def _device(options: argparse.Namespace, place: str) -> str:
     """Where to compute, as torch names it, in the precision of -precision; says so in the log."""
     device = "cpu"
     if options.gpu:
-        _require_card(options.gpu, f"-gpu {options.gpu}")
+        require_card(options.gpu, f"-gpu {options.gpu}")
         device = f"cuda:{options.gpu}"
         log.info(place, f"Use GPU with device ID {options.gpu}")
         log.info(place, f"GPU device name: {torch.cuda.get_device_name(int(options.gpu))}")
@@ -203,8 +203,8 @@ def _device(options: argparse.Namespace, place: str) -> str:
     return device
 
 
-def _require_card(number: str, asked: str) -> None:
-    """asked: what asks for the card, for the error."""
+def require_card(number: str, asked: str) -> None:
+    """Raises UserError if there is no such card, or none that PyTorch can use. asked: what asks for it."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number) >= count:
         found = ("is built for the processor only" if torch.version.cuda is None else

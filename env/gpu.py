@@ -57,19 +57,37 @@ for number in range(count.value):
 # ---------------------------------------------------------------- what is asked for
 
 def card(words):
-    """The number after --gpu (or -gpu, for Caffe itself) in a command line of ../fer, as text; None if there is none.
-    Raises Failure if it is not the number of one card."""
-    command, options = next(((word, words[i + 1:]) for i, word in enumerate(words) if word != "--debug"), ("", []))
+    """What follows --gpu (or -gpu, for Caffe itself) in a command line of ../fer; None if there is none. Raises Failure
+    if it is not the number of a card or, for PyTorch, of several with commas between, or `all`."""
+    command, options = _split(words)
     names = ("-gpu", "--gpu") if command in ("caffe", "engine") else ("--gpu",) if command in COMMANDS else ()
+    value = _value(options, names)
+    torch = on_torch(words)
+    if value is not None and not re.fullmatch("[0-9]+(,[0-9]+)*|all" if torch else "[0-9]+", value):
+        expected = "the number of a card, such as 0; of several, such as 0,1; or all" if torch else \
+            "the number of one card, such as 0; Caffe runs Python layers, which the nets here have, on one card only"
+        raise Failure("%s %s: expected %s" % (names[0], value or "without a value", expected), 2)
+    return value
+
+
+def on_torch(words):
+    """Whether a command line of ../fer computes on PyTorch."""
+    command, options = _split(words)
+    return command == "engine" or command in COMMANDS and _value(options, ("--engine",)) == "torch"
+
+
+def _split(words):
+    """The command, and what follows it."""
+    return next(((word, words[i + 1:]) for i, word in enumerate(words) if word != "--debug"), ("", []))
+
+
+def _value(options, names):
+    """The last value of an option, "" where it has none; None if the option is not there."""
     value = None
     for i, word in enumerate(options):
         name, equals, given = word.partition("=")
         if name in names:
             value = given if equals else options[i + 1] if i + 1 < len(options) else ""
-    if value is not None and not re.fullmatch("[0-9]+", value):
-        why = "; Caffe runs Python layers, which the nets here have, on one card only" * (command != "engine")
-        raise Failure("%s %s: expected the number of one card, such as 0%s" % (
-            names[0], value or "without a value", why), 2)
     return value
 
 

@@ -102,8 +102,8 @@ def add_device(parser: Parser, continues: bool = False) -> None:
 
     continues: whether the engine of a run that continues is the default.
     """
-    parser.add_argument("--engine", choices=machine.ENGINES, help="What computes the nets: the real Caffe, or the engine "
-                        "on PyTorch, which is faster (default: {}). docs/engine.md compares them.".format(
+    parser.add_argument("--engine", choices=machine.ENGINES, help="What computes the nets: the real Caffe, or the "
+                        "engine on PyTorch, which is faster (default: {}). docs/engine.md compares them.".format(
                             "caffe; of a run that continues, its own" if continues else machine.CAFFE))
     parser.add_argument("--gpu", metavar="NUMBERS", type=_cards, help="Compute on this graphics card, such as 0; with "
                         "--engine torch also on several, such as 0,1, or on `all` (default: on the processor). `./fer "
@@ -117,8 +117,8 @@ def _cards(text: str) -> str:
     if text == "all":
         return ",".join(map(str, range(len(glob.glob(CARDS))))) or "0"
     if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected the number of a card, such as 0, several, such as 0,1, or "
-                                         "all")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected the number of a card, such as 0; of several, such as "
+                                         "0,1; or all")
     return text
 
 
@@ -127,8 +127,9 @@ def device(options: argparse.Namespace) -> Device:
     engine, precision = options.engine or machine.CAFFE, options.precision or machine.FLOAT32
     if engine == machine.CAFFE:
         if options.gpu and "," in options.gpu:
-            options.parser.error(f"argument --gpu: {options.gpu}, expected the number of one card, such as 0; Caffe runs "
-                                 "Python layers, which the nets here have, on one card only (--engine torch on several)")
+            options.parser.error(f"argument --gpu: {options.gpu}, expected the number of one card, such as 0; Caffe "
+                                 "runs Python layers, which the nets here have, on one card only (--engine torch on "
+                                 "several)")
         if precision != machine.FLOAT32:
             options.parser.error(f"argument --precision: {precision} needs --engine torch; Caffe computes in "
                                  f"{machine.FLOAT32}")

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     # Caffe's own chatter; that of a training goes into its log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     options = parse(arguments)
-    machine.use(options.device(options) if "device" in options else machine.Device())
+    machine.use(options.device(options) if "device" in options else machine.DEFAULT)
     interrupts: list[int] = []
 
     def interrupt(number: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from published import values
-from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, path
+from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, device, path
 from tools.reproduce import targets
 from tools.training import snapshots
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from common import files
     from tools.reproduce import jobs, plan, requests
     request = requests.request(options.targets, options.data, options.out, options.set, options.only, options.weights,
-                               options.threads, options.gpu)
+                               options.threads, device(options))
     options.cores = options.cores or (cores() if options.gpu is None else 1)
     files.require_claimable(request.out, plan.KIND)
     planned = plan.plan(request)

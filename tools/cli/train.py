@@ -1,11 +1,13 @@
 """`./fer train`: trains an experiment, or continues."""
 import argparse
 import os
-from typing import TYPE_CHECKING, Union
+from dataclasses import replace
+from typing import TYPE_CHECKING, Optional, Union
 
 from common import experiment, suggestions
 from common.errors import UserError
-from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, path
+from common.machine import Device
+from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, change, cores, device, path
 from tools.training import snapshots
 
 if TYPE_CHECKING:
@@ -25,9 +27,10 @@ def add(commands: Commands) -> None:
         "train xie2019a/ckplus-alaw --data data/ckplus-xie2019a --out runs/alaw --weights models/face_model.caffemodel",
         "train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10",
         "train my.yml --data data/mine --out runs/mine --weights runs/softmax@best --fresh-head",
+        "train xie2019a/fer2013-alaw --data data/fer2013 --out runs/fast --engine torch --gpu 0,1",
         "train runs/mine")
     command.usage = ("fer train [-h] PAPER/EXPERIMENT|FILE.yml --data DATA --out RUN [options]\n"
-                     "       fer train RUN [--processes N] [--gpu NUMBER]")
+                     "       fer train RUN [--processes N] [--engine ENGINE] [--gpu NUMBERS]")
     command.add_argument("experiment", type=path, metavar="PAPER/EXPERIMENT|FILE.yml|RUN",
                          help="The experiment; or the file of your own one; or the folder of a run or group that "
                          "continues with all that it was begun with.")
@@ -46,11 +49,11 @@ def add(commands: Commands) -> None:
                 metavar="SEED")
     command.add_argument("--processes", type=at_least(1), default=cores(),
                          help="How many trainings run side by side: folds, seeds, trials of adaptive weights "
-                         "(default: one a core; always one with --gpu).")
+                         "(default: one a core; with --gpu one a card).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
                          help="The number of BLAS threads of each training (default: that of the run; for a new run "
                          "one a core, or 1 if several run side by side).")
-    add_device(command)
+    add_device(command, continues=True)
     add_several(command, "--set", "Change settings of the experiment, e.g. solver.max_iter=3000 "
                 "losses.gabor.weight=1e-3.", type=change, metavar="KEY=VALUE")
 
@@ -69,11 +72,7 @@ def run(options: argparse.Namespace) -> int:
         if given and begun:
             raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(
                 options.experiment, given[0].replace("_", "-")))
-        if begun and options.gpu != begun.info["gpu"]:
-            raise UserError("{}: was begun on {}".format(options.experiment, (
-                "the processor; leave out --gpu" if begun.info["gpu"] is None
-                else "card {0}; continue it with --gpu {0}".format(begun.info["gpu"]))))
-        trained = groups.resume(options.experiment, options.processes)
+        trained = groups.resume(options.experiment, options.processes, _continues_on(options, begun))
     else:
         if not options.experiment.endswith(experiment.ENDINGS) and options.experiment not in experiment.names():
             raise UserError("{}; and no folder has this name".format(suggestions.unknown(
@@ -85,6 +84,19 @@ def run(options: argparse.Namespace) -> int:
     for member in groups.runs(trained):
         print(f"trained: {member.caffemodel()}")
     return 0
+
+
+def _continues_on(options: argparse.Namespace, begun: "Optional[Run]") -> Device:
+    """The device on which a run or group continues: another engine is asked for by --engine alone, since both have the
+    same files. Its bytes differ, and so do those of a card; so a card is asked for as when the run was begun."""
+    if begun is None or options.engine:
+        return device(options)
+    was = begun.device
+    if options.gpu != was.gpu:
+        raise UserError("{}: was begun on {}; give --engine {} as well to continue on another device".format(
+            options.experiment, "the processor; leave out --gpu" if was.gpu is None
+            else f"card {was.gpu}; continue it with {' '.join(was.options())}", was.engine))
+    return replace(was, precision=options.precision) if options.precision else was
 
 
 def _anew(options: argparse.Namespace) -> "Union[Run, Group]":
@@ -104,9 +116,9 @@ def _anew(options: argparse.Namespace) -> "Union[Run, Group]":
         prepared_folder.require_prepared(options.data)
         threads = options.threads or caffe_process.all_cores().threads
         weights = pretraining.train(settings, options.stages, os.path.dirname(os.path.abspath(options.out)),
-                                    caffe_process.Engine(threads, options.gpu))
+                                    caffe_process.Engine(threads, device(options)))
     elif settings.begins_with and not weights:
         print("note: {} begins with random weights; with --stages DATA, {} is trained before it".format(
             settings.name, ", ".join(stage.name for stage in experiment.stages(settings)[:-1])))
-    return groups.train(settings, options.data, options.out, weights, options.seeds, options.threads, options.gpu,
+    return groups.train(settings, options.data, options.out, weights, options.seeds, options.threads, device(options),
                         options.processes, options.fresh_head)

@@ -100,7 +100,7 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
                    **predictions.count(predicted, matching.names), **roc.measures(*predictions.scores(predicted)),
                    folds=[], published=evaluate.published([run], "test", len(predicted), note, snapshot),
                    left_out=len(of_all_classes) - len(predicted),
-                   all_trained_classes=count_all(of_all_classes, matching))
+                   all_trained_classes=count_all(of_all_classes, matching), engine=engine.device.engine)
     predictions.write(evaluate.decisions_path(run, "on-" + name, snapshot), predicted)
     files.write_json(metrics_path(run, name, snapshot), metrics)
     return metrics

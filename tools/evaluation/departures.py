@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from common import experiment as experiments
-from common import files
+from common import files, machine
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import datasets, prepared_folder
@@ -26,7 +26,7 @@ DIGITS = 16
 NO_SETTINGS = ("name", "title", "source", "pretrained", "file")
 # Settings that do not change the weights; the second group does if the best snapshot is passed on.
 SILENT, SILENT_UNLESS_BEST = ("solver.display",), ("solver.snapshot", "solver.test_interval")
-ENGINE = "caffe"
+ENGINE = machine.CAFFE
 GEOMETRY, FEATURES_OF = "literal", "crop"
 
 
@@ -57,6 +57,12 @@ def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = Non
     return departures + of_count(figure, total)
 
 
+def of_engine(metrics: dict) -> list[Departure]:
+    """The departure of metrics of nets that Caffe did not compute."""
+    engine = metrics.get("engine", ENGINE)
+    return [] if engine == ENGINE else [Departure("evaluated by", engine, ENGINE)]
+
+
 def _of_snapshot(trained: Sequence[Run], snapshot: Snapshot) -> list[Departure]:
     """The papers' figures are those of the last snapshot."""
     iterations = [snapshots.iteration(run, snapshot) for run in trained]
@@ -80,9 +86,8 @@ def of_runs(trained: Sequence[Run], trainings: Optional[int] = None) -> list[Dep
         if run.info.get(FRESH_HEAD):
             departures.append(Departure("layers that start afresh", ", ".join(run.info[FRESH_HEAD]), NONE))
     departures += _of_settings(experiment, printed)
-    engine = first.info.get("engine", ENGINE)
-    if engine != ENGINE:
-        departures.append(Departure("engine", engine, ENGINE))
+    engines = {run.trained_on for run in trained if run.engines != {ENGINE}}
+    departures += [Departure("engine", text, ENGINE) for text in sorted(engines)]
     features = nets.features(printed)
     for run in trained:
         note, whole = _notes(run)

@@ -42,7 +42,7 @@ def evaluate(run: Run, split: str, snapshot: Snapshot = None) -> dict:
                    # No paper prints figures of the user's own experiments.
                    published=None if experiment.file or datasets.protocol(experiment.data).folds else published(
                        [run], split, len(predicted), snapshot=snapshot),
-                   without_copies=_without_copies(predicted, faces))
+                   without_copies=_without_copies(predicted, faces), engine=engine.device.engine)
     # What the last trials read says nothing of an earlier snapshot.
     readings = schedules.of(experiment).readings(run) if iteration == info["iterations"] else {}
     if readings:
@@ -92,7 +92,8 @@ def published(runs: Sequence[Run], split: str, total: int, tested: Optional[dict
                                   prepared_folder.data_set(tested) if tested else None)
     if not figure:
         return None
-    departing = departures.of_figure(figure, runs, total, tested, snapshot)
+    departing = departures.of_figure(figure, runs, total, tested, snapshot) + departures.of_engine(
+        {"engine": all_cores().device.engine})
     return {"value": figure.value, "correct": figure.correct, "total": figure.total, "comparable": not departing,
             "departures": [asdict(departure) for departure in departing]}
 

@@ -4,12 +4,12 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import caffe
 import numpy as np
 
-from common import children, progress
+from common import children, machine, progress
 from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import lmdb_io, prepared_folder, records
@@ -19,8 +19,15 @@ from prototxt.builders.parts import PLAIN, Transform
 from tools.training import pretrained
 from tools.training.caffe_process import Engine
 
+if TYPE_CHECKING:
+    from tools.evaluation.torch_net import TorchNet
+
+    Net = Union[caffe.Net, TorchNet]
+
 # Larger batches need more memory. For the face ResNet they also need more time: its maps do not fit in the cache.
 BATCH = 32
+# The same on a card with PyTorch, which needs large batches to be fast.
+BATCH_ON_CARD = 256
 # The CPU, with one thread.
 ONE = Engine(1)
 
@@ -94,7 +101,7 @@ def net_input(image: np.ndarray, prepared: Transform = PLAIN) -> np.ndarray:
 def use(engine: Engine) -> None:
     """Makes Caffe in this process compute with these threads or this GPU."""
     ctypes.CDLL("libopenblas.so.0").openblas_set_num_threads(engine.threads)
-    if engine.gpu is not None and engine.device.engine == machine.CAFFE:
+    if engine.gpu is not None:
         caffe.set_device(int(engine.gpu))
         caffe.set_mode_gpu()
 
@@ -118,6 +125,17 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
     return net
 
 
+def open_net(deploy: str, caffemodel: str, engine: Engine) -> "Net":
+    """A net with its weights on an engine, for `batch`. Raises UserError as `load`, and if there is no such card."""
+    if engine.device.engine == machine.CAFFE:
+        use(engine)
+        return load(deploy, caffemodel)
+    from tools.evaluation.torch_net import TorchNet
+    build.read(deploy, caffe.proto.caffe_pb2.NetParameter())
+    pretrained.require_finite(caffemodel)
+    return TorchNet(deploy, caffemodel, engine)
+
+
 def of_split(experiment: Experiment, samples: Split, deploy: str, caffemodel: str, blobs: Sequence[str],
             engine: Engine = ONE) -> dict[str, np.ndarray]:
     """The `outputs` for all records of a split."""
@@ -138,35 +156,47 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
     images: (channels, height, width) each, uint8, or float32 if they are normalised; prepared: the transformation of
     pixels; references: one for each image, for a net with the blob `reference`.
 
-    On a CPU, each thread of the engine is a process with one BLAS thread, because much of Caffe's forward pass uses
-    one thread only. The values do not depend on the number of processes.
+    On a CPU, each thread of the engine is a process of Caffe with one BLAS thread, because much of Caffe's forward pass
+    uses one thread only. The values do not depend on the number of processes. PyTorch works in one process of its own:
+    a process that has used it, or a card, cannot be forked any more.
     """
-    use(engine.with_threads(1))
-    # Loaded before the fork, so that the processes share the weights. Daemonic processes cannot have children.
-    net = load(deploy, caffemodel)
-    forks = engine.gpu is None and not multiprocessing.current_process().daemon
-    starts = range(0, len(images), BATCH)
+    on_torch = engine.device.engine != machine.CAFFE
+    size = BATCH_ON_CARD if on_torch and engine.gpu is not None else BATCH
+    starts = range(0, len(images), size)
+    nets: "list[Net]" = []
 
     def work(start: int) -> dict[str, np.ndarray]:
-        rows = range(start, min(start + BATCH, len(images)))
-        return batch(net, [images[row] for row in rows], blobs, prepared,
+        if not nets:
+            nets.append(open_net(deploy, caffemodel, engine))
+        rows = range(start, min(start + size, len(images)))
+        return batch(nets[0], [images[row] for row in rows], blobs, prepared,
                      None if references is None else [references[row] for row in rows])
-    processes = min(engine.threads, len(starts)) if forks else 1
-    batches = children.in_order(processes, lambda: None, (), work, starts) if processes > 1 else map(work, starts)
+    if on_torch:
+        processes = 1
+    else:
+        # Loaded before the fork, so that the processes share the weights.
+        nets.append(open_net(deploy, caffemodel, engine.with_threads(1)))
+        processes = min(engine.threads, len(starts)) if engine.gpu is None else 1
+    # Daemonic processes cannot have children.
+    forks = (on_torch or processes > 1) and not multiprocessing.current_process().daemon
+    batches = children.in_order(processes, lambda: None, (), work, starts) if forks else map(work, starts)
     result: dict[str, np.ndarray] = {}
     with progress.bar("evaluating", len(images)) as bar:
         for start, values_of in zip(starts, batches):
             for blob, values in values_of.items():
                 result.setdefault(blob, np.empty((len(images),) + values.shape[1:], np.float32))[
                     start:start + len(values)] = values
-            bar.update(min(BATCH, len(images) - start))
+            bar.update(min(size, len(images) - start))
     return result
 
 
-def batch(net: caffe.Net, images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
+def batch(net: "Net", images: Sequence[np.ndarray], blobs: Sequence[str], prepared: Transform = PLAIN,
           references: Optional[Sequence[np.ndarray]] = None) -> dict[str, np.ndarray]:
     """The `outputs` for some images in one forward pass. They are views into the net, valid until the next pass."""
     inputs = {"data": images, "reference": references or ()}
+    if not isinstance(net, caffe.Net):
+        return net.forward({name: np.stack([net_input(image, prepared) for image in inputs[name]])
+                            for name in net.inputs}, blobs)
     for name in net.inputs:
         net.blobs[name].reshape(len(images), *net.blobs[name].shape[1:])
         for row, image in enumerate(inputs[name]):

@@ -152,10 +152,10 @@ class Predictor:
             if preparation(other) != self._prepared:
                 raise UserError(f"{other.folder}: its classes or crops are not those of {self.runs[0].folder}; give "
                                 "one of the two")
-        forward.use(all_cores())
         self._experiments = [run.experiment for run in self.runs]
         trained = [run.caffemodel(iteration) for run, iteration in zip(self.runs, self.iterations)]
-        self._nets = [forward.load(run.path(DEPLOY), weights) for run, weights in zip(self.runs, trained)]
+        self._nets = [forward.open_net(run.path(DEPLOY), weights, all_cores())
+                      for run, weights in zip(self.runs, trained)]
         paired = "reference" in self._nets[0].inputs
         if paired and not reference:
             raise UserError(f"{self.runs[0].folder}: compares a face with the same person's neutral face; give its "

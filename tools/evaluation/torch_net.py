@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from common.errors import UserError  # noqa: E402
-from engine import device, messages, snapshot  # noqa: E402
+from engine import commands, messages, precision, snapshot  # noqa: E402
 from engine.inputs import Input  # noqa: E402
 from engine.net import Net  # noqa: E402
 from tools.training.caffe_process import Engine  # noqa: E402
@@ -24,10 +24,12 @@ class TorchNet:
     """
 
     def __init__(self, deploy: str, caffemodel: str, engine: Engine):
-        # For predictions one card is enough.
-        place = engine.device.each()[0].gpu
+        card = engine.device.each()[0].gpu  # one is enough for predictions
+        if card is not None:
+            commands.require_card(card, f"--gpu {card}")
+        self._place = "cpu" if card is None else f"cuda:{card}"
+        precision.use(engine.device.precision, self._place)
         torch.set_num_threads(engine.threads)
-        self._place = device.of(place or "", engine.device.precision)
         self._net = Net(messages.read_text(deploy, "NetParameter"), messages.TEST, device=self._place)
         missing = snapshot.load_weights(self._net, caffemodel)
         if missing:

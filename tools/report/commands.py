@@ -46,8 +46,7 @@ def again(entry: Entry) -> Commands:
         words += ["--seeds"] + [str(groups.runs(member)[0].experiment.solver["random_seed"])
                                 for member in _members(entry)]
     words += ["--threads", str(info["threads"])]
-    if info["gpu"] is not None:
-        words += ["--gpu", info["gpu"]]
+    words += run.device.options()
     for change in changes:
         words += ["--set", change]
     if unlike:

@@ -72,7 +72,8 @@ def departing(entry: Entry) -> list[Departure]:
     if not figure:
         return []
     metrics = entry.metrics("test")
-    return departures.of_figure(figure, entry.runs, metrics["total"] if metrics else None)
+    return departures.of_figure(figure, entry.runs, metrics["total"] if metrics else None) + (
+        departures.of_engine(metrics) if metrics else [])
 
 
 def best_snapshots(entry: Entry) -> list[BestSnapshot]:

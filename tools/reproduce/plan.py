@@ -16,6 +16,7 @@ from common import experiment as experiments
 from common import files, papers, suggestions
 from common.errors import UserError
 from common.experiment import ROOT, Experiment
+from common.machine import DEFAULT, Device
 from data_prep import datasets, features, prepared_folder
 from prototxt import nets
 from prototxt.builders import backbones, parts
@@ -61,8 +62,8 @@ class Request:
     weights: dict[str, str] = field(default_factory=dict)
     # BLAS threads of each job.
     threads: int = 1
-    # The number of the card that each job uses, as text; None for the processor.
-    gpu: Optional[str] = None
+    # On what each job computes nets.
+    device: Device = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -255,8 +256,7 @@ class _Planner:
              work: Optional[Work] = None) -> None:
         """Adds a job if it is new. key: also the name of its log."""
         log = os.path.join(self._request.out, "logs", key + ".log")
-        if self._request.gpu is not None:
-            command = [*command, "--gpu", self._request.gpu]
+        command = [*command, *self._request.device.options()]
         job = Job(title, [LAUNCHER, *command], list(needs), list(makes), log, self._request.threads, work)
         for path in (*job.needs, *job.makes):
             if "{" in path:
@@ -356,7 +356,7 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.passed_on(Run(weights))
-            engine = Engine(self._request.threads, self._request.gpu)
+            engine = Engine(self._request.threads, self._request.device)
             require_same(run, described(experiment, source, prepared_folder.read_note(source),
                                         weights and self._digest(weights), engine))
 

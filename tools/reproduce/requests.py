@@ -1,11 +1,11 @@
 """Reads what the command line asks `./fer reproduce` for."""
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from common import experiment as experiments
 from common import suggestions
 from common.errors import UserError
+from common.machine import DEFAULT, Device
 from data_prep import prepared_folder
 from prototxt.builders import backbones
 from tools.reproduce import plan
@@ -15,7 +15,7 @@ from tools.training import groups, snapshots
 
 def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequence[str] = (),
             only: Sequence[str] = (), weights: Sequence[str] = (), threads: int = 1,
-            gpu: Optional[str] = None) -> Request:
+            device: Device = DEFAULT) -> Request:
     """data: folders of prepared folders, and SET=FOLDER; weights: FILE, NET=FILE, EXPERIMENT=FILE, where FILE
     may also be RUN, RUN@500 or RUN@best; the others: see
     Request.
@@ -27,7 +27,7 @@ def request(targets: Sequence[str], data: Sequence[str], out: str, changes: Sequ
     for name in only:
         _require_data_set("--only " + name, name, names)
     return Request(targets, _data_sets(data, names), os.path.abspath(out), changes, only, _weights(weights), threads,
-                   gpu)
+                   device)
 
 
 def _data_sets(words: Sequence[str], names: Sequence[str]) -> dict[str, str]:

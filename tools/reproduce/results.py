@@ -79,7 +79,8 @@ def entry(cell: Cell, request: Request) -> Entry:
             note, figure.data, [figure.column]) + departures.of_count(figure, measured.total))
     trained = groups.runs(groups.open_(folder))
     return Entry(figure, measured, "", departures.of_figure(
-        figure, trained, measured.total, prepared_folder.any_note(tested) if tested else None),
+        figure, trained, measured.total, prepared_folder.any_note(tested) if tested else None)
+        + departures.of_engine(_metrics(figure, folder, tested) or {}),
         trained[0].info["weights"] or "")
 
 
@@ -93,10 +94,16 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
         return _svm(figure, folder)
     if figure.measure == "respond_ratio":
         return _respond_ratio(figure, folder)
+    metrics = _metrics(figure, folder, tested)
+    return _READINGS[figure.measure](figure, metrics) if metrics else None
+
+
+def _metrics(figure: Figure, folder: str, tested: str) -> Optional[dict]:
+    """The metrics of a run or group that has some for a printed value."""
     path = evaluate.metrics_path(Run(folder), figure.split)
     if tested:
         path = cross_dataset.metrics_path(Run(folder), prepared_folder.data_set(prepared_folder.any_note(tested)))
-    return _READINGS[figure.measure](figure, files.read_json(path)) if os.path.exists(path) else None
+    return files.read_json(path) if figure.measure in _READINGS and os.path.exists(path) else None
 
 
 def problem(folder: str) -> Optional[str]:

@@ -25,7 +25,7 @@ import caffe
 from common import children, files, machine, signals
 from common.errors import LAST_WORDS, UserError
 from common.experiment import ROOT
-from common.machine import Device
+from common.machine import DEFAULT, Device
 from prototxt import build
 from tools.training import caffe_log, pretrained
 from tools.training.progress import TrainingProgress
@@ -45,7 +45,7 @@ class Engine:
 
     # Threads of BLAS, and of PyTorch.
     threads: int
-    device: Device = Device()
+    device: Device = DEFAULT
 
     @property
     def gpu(self) -> Optional[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from common import children, files, machine, suggestions
 from common.errors import UserError
 from common.experiment import Experiment
+from common.machine import Device
 from data_prep import prepared_folder
 from prototxt.builders import backbones
 from tools.training import pretraining, run, snapshots
@@ -108,7 +109,7 @@ def seed_name(seed: int) -> str:
 
 
 def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
-          threads: Optional[int], gpu: Optional[str], processes: int, fresh_head: bool = False) -> Union[Run, Group]:
+          threads: Optional[int], device: Device, processes: int, fresh_head: bool = False) -> Union[Run, Group]:
     """Trains an experiment; of data with folds, one run a fold; with seeds, each seed by itself.
 
     weights: what the runs begin with, see `caffemodel`; None for random weights. threads: of BLAS; None for the number
@@ -116,19 +117,19 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     many trainings at a time. fresh_head: see `run.train`.
     Raises UserError as `run.train`, if the folder holds another group, and if there are no such weights for a run.
     """
-    return _train(experiment, data, folder, weights, seeds, threads, gpu, processes, fresh_head, False)
+    return _train(experiment, data, folder, weights, seeds, threads, device, processes, fresh_head, False)
 
 
-def resume(folder: str, processes: int) -> Union[Run, Group]:
+def resume(folder: str, processes: int, device: Optional[Device] = None) -> Union[Run, Group]:
     """Continues a run, or all runs of a group, with all that they were begun with. Members of a group that have not
-    begun are trained as the others are.
+    begun are trained as the others are. device: what they continue on, if that is another one.
 
     Raises UserError as `run.resume`, and if the folder holds no run that has begun.
     """
     opened = open_(folder)
     if isinstance(opened, Run):
         opened.require_begun()
-        return run.resume(opened, processes)
+        return run.resume(opened, processes, device)
     begun = [one for one in runs(opened) if one.has_begun]
     if not begun:
         raise UserError(f"{opened.folder}: none of its runs has begun; give the command that began the group")
@@ -139,11 +140,11 @@ def resume(folder: str, processes: int) -> Union[Run, Group]:
     seeds = [int(name[len(SEED):]) for name in opened.members] if opened.kind == "seeds" else []
     folds = opened.kind == "folds" or any(isinstance(member, Group) for member in members(opened))
     return _train(begun[0].experiment, os.path.dirname(info["data"]) if folds else info["data"], opened.folder,
-                  opened.weights, seeds, info["threads"], info["gpu"], processes, opened.fresh_head, True)
+                  opened.weights, seeds, info["threads"], device or begun[0].device, processes, opened.fresh_head, True)
 
 
 def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
-           threads: Optional[int], gpu: Optional[str], processes: int, fresh_head: bool, resumes: bool
+           threads: Optional[int], device: Device, processes: int, fresh_head: bool, resumes: bool
            ) -> Union[Run, Group]:
     """resumes: whether runs that have begun continue as they were begun."""
     _require_memory(experiment)
@@ -168,15 +169,15 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
     def train_run(this: Planned) -> Run:
         side_by_side = processes if len(planned) == 1 else 1
         if resumes and Run(this.folder).has_begun:
-            return run.resume(Run(this.folder), side_by_side)
-        engine = Engine(threads or Run(this.folder).threads(otherwise), gpu)
+            return run.resume(Run(this.folder), side_by_side, device)
+        engine = Engine(threads or Run(this.folder).threads(otherwise), device)
         return run.train(this.experiment, this.data, this.folder, begins_with.get(this.folder), engine, side_by_side,
                          fresh_head)
-    # CUDA does not work in a forked process.
-    if gpu is not None:
-        processes = 1
+    # CUDA does not work in a forked process. Side by side on one card, trainings would wait for each other.
+    if device.gpu is not None:
+        processes = len(device.each())
     try:
-        if len(planned) == 1 or gpu is not None:
+        if len(planned) == 1 or device.gpu is not None:
             for this in planned:
                 train_run(this)
         else:

@@ -13,16 +13,19 @@ import contextlib
 import ctypes
 import dataclasses
 import glob
+import importlib.util
 import json
 import os
+import runpy
 from typing import Any, Optional
 
 import caffe
 import numpy as np
 
-from common import files, locks
+from common import files, locks, machine
 from common.errors import UserError
 from common.experiment import Experiment, from_note
+from common.machine import Device
 from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
@@ -57,7 +60,9 @@ DESCRIPTIVE = ("title", "source", "pretrained", "file")
 # What of run.json changes nothing of the training: a run may continue after a commit, and weights are known by their
 # digest.
 ORIGIN, FRESH_HEAD = "weights_from", "fresh_head"
-IRRELEVANT = ("project", ORIGIN, FRESH_HEAD)
+# On what it was trained before the device changed, see `resume`.
+BEFORE = "trained_before_on"
+IRRELEVANT = ("project", ORIGIN, FRESH_HEAD, BEFORE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +100,22 @@ class Run(Segment):
             self.__dict__["_cached"] = cached
         return cached[1]
 
+    @property
+    def device(self) -> Device:
+        """On what it is trained."""
+        return device_of(self.info)
+
+    @property
+    def engines(self) -> set[str]:
+        """The engines that have trained it."""
+        return {one.engine for one in [*map(device_of, self.info.get(BEFORE, [])), self.device]}
+
+    @property
+    def trained_on(self) -> str:
+        """In words, such as "caffe up to iteration 100, then torch on card 0"."""
+        before = [f"{device_of(part)} up to iteration {part['up_to']}, then " for part in self.info.get(BEFORE, [])]
+        return "".join([*before, str(self.device)])
+
     def threads(self, otherwise: int) -> int:
         """BLAS threads that the run was begun with, since another number would give other bytes."""
         return self.info["threads"] if self.has_begun else otherwise
@@ -106,9 +127,9 @@ class Run(Segment):
             iteration = self.info["iterations"]
         present = self.snapshots()
         if iteration not in present:
-            card = "" if self.info["gpu"] is None else f" --gpu {self.info['gpu']}"
+            command = " ".join(["./fer train", self.folder, *self.device.options()])
             continues = "" if self.info["iterations"] in present else (
-                f". `./fer train {self.folder}{card}` continues the training")
+                f". `{command}` continues the training")
             raise UserError("{}: no snapshot of iteration {}; it has {}{}".format(
                 self.folder, iteration, _listed(present), continues))
         digest = self.info.get("deploy")
@@ -170,13 +191,16 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                   weights and files.digest(weights), engine, processes, fresh_head)
 
 
-def resume(run: Run, processes: int = 1) -> Run:
+def resume(run: Run, processes: int = 1, device: Optional[Device] = None) -> Run:
     """Continues a run with all that it was begun with, which run.json tells, or leaves it if it is finished.
 
+    device: what it continues on, if that is another one; run.json then tells how far it was trained on which.
     Raises UserError as `train`, and if the run has no snapshot yet and the weights that it begins with are gone.
     """
-    info = run.info
     require_same_data(run)
+    if device and device != run.device and run.snapshots()[-1:] != [run.info["iterations"]]:
+        _change_device(run, device)
+    info = run.info
     digest, weights = info["weights"], (info.get(ORIGIN) or {}).get("path")
     if digest and not run.snapshots():
         if not (weights and os.path.exists(weights) and files.digest(weights) == digest):
@@ -187,8 +211,19 @@ def resume(run: Run, processes: int = 1) -> Run:
             weights = None
     else:
         weights = None
-    return _train(run, run.experiment, info["data"], weights, digest, Engine(info["threads"], info["gpu"]), processes,
+    return _train(run, run.experiment, info["data"], weights, digest, Engine(info["threads"], run.device), processes,
                   FRESH_HEAD in info)
+
+
+def _change_device(run: Run, device: Device) -> None:
+    """Notes that the training continues on another device."""
+    info = run.info
+    done = max(run.snapshots(), default=0)
+    before = info.get(BEFORE, []) + [{**dataclasses.asdict(run.device), "up_to": done, "versions": info["versions"]}]
+    print(f"{run.folder}: was begun on {run.device}, and continues on {device} from iteration {done}")
+    with locked(run):
+        files.write_json(run.path(NOTE), {**info, **dataclasses.asdict(device), "versions": versions(device),
+                                          BEFORE: before})
 
 
 def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional[str], digest: Optional[str],
@@ -204,7 +239,7 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
     iterations = schedule.iterations(data)
     info = {"format": FORMAT, "project": project(),
             **described(experiment, data_folder, note, digest, engine),
-            "iterations": iterations, "versions": versions()}
+            "iterations": iterations, "versions": versions(engine.device)}
     if weights:
         info[ORIGIN] = origin(weights)
     existed = os.path.exists(run.folder)
@@ -248,7 +283,12 @@ def described(experiment: Experiment, data_folder: str, note: dict[str, Any], we
     """What of run.json is known before the training, and must stay the same as long as a run continues. weights: their
     digest."""
     return {"experiment": dataclasses.asdict(experiment), "data": data_folder, "manifest": note["manifest"],
-            "weights": weights, **dataclasses.asdict(engine)}
+            "weights": weights, "threads": engine.threads, **dataclasses.asdict(engine.device)}
+
+
+def device_of(info: dict[str, Any]) -> Device:
+    """On what a run is trained by its run.json, which in earlier versions names no engine."""
+    return Device(**{field.name: info.get(field.name, field.default) for field in dataclasses.fields(Device)})
 
 
 def project() -> Optional[dict[str, Any]]:
@@ -273,7 +313,8 @@ def require_same(run: Run, info: dict[str, Any]) -> bool:
 def _deciding(info: dict[str, Any]) -> dict[str, Any]:
     """What of run.json decides on the training. What experiments did not have when it was written has its default."""
     experiment = dataclasses.asdict(from_note(info["experiment"]))
-    return {**{key: value for key, value in info.items() if key not in IRRELEVANT},
+    return {**dataclasses.asdict(device_of(info)),
+            **{key: value for key, value in info.items() if key not in IRRELEVANT},
             "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
 
 
@@ -307,12 +348,23 @@ def _require_complete(data: parts.Data, note: dict[str, Any]) -> None:
                 forward.database(data.root, note, split, name).close()
 
 
-def versions() -> dict[str, str]:
+def versions(device: Device = machine.DEFAULT) -> dict[str, str]:
     """Versions of what the result's bytes depend on."""
     blas = ctypes.CDLL("libopenblas.so.0")
     blas.openblas_get_corename.restype = ctypes.c_char_p
-    return {"caffe": caffe.__version__, "blas": "OpenBLAS " + blas.openblas_get_corename().decode(),
-            "numpy": np.__version__}
+    found = {"caffe": caffe.__version__, "blas": "OpenBLAS " + blas.openblas_get_corename().decode(),
+             "numpy": np.__version__}
+    if device.engine == machine.TORCH:
+        found["torch"] = torch_version()
+    return found
+
+
+def torch_version() -> str:
+    """The version of PyTorch, which is not loaded for that. Raises UserError if it is not installed."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        raise UserError("--engine torch: PyTorch is not installed")
+    return runpy.run_path(os.path.join(os.path.dirname(found.origin), "version.py"))["__version__"]
 
 
 def locked(run: Run) -> contextlib.AbstractContextManager[None]:
@@ -328,7 +380,7 @@ def _begin(run: Run, info: dict[str, Any], texts: dict[str, str], fresh_head: bo
                 files.remove(path)
     caffe_process.write_definitions(run, texts)
     # Where the weights came from, and what they did not fit, is known only to the call that gave them.
-    kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD) if key in run.info and key not in info
+    kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD, BEFORE) if key in run.info and key not in info
             } if run.has_begun else {}
     if fresh_head:
         kept.setdefault(FRESH_HEAD, [])

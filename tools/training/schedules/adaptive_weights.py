@@ -13,6 +13,7 @@ Two losses are adapted. Where the net has its own probabilities for each of them
 they do. Else (ALAW) each has a trial, in which it is trained without the other.
 """
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -184,10 +185,14 @@ class Round:
         return measured
 
     def trials(self) -> Measured:
-        """M(t) trained with each loss alone, side by side if two processes may run. Their weights are not used."""
-        engine = self.training.engine.with_threads(max(1, self.training.engine.threads // 2))
+        """M(t) trained with each loss alone, side by side if two processes may run, each on a card of its own if there
+        are several. Their weights are not used."""
+        devices = itertools.cycle(self.training.engine.device.each())
+        threads = max(1, self.training.engine.threads // 2)
+        engines = {loss: Engine(threads, device) for loss, device in zip(self.schedule.losses, devices)}
 
         def trial(loss: str) -> Measured:
+            engine = engines[loss]
             alone = {name: float(name == loss) for name in self.schedule.losses}
             segment = self.train(loss, alone, engine, tested=False)
             # The mask of Fig. 4: the other block and its weights do not count in this trial.
