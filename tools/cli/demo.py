@@ -2,18 +2,21 @@
 import argparse
 import os
 
-from common import experiment
-from tools.cli.arguments import Commands, cores, path
+from common import experiment, machine
+from tools.cli.arguments import Commands, add_device, cores, device, path
 
 EXPERIMENTS = ("xie2019a/synthetic-toy-softmax", "xie2019a/synthetic-toy-center-gabor")
 KIND = "demo"
+# The folder in runs/, by the engine.
+OUT = {machine.CAFFE: "demo", machine.TORCH: "demo-torch"}
 
 
 def add(commands: Commands) -> None:
     command = commands.add("demo", run, "Run the main job on synthetic faces: prepare them, train two nets, evaluate "
-                           "both, and write a report.", "demo")
-    command.add_argument("--out", type=path, default=os.path.join(experiment.ROOT, "runs", "demo"),
-                         help="The folder to make (default: runs/demo in the project).")
+                           "both, and write a report.", "demo", "demo --engine torch")
+    command.add_argument("--out", type=path, help="The folder to make (default: in the project, runs/demo, or "
+                         "runs/demo-torch with --engine torch).")
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,13 +30,14 @@ def run(options: argparse.Namespace) -> int:
     from tools.report import html_page
     from tools.training import run
     from tools.training.caffe_process import Engine
-    folder = options.out
+    computes = device(options)
+    folder = options.out or os.path.join(experiment.ROOT, "runs", OUT[computes.engine])
     files.claim(folder, KIND)
     data = os.path.join(folder, "data")
     prepare.prepare(prepare.Settings("synthetic", None), data, cores())
     # One thread each, side by side: faster than two threads, one after the other.
     runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(
-        experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1)), EXPERIMENTS))
+        experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1, computes)), EXPERIMENTS))
     print(tabulate.tabulate([[trained.experiment.title, *(
         _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))] for trained in runs],
         ("loss", "validation", "test"), "plain", disable_numparse=True))
