@@ -251,8 +251,9 @@ def _cost(net: passes.Passes, batch: int, engine: Engine, limit: float, began: f
         return Cost(few, seconds, memory, seconds / few, memory / few)
     more_seconds, more_memory = measured(more, REPEATS)
     each = [(most - least) / (more - few) for least, most in ((seconds, more_seconds), (memory, more_memory))]
-    # For short work the difference is noise.
-    return Cost(more, more_seconds, more_memory, each[0] if more < batch else more_seconds / more, max(0, each[1]))
+    # For short work, and on a busy machine, the difference is noise.
+    each_second = each[0] if more < batch and each[0] > 0 else more_seconds / more
+    return Cost(more, more_seconds, more_memory, each_second, max(0, each[1]))
 
 
 def _memory() -> int:
