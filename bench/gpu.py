@@ -39,7 +39,9 @@ def main(words: list[str]) -> int:
     options = parser().parse_args(words)
     tuning.before_torch()
     try:
-        out = options.out or os.path.join("runs", time.strftime("gpu-%Y%m%d-%H%M%S.json"))
+        out = os.path.join("runs", time.strftime("gpu-%Y%m%d-%H%M%S.json"))
+        if options.out:
+            out = os.path.join(os.environ.get("CALLED_FROM", ""), options.out)
         if os.path.exists(out):
             raise UserError(f"--out {out}: exists already, expected a new file")
         found = everything(options.device, options.quick, options.budget)
@@ -83,7 +85,8 @@ def layers(device: str, scratch: str, left: gpu_rows.Budget) -> dict:
     precision.use("float32", device)
     cases, recorded = layer_check.read()
     images = gpu_data.write_small_images(scratch)
-    results = layer_check.check(cases, recorded, device, images, lambda: left.seconds() > 0)
+    results = layer_check.check(cases, recorded, "cuda:0" if device == "cuda" else device, images,
+                                lambda: left.seconds() > 0)
     if len(results) < len(cases):
         left.leave_out(f"layers from {cases[len(results)].name} on")
     different = [one for one in results if not one.good]

@@ -10,6 +10,7 @@ import torch
 from google.protobuf import text_format
 
 from bench import layer_cases
+from common import datums
 from common.errors import UserError
 from engine import messages
 from engine.net import Net
@@ -50,6 +51,8 @@ def check(cases: list[layer_cases.Case], recorded: Mapping[str, np.ndarray], dev
     """Runs the cases in the engine. device: as torch names it; images: the LMDB of `gpu_data.write_small_images`;
     go_on: is asked before each case, and those that are left when it says no have no result."""
     results = []
+    # It stays open: a process must not open an LMDB while another thread still closes it.
+    opened = datums.environment(images)
     for case in cases:
         if not go_on():
             break
@@ -59,6 +62,7 @@ def check(cases: list[layer_cases.Case], recorded: Mapping[str, np.ndarray], dev
             results.append(compared(case.name, run(case, device, images), expected))
         except Exception as error:  # whatever it is, the other layers are of interest
             results.append(Result(case.name, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    del opened
     return results
 
 
