@@ -85,6 +85,37 @@ def test_time_that_is_over(programs):
     assert left.left_out == ["toy, bf16"] and len(programs.commands) == count
 
 
+CHECKED = {"cases": 3, "checked": 3, "different": ["b-1"], "largest_output_difference": 0.5, "warnings": ["slow"],
+           "largest_gradient_difference": 0.25, "each": [
+               {"name": "a-1", "output": 0.0, "gradient": 0.0, "error": None},
+               {"name": "b-1", "output": 0.5, "gradient": 0.25, "error": "no"}]}
+
+
+def checked(programs, end, seconds=60.0):
+    programs.ends[:] = [end]
+    left = gpu_rows.Budget(seconds)
+    found = gpu_rows.layers("cuda", left)
+    return found, gpu_rows.text_of_layers(found), left.left_out
+
+
+def test_layers(programs):
+    found, text, left_out = checked(programs, (0, "x\n" + json.dumps(CHECKED), "", {}))
+    assert (found, left_out) == (CHECKED, []) and text.splitlines() == [
+        "layers: 2 of 3 cases are as in Caffe",
+        "  largest difference of an output 5.0e-01, of a gradient 2.5e-01, as parts of the largest value",
+        "  b-1: output 5.0e-01, gradient 2.5e-01, no", "  warning: slow"]
+    assert programs.commands[0][1:4] == ["-m", "bench.layer_check", "cuda:0"]
+    assert 56 < float(programs.commands[0][4]) < 57
+
+
+def test_layers_that_are_not_all_checked(programs):
+    few = dict(CHECKED, checked=0, different=[], each=[], largest_output_difference=None, warnings=[])
+    _, text, left_out = checked(programs, (0, json.dumps(few), "", {}))
+    assert (text, left_out) == ("layers: 0 of 3 cases are as in Caffe", ["3 cases of layers"])
+    assert checked(programs, None)[1:] == ("layers: left out: the time was over", ["layers"])
+    assert checked(programs, (-6, "", "Traceback\nCUDA error\n", {}))[1:] == ("layers: CUDA error", [])
+
+
 def test_tf32_needs_a_card(programs):
     assert row(programs, precision="tf32", device="cpu")[0]["note"] == "not on the processor"
     assert programs.commands == []

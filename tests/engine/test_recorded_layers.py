@@ -33,7 +33,7 @@ def images(tmp_path_factory):
 def test_the_committed_file_is_what_caffe_calculates_now(recorded):
     cases, arrays = recorded
     anew = record_layers.record()
-    assert anew.pop("cases").tobytes().decode() == layer_check.layer_cases.to_json(cases)
+    assert anew.pop("cases").tobytes().decode() == layer_check.layer_case.to_json(cases)
     assert set(anew) == set(arrays)
     for name, value in arrays.items():
         assert value.dtype == np.float32 and np.isfinite(value).all(), name
