@@ -1,4 +1,4 @@
-"""`python3 -m bench.gpu`: what it found is kept, whatever happens. tests/host_oracles/test_gpu_script.py has the rest."""
+"""`python3 -m bench.gpu`: what it found is kept, whatever happens. The rest is in tests/host_oracles/test_gpu_script.py."""
 import json
 
 import pytest
