@@ -1,4 +1,4 @@
-"""`python3 -m bench.gpu`: what it found is kept, whatever happens. The rest is in tests/host_oracles/test_gpu_script.py."""
+"""`python3 -m bench.gpu`: what it found is kept, whatever happens. tests/host_oracles runs it with a real PyTorch."""
 import json
 
 import pytest
