@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -136,13 +137,23 @@ def _named(device: str) -> str:
 
 def _run(command: Sequence[str], left: Budget) -> Optional[subprocess.CompletedProcess]:
     """Runs a program of the project. None if there is no time for it."""
-    if left.seconds() <= 0:
-        return None
+    return finished(command, min(LONGEST, left.seconds())) if left.seconds() > 0 else None
+
+
+def finished(command: Sequence[str], seconds: float) -> Optional[subprocess.CompletedProcess]:
+    """Runs a program in the project's folder, with its output as text. None if it takes longer: then it is killed, with
+    all that it has started."""
+    process = subprocess.Popen(command, cwd=gpu_nets.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               errors="replace", start_new_session=True)
     try:
-        return subprocess.run(command, cwd=gpu_nets.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              errors="replace", timeout=min(LONGEST, left.seconds()), check=False)
-    except subprocess.TimeoutExpired:
-        return None
+        out, errors = process.communicate(timeout=seconds)
+    except BaseException as error:  # also Ctrl-C, which a process of another session does not get
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def _last_line(log: str) -> str:

@@ -1,7 +1,10 @@
 """The rows of `bench/gpu.sh`: what they say of programs that end in all ways. The programs are made up, also those on a
 card; tests/host_oracles/test_gpu_script.py runs the real ones on the processor."""
 import json
+import os
 import subprocess
+import tempfile
+import time
 
 import pytest
 
@@ -17,16 +20,17 @@ def programs(monkeypatch, tmp_path):
     commands are kept."""
     ends, commands = [], []
 
-    def run(command, **options):
+    def run(command, seconds):
+        assert 0 < seconds <= 60
         commands.append(command)
         end = ends.pop(0)
         if end is None:
-            raise subprocess.TimeoutExpired(command, options["timeout"])
+            return None
         status, out, errors, made = end
         for name, content in made.items():
             (tmp_path / name).write_bytes(content)
         return subprocess.CompletedProcess(command, status, out, errors)
-    monkeypatch.setattr(gpu_rows.subprocess, "run", run)
+    monkeypatch.setattr(gpu_rows, "finished", run)
     run.ends, run.commands = ends, commands
     run.definitions = gpu_nets.Definitions(str(tmp_path), "straight.prototxt", "resumed.prototxt", 20, 64)
     return run
@@ -138,6 +142,21 @@ def test_cards_that_the_engine_does_not_use_together(programs):
     assert all_cards(programs, 3, (2, "", refusal, {})) == {"note": refusal[len("engine: "):-1]}
     assert all_cards(programs, 1) == {"note": "1 card, expected 2 or more"}
     assert all_cards(programs, 0) == {"note": "no card, expected 2 or more"}
+
+
+def test_a_program_that_takes_too_long_is_killed_with_all_that_it_started():
+    """The inner program has the outer one's output, whose end would be waited for, and says which process it is."""
+    began = time.monotonic()
+    done = gpu_rows.finished(["sh", "-c", "echo out; echo error >&2; exit 3"], 60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "error\n")
+    with tempfile.NamedTemporaryFile("r") as stream:
+        assert gpu_rows.finished(["sh", "-c", f"(exec sleep 60) & echo $! >{stream.name}; wait"], 0.5) is None
+        number = int(stream.read())
+    assert time.monotonic() - began < 20
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # until whoever is its parent now has noticed
+            os.kill(number, 0)
+            time.sleep(0.05)
 
 
 def test_what_is_waited_for():
