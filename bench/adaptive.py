@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import tempfile
+from typing import Callable
 
 from bench import drawn, timing
 from common import experiment
@@ -34,8 +35,9 @@ def measure(options) -> list[dict]:
         return rounds * length
     rows = []
     for engine in ENGINES:
-        works = {"fixed weights": functools.partial(train, fixed, engine, 1),
-                 "adaptive weights": functools.partial(train, adaptive, engine, 1),
-                 "adaptive weights, trials side by side": functools.partial(train, adaptive, engine, 2)}
+        works: dict[str, Callable[[], float]] = {
+            "fixed weights": functools.partial(train, fixed, engine, 1),
+            "adaptive weights": functools.partial(train, adaptive, engine, 1),
+            "adaptive weights, trials side by side": functools.partial(train, adaptive, engine, 2)}
         rows += [{"engine": engine, **row} for row in timing.rows(timing.in_turn(works, 1), "iterations")]
     return rows
