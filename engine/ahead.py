@@ -31,7 +31,8 @@ class Worker:
             thread = threading.Thread(target=_work, args=(self._jobs,), name="ahead", daemon=True)
             _running[thread] = self._jobs
             thread.start()
-            weakref.finalize(self, self._jobs.put, None).atexit = False
+            finalizer: Any = weakref.finalize(self, self._jobs.put, None)
+            finalizer.atexit = False
         future: "Future[Any]" = Future()
         self._jobs.put((future, function, arguments))
         return future
