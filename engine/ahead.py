@@ -7,6 +7,7 @@ import weakref
 from concurrent.futures import Future
 from typing import Any, Callable, Deque, Tuple
 
+import numpy as np
 import torch
 
 # How many values may wait.
@@ -120,6 +121,11 @@ def _follow(make: Callable[[Any], Any], state: Any, before: Any) -> Any:
     return make(state if before is None else before.result()[1])
 
 
-def to_send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor, or for a card a copy in memory from which it is copied while the processor goes on."""
-    return tensor.pin_memory() if device.type == "cuda" else tensor
+def to_send(array: np.ndarray, device: torch.device, kept: bool = True) -> torch.Tensor:
+    """The array as a tensor; for a card a copy in memory from which it is copied while the processor goes on. kept:
+    whether the array keeps its values, so that the tensor may be a view of it."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # a thread begins with the first card
+            return tensor.pin_memory()
+    return tensor if kept else tensor.clone()

@@ -47,7 +47,7 @@ class Reading(Layer):
         return self.finish([top.to(self.context.device, non_blocking=True) for top in tops])
 
     def _tensors(self, number: int) -> List[torch.Tensor]:
-        return [ahead.to_send(torch.from_numpy(top), self.context.device) for top in self.read(number)]
+        return [ahead.to_send(top, self.context.device) for top in self.read(number)]
 
     def finish(self, tops: List[torch.Tensor]) -> List[torch.Tensor]:
         """The tops of this pass on their device, of what `read` made."""

@@ -119,7 +119,7 @@ class Python(Layer):
             blob.lend(array.shape, data=functools.partial(np.asarray, array))
         self._call("reshape", self.bottom, self.top)
         self._call("forward", self.bottom, self.top)
-        return ([ahead.to_send(torch.tensor(blob.data), self.context.device) for blob in self.top],
+        return ([ahead.to_send(blob.data, self.context.device, kept=False) for blob in self.top],
                 tuple(array.tobytes() for array in arrays))
 
     def run_forward(self, bottoms: Sequence[torch.Tensor]) -> List[torch.Tensor]:

@@ -1,6 +1,6 @@
 """What `transform_param` does to images (caffe/data_transformer.cpp): mean, scale, crop and mirror."""
 import weakref
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Transform:
         self._scale = np.float32(self._param.scale)
         self._values = np.array(self._param.mean_value or [0], np.float32).reshape(-1, 1, 1)
         self._mean = self._read_mean(self._param.mean_file) if self._param.mean_file else None
+        self._there: Optional[torch.Tensor] = None  # the mean on the device where `finish` computes
         if self._mean is not None and self._param.mean_value:
             layer.fail("transform_param has both mean_file and mean_value, expected one of them")
         if self._param.force_color and self._param.force_gray:
@@ -81,10 +82,12 @@ class Transform:
     def finish(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """What `batch` makes of what `windows` made, to the last bit, on their device. generator: as it was then."""
         made = windows.to(torch.float32)
+        if self._there is None:
+            self._there = torch.from_numpy(self._values if self._mean is None else self._mean).to(made.device)
+        mean = self._there
         if self._mean is None:
-            made -= torch.from_numpy(self._values).to(made.device)
+            made -= mean
         else:
-            mean = torch.from_numpy(self._mean).to(made.device)
             for out, draw in zip(made, _draws(len(made), generator)):
                 out -= self._mirrored(mean[(slice(None), *self._place(self._mean, draw))], draw, torch.flip)
         return made.mul_(float(self._scale))

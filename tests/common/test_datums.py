@@ -76,6 +76,7 @@ def test_raw_pixels_are_read_as_protobuf_reads_them(changes, kind):
     datum(width=None).SerializeToString(), datum(data=None, float_data=[1] * 24).SerializeToString(),
     datum(float_data=[1]).SerializeToString(), datum(data=b"", width=0).SerializeToString(),
     datum(height=-3, channels=-2).SerializeToString(),
+    datum(label=None).SerializeToString() + b"\x28\xff\xff\xff\xff\x0f",  # 2^32 - 1, which protobuf reads as -1
     # Another order, a field twice, cut in its data, cut in its label, and what is no Datum.
     datum(channels=None).SerializeToString() + datum(height=None, width=None, data=None).SerializeToString(),
     datum().SerializeToString() + datum(data=None).SerializeToString(),

@@ -104,6 +104,21 @@ def test_after_an_error_a_chain_makes_nothing_until_it_is_asked():
     assert chain.get(make, 1) == (1, 2)
 
 
+def test_what_is_thrown_away_before_it_began_is_not_made():
+    made, gate = [], threading.Event()
+
+    def make(state):
+        made.append(state)
+        if state == 1:
+            gate.wait()
+        return state, state + 1
+    chain = ahead.Chain()
+    chain.get(make, 0)
+    threading.Timer(0.1, gate.set).start()
+    assert chain.get(make, 20, depth=0) == (20, 21)
+    assert made == [0, 1, 20]
+
+
 def test_an_error_of_what_was_thrown_away_is_not_raised():
     def make(state):
         if state == 1:
