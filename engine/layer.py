@@ -55,6 +55,7 @@ class Layer:
         self.training = context.phase == messages.TRAIN
         self.fused = context.device.type in FUSED
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
+        self.shared = False  # whether a layer of another net has its parameters, too
         self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():
             if field.name.endswith("_param") and field.name not in (self.MESSAGE, *self.also_read()):

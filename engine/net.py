@@ -46,7 +46,7 @@ class Net:
         self.shapes: Dict[str, Shape] = {}
         self._named: Dict[str, Parameter] = {}
         self._aliases: List[Tuple[torch.Tensor, torch.Tensor]] = []  # of shared parameters
-        self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
+        self._shared = {} if share is None else {layer.name: layer for layer in share.layers}
         unused: Dict[str, None] = {}
         chosen = [one for one in definition.layer if included(one, phase, level, stages)]
         for param in _input_layers(definition) + chosen:
@@ -84,9 +84,12 @@ class Net:
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             layer.fail(f"{len(specs)} `param`, but the layer has {len(layer.blobs)} parameters")
-        shared = self._shared.get(layer.name)
-        if shared is not None and len(shared) != len(layer.blobs):
-            layer.fail(f"{len(layer.blobs)} parameters, but {len(shared)} in the net that shares them")
+        theirs = self._shared.get(layer.name)
+        shared = None if theirs is None else theirs.blobs
+        if theirs is not None and len(theirs.blobs) != len(layer.blobs):
+            layer.fail(f"{len(layer.blobs)} parameters, but {len(theirs.blobs)} in the net that shares them")
+        if theirs is not None:
+            layer.shared = theirs.shared = True
         for number, blob in enumerate(layer.blobs):
             spec = specs[number] if number < len(specs) else messages.ParamSpec()
             owner = self._named.get(spec.name) if spec.name else None
