@@ -121,8 +121,10 @@ def _failure(folder: str, statuses: Dict[int, int]) -> str:
             return (f"rank {rank} of the training was ended by {signal.Signals(-status).name}, and so the others, too; "
                     "it can go on from its last snapshot")
         if not lost[rank]:
-            sys.stderr.write(said)
-            return f"rank {rank} ended with status {status}" + (f": {said.splitlines()[-1]}" if said else "")
+            if not said:
+                return f"rank {rank} ended with status {status}"
+            sys.stderr.write(f"{said}\n")
+            return f"rank {rank} ended with status {status}: {said.splitlines()[-1]}"
     return next(filter(None, lost.values()))
 
 

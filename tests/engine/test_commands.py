@@ -1,9 +1,7 @@
 """The engine's commands beside those of `caffe`, as processes: the same lines in the log, the same files."""
 import os
-import re
 import shutil
 import signal
-import threading
 
 import caffe
 import numpy as np
@@ -192,31 +190,6 @@ def test_the_number_of_the_card(tmp_path, monkeypatch):
         commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt")])[1])
 
 
-class Watched:
-    """A training without an end, whose log is read."""
-
-    def __init__(self, program, folder, *flags):
-        programs.write(folder, solver=programs.ENDLESS)
-        self.process = programs.start(program, folder, "train", "-solver", "solver.prototxt", *flags)
-        self.log = ""
-        self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stderr:
-            with self.changed:
-                self.log += line
-                self.changed.notify_all()
-
-    def wait_for(self, pattern):
-        with self.changed:
-            assert self.changed.wait_for(lambda: re.search(pattern, self.log), 60), self.log[-2000:]
-
-    def goes_on(self):
-        last = int(re.findall(r"Iteration (\d+)", self.log)[-1])
-        self.wait_for(rf"Iteration {last + 3} ")
-
-
 def snapshots(folder):
     return sorted({name.rpartition(".")[2] for name in os.listdir(str(folder)) if name.startswith("snap_iter")})
 
@@ -225,7 +198,7 @@ def snapshots(folder):
 @pytest.mark.parametrize("number, flags", [
     (signal.SIGINT, []), (signal.SIGHUP, ["--sighup_effect=stop"])])
 def test_stops_with_a_snapshot(tmp_path, program, number, flags):
-    watched = Watched(program, tmp_path, *flags)
+    watched = programs.Watched(program, tmp_path, *flags)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(number)
     assert watched.process.wait(60) == 0
@@ -239,7 +212,7 @@ def test_stops_with_a_snapshot(tmp_path, program, number, flags):
     (signal.SIGINT, ["-sigint_effect", "snapshot"], ["caffemodel", "solverstate"]),
     (signal.SIGINT, ["-sigint_effect", "none"], [])])
 def test_goes_on_after_a_signal(tmp_path, program, number, flags, files):
-    watched = Watched(program, tmp_path, *flags)
+    watched = programs.Watched(program, tmp_path, *flags)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(number)
     if files:
@@ -252,7 +225,7 @@ def test_goes_on_after_a_signal(tmp_path, program, number, flags, files):
 
 def test_a_signal_before_the_first_iteration_counts(tmp_path):
     """While the start weights are made, which takes a second."""
-    watched = Watched("engine", tmp_path)
+    watched = programs.Watched("engine", tmp_path)
     watched.wait_for("Creating training net")
     watched.process.send_signal(signal.SIGINT)
     assert watched.process.wait(60) == 0
@@ -265,7 +238,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path, monkeypatch):
     ignore = "import os, signal as s, sys; s.signal(s.SIGHUP, s.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
     program = programs.PROGRAMS["engine"]
     monkeypatch.setitem(programs.PROGRAMS, "engine", [program[0], "-c", ignore, *program])
-    watched = Watched("engine", tmp_path)
+    watched = programs.Watched("engine", tmp_path)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(signal.SIGHUP)
     watched.goes_on()
