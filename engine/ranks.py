@@ -3,10 +3,12 @@
 Who starts them, `launcher` or another program such as torchrun, sets RANK, WORLD_SIZE and LOCAL_RANK, and for several
 machines MASTER_ADDR and MASTER_PORT. Rank 0 writes the log and the snapshots.
 """
+import atexit
 import contextlib
 import datetime
 import os
 import random
+import sys
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
@@ -81,9 +83,9 @@ class Group(Alone):
     Each method must be called by all ranks in the same order. Raises launcher.Lost when another one has ended.
     """
 
-    def __init__(self, place: Place, device: str):
-        """device: of this rank, as torch names it. Raises UserError if PyTorch cannot do it."""
-        self.rank, self.size = place.rank, place.size
+    def __init__(self, where: Place, device: str):
+        """where: this process; device: of it, as torch names it. Raises UserError if PyTorch cannot do it."""
+        self.rank, self.size = where.rank, where.size
         backend = "gloo" if device == "cpu" else "nccl"
         if not dist.is_available() or not getattr(dist, f"is_{backend}_available", lambda: True)():
             raise UserError(f"PyTorch {torch.__version__} is built without {backend}, which several processes need")
@@ -132,7 +134,9 @@ class Group(Alone):
 
     def copy_first(self, tensors: Sequence[torch.Tensor]) -> None:
         for tensor in tensors:
-            self._call(dist.broadcast, tensor.detach(), 0)
+            made = tensor.detach().contiguous()
+            self._call(dist.broadcast, made, 0)
+            tensor.detach().copy_(made)
 
     def _largest(self, values: Sequence[float]) -> List[float]:
         made = torch.tensor(list(values), dtype=torch.float64)
@@ -158,5 +162,16 @@ def joined(where: Optional[Place], device: str) -> Iterator[Any]:
         return
     if device != "cpu":
         torch.cuda.set_device(device)
-    yield Group(where, device)
-    dist.destroy_process_group()  # after an error the end of the process does it
+    try:
+        yield Group(where, device)
+        dist.destroy_process_group()
+    except BaseException:
+        atexit.register(_end)
+        raise
+
+
+def _end() -> None:
+    """Ends the process after an error. The end of NCCL could wait for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

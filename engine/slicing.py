@@ -39,7 +39,7 @@ def by_row(layer: Layer, shapes: List[Shape]) -> bool:
         return axis == 0 and len(shapes[1]) > 0 and not layer.blobs  # the factor has as many rows
     if kind == "Reshape":
         axis, sizes = layer.axis(options.axis, shapes[0], extra=1), list(options.shape.dim)
-        return axis > 0 or (sizes[:1] == [0] and options.num_axes != 0)
+        return axis > 0 or sizes[:1] == [0]
     return False
 
 
@@ -75,7 +75,7 @@ class Rows:
 
     def mean(self, own: torch.Tensor) -> torch.Tensor:
         """The mean over all rows, of the means over the rows of each rank."""
-        part = own * ((self.end - self.start) / self.total)
+        part = (own * ((self.end - self.start) / self.total)).contiguous()
         self.ranks.sum_(part)
         return part
 

@@ -147,6 +147,7 @@ CASES = [
     ("Scale", "scale_param { axis: 0 }", [IMAGE, (6,)], True),
     ("Scale", "scale_param { axis: 0 bias_term: true }", [IMAGE, (6, 4)], False),
     ("Scale", "scale_param { axis: 1 }", [IMAGE, (4,)], False),
+    ("Scale", "scale_param { axis: 1 }", [(6, 6, 2), (6,)], False),
     ("Scale", "scale_param { axis: 0 }", [IMAGE, ()], False),
     ("Bias", "bias_param { axis: -1 }", [IMAGE], True), ("Bias", "bias_param { axis: 0 }", [IMAGE, (6, 4)], True),
     ("Bias", "bias_param { axis: -4 num_axes: 1 }", [IMAGE], False),
@@ -220,18 +221,19 @@ SQUARES = "reduction_param { operation: SUMSQ } loss_weight: 1"
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("at_first", [True, False])
 @pytest.mark.parametrize("more", [
     "", SHARED % ("few", "small", "c"),
     (SHARED % ("turned", "square", "c")).replace("num_output", "axis: 0 num_output"),
     'layer { name: "p" type: "Parameter" top: "c" param { name: "w" } parameter_param { shape { dim: 4 dim: 4 } } }'])
-def test_a_parameter_of_layers_on_parts_and_on_whole_blobs(size, more):
+def test_a_parameter_of_layers_on_parts_and_on_whole_blobs(size, at_first, more):
     """The first two layers work by row. Of the others one has too few rows, one is on axis 0, one is a Parameter."""
     inputs = dict(data=(5, 4), small=(1, 4), square=(4, 1))
-    text = caffe_nets.inputs(**inputs) + SHARED % ("first", "data", "a") + SHARED % ("second", "a", "b")
-    text += layer("Reduction", SQUARES, ["b"], ["loss"]) + more
-    text += layer("Reduction", SQUARES, ["c"], ["more"]) if more else ""
+    text = SHARED % ("first", "data", "a") + SHARED % ("second", "a", "b") + layer("Reduction", SQUARES, ["b"], ["loss"])
+    more += layer("Reduction", SQUARES, ["c"], ["more"]) if more else ""
+    text = caffe_nets.inputs(**inputs) + (more + text if at_first else text + more)
     found = alike(text, drawn(**inputs), ["first", "second"], size)
-    assert found["gradient of first/0"].abs().max() > 1e-2
+    assert max(found[name].abs().max() for name in found if name.startswith("gradient of")) > 1e-2
 
 
 @pytest.mark.parametrize("size", SIZES)
