@@ -65,6 +65,9 @@ def passes(text, inputs, rank, phase, number):
                 cut.add(one.name)
             return own(bottoms)
         one.forward = forward
+        if one.param.type == "Parameter":
+            blob = one.blobs[0].detach()
+            blob.copy_(torch.linspace(-1, 1, blob.numel()).view(blob.shape))
     for _ in range(number):
         for one in net.layers:
             if one.param.type == "Input":
@@ -229,7 +232,8 @@ SQUARES = "reduction_param { operation: SUMSQ } loss_weight: 1"
 def test_a_parameter_of_layers_on_parts_and_on_whole_blobs(size, at_first, more):
     """The first two layers work by row. Of the others one has too few rows, one is on axis 0, one is a Parameter."""
     inputs = dict(data=(5, 4), small=(1, 4), square=(4, 1))
-    text = SHARED % ("first", "data", "a") + SHARED % ("second", "a", "b") + layer("Reduction", SQUARES, ["b"], ["loss"])
+    text = SHARED % ("first", "data", "a") + SHARED % ("second", "a", "b")
+    text += layer("Reduction", SQUARES, ["b"], ["loss"])
     more += layer("Reduction", SQUARES, ["c"], ["more"]) if more else ""
     text = caffe_nets.inputs(**inputs) + (more + text if at_first else text + more)
     found = alike(text, drawn(**inputs), ["first", "second"], size)
