@@ -241,8 +241,7 @@ def test_a_parameter_of_layers_on_parts_and_on_whole_blobs(size, at_first, more)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("sparse", [True, False])
-def test_python_layers_see_whole_blobs_and_whole_gradients(size, sparse):
+def test_python_layers_see_whole_blobs_and_whole_gradients(size):
     """PruningLayer multiplies the gradient that the InnerProduct behind it has added; the sparseness of the same
     weights adds to it; the centers have a gradient of Python only."""
     inputs = dict(data=(5, 6), label=(5,))
@@ -253,10 +252,11 @@ def test_python_layers_see_whole_blobs_and_whole_gradients(size, sparse):
                                 outputs=4, share=0.4),
         SHARED % ("ip", "in", "ip"),
         caffe_nets.python_layer("sparse", "sparseness_loss", "SparsenessLossLayer", [], 0.1, ['name: "w"'],
-                                shape=[4, 6]) if sparse else "",
+                                shape=[4, 6]), SHARED % ("again", "in", "again"),
         caffe_nets.python_layer("center", "center_loss", "CenterLossLayer", ["ip", "label"], 0.5, classes=3),
-        layer("TanH", "", ["ip"], ["out"]), layer("SoftmaxWithLoss", "", ["out", "label"], ["loss"])])
-    found = alike(text, arrays, ["in", "ip", "out"], size)
+        layer("Eltwise", "", ["ip", "again"], ["sum"]), layer("TanH", "", ["sum"], ["out"]),
+        layer("SoftmaxWithLoss", "", ["out", "label"], ["loss"])])
+    found = alike(text, arrays, ["in", "ip", "again", "sum", "out"], size)
     gradient = found["gradient of pruning/0"]
     assert (gradient == 0).sum() >= 9 and gradient.abs().max() > 1e-2
     assert found["gradient of center/0"].abs().max() > 1e-2
