@@ -32,7 +32,7 @@ def train(options: argparse.Namespace) -> None:
         return
     if cards:
         if where and where.local >= len(cards):
-            raise UserError(f"-gpu {options.gpu}: {len(cards)} cards for process {where.local + 1} of this machine, "
+            raise UserError(f"-gpu {options.gpu}: no card is left for process {where.local + 1} of this machine, "
                             "expected one for each")
         options.gpu = str(cards[where.local if where else 0])
     if where and where.rank:

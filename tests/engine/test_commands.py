@@ -1,5 +1,6 @@
 """The engine's commands beside those of `caffe`, as processes: the same lines in the log, the same files."""
 import os
+import re
 import shutil
 import signal
 
@@ -177,17 +178,68 @@ def test_what_is_timed_is_the_whole_backward_pass():
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7) and expected.abs().max() > 0
 
 
-def test_the_number_of_the_card(tmp_path, monkeypatch):
-    """With two cards, a number up to 1 is asked for; none is there in truth."""
+@pytest.fixture
+def two_cards(monkeypatch):
+    """None is there in truth."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
+
+
+def test_the_number_of_the_card(tmp_path, two_cards):
     commands._require_card("1", "x")
     with pytest.raises(UserError, match=r"^x: PyTorch \S+ sees 2 graphics cards of NVIDIA$"):
         commands._require_card("2", "x")
     programs.write(tmp_path, solver=programs.ENDLESS.replace("CPU", "GPU device_id: 5"))
     with pytest.raises(UserError, match="solver_mode is GPU, .*: PyTorch .* sees 2 graphics cards"):
         commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt")])[1])
+
+
+@pytest.mark.parametrize("gpu", ["0,1", "all", "1,0"])
+def test_several_cards_get_a_process_each(tmp_path, monkeypatch, two_cards, gpu):
+    """Their command lines are the same."""
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    asked, started = flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", gpu, "-stage", "a b",
+                                  "-level=-2", "-weights", "x=y"]), []
+    monkeypatch.setattr(commands.launcher, "run", lambda words, size: started.append((flags.parse(words), size)))
+    commands.train(asked[1])
+    assert started == [(asked, 2)]
+
+
+@pytest.mark.parametrize("variables, gpu, said", [
+    ({}, "0,7", r"-gpu 0,7: PyTorch \S+ sees 2 graphics cards of NVIDIA"),
+    (dict(RANK="5", WORLD_SIZE="8", LOCAL_RANK="2"), "all", "-gpu all: no card is left for process 3 of this "
+     "machine, expected one for each"),
+    (dict(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1"), "0", "-gpu 0: no card is left for process 2 .*")])
+def test_too_few_cards(tmp_path, monkeypatch, two_cards, variables, gpu, said):
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as error:
+        commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", gpu])[1])
+    assert re.fullmatch(said, str(error.value))
+
+
+@pytest.mark.parametrize("place, number", [((0, 4, 0), "1"), ((3, 4, 1), "0")])
+def test_each_process_has_its_card(tmp_path, monkeypatch, two_cards, place, number):
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), place):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(commands.log, "only_errors", lambda: None)
+    monkeypatch.setattr(commands, "_device", lambda options, place: (_ for _ in ()).throw(KeyError(options.gpu)))
+    with pytest.raises(KeyError) as error:
+        commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", "1,0"])[1])
+    assert error.value.args == (number,)
+
+
+def test_measures_in_one_process_only(trained, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    folder, _ = trained["engine"]
+    for words in ["time"], ["test", "-weights", str(folder / "snap_iter_10.caffemodel")]:
+        with pytest.raises(UserError, match="compute in one process, but RANK and WORLD_SIZE are set"):
+            command, options = flags.parse([*words, "-model", str(folder / "net.prototxt")])
+            getattr(commands, command)(options)
 
 
 def snapshots(folder):

@@ -155,9 +155,10 @@ def test_on_other_numbers_of_ranks_it_goes_on_where_it_was(tmp_path, alone):
 
 
 def test_rank_0_draws_the_seed(tmp_path):
-    """And PyTorch makes the start weights where no seed is given, as Caffe's are drawn again in each process."""
-    log = trained("2 ranks", tmp_path, seed=-1)
-    assert len(re.findall("random_seed is not set; that of this training is [0-9]+\n", log)) == 1
+    log = trained("2 ranks", tmp_path / "several", seed=-1)
+    [seed] = re.findall("random_seed is not set; that of this training is ([0-9]+)\n", log)
+    trained("engine", tmp_path / "one", seed=int(seed))
+    assert_alike(*(weights(tmp_path / folder / "snap_iter_20.caffemodel") for folder in ("several", "one")))
 
 
 def port():
