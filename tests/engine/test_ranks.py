@@ -319,8 +319,9 @@ def test_errors(tmp_path, monkeypatch):
     assert failure(tmp_path, NET.replace('"ELU"', '"RLU"'), monkeypatch)[0].startswith("layer elu: ")
     assert re.match("iteration [12]: the loss is (nan|inf)", failure(
         tmp_path, NET, monkeypatch, solver=(SMALL % 1).replace("0.05", "1e30"))[0])
-    assert failure(tmp_path, PYTHON.replace("WHAT", "raise"), monkeypatch)[0] == (
-        "rank 1: layer lab (Python): lab_ranks.InRank1.forward: ValueError: wrong here")
+    for what in "raise", "hang":
+        assert failure(tmp_path, PYTHON.replace("WHAT", what), monkeypatch)[0] == (
+            "rank 1: layer lab (Python): lab_ranks.InRank1.forward: ValueError: wrong here")
     assert failure(tmp_path, PYTHON.replace("WHAT", "exit"), monkeypatch)[0] == "rank 1 ended with status 7"
 
 

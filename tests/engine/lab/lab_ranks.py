@@ -1,12 +1,14 @@
 """Layers that do another thing in one of several processes."""
 import os
+import time
 
 import caffe
 import numpy as np
 
 
 class InRank1(caffe.Layer):
-    """Hands its bottom on, a loss. In the third pass of rank 1 it does what `param_str` says."""
+    """Hands its bottom on, a loss. In the third pass of rank 1 it does what `param_str` says: "raise", "exit", "hang"
+    (which raises while rank 0 does not go on), or else a loss of another value."""
 
     passes = 0
 
@@ -19,8 +21,10 @@ class InRank1(caffe.Layer):
     def forward(self, bottom, top):
         top[0].data[...] = bottom[0].data
         self.passes += 1
+        if os.environ.get("RANK") == "0" and self.passes == 3 and self.param_str == "hang":
+            time.sleep(1000)
         if os.environ.get("RANK") == "1" and self.passes == 3:
-            if self.param_str == "raise":
+            if self.param_str in ("raise", "hang"):
                 raise ValueError("wrong\nhere")
             if self.param_str == "exit":
                 os._exit(7)
