@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
         import torch  # only now: it takes a second
 
         from . import commands
-        torch.set_num_threads(_threads())
+        torch.set_num_threads(threads())
         getattr(commands, command)(options)
     except UserError as error:
         launcher.last_words(_with_advice(str(error)), isinstance(error, launcher.Lost))
@@ -62,7 +62,7 @@ def _first_line(error: Exception) -> str:
     return lines[0]
 
 
-def _threads() -> int:
+def threads() -> int:
     """As for Caffe, what OPENBLAS_NUM_THREADS says, or OMP_NUM_THREADS, which goes before; else one a core. (PyTorch's
     own default differs from version to version.)"""
     for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":

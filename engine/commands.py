@@ -11,7 +11,7 @@ import torch
 
 from common.errors import UserError
 
-from . import launcher, log, messages, ranks, snapshot, solver_param, start
+from . import launcher, log, messages, precision, ranks, snapshot, solver_param, start
 from .net import Net
 from .solver import SNAPSHOT, STOP, Solver
 
@@ -206,14 +206,19 @@ def device_query(options: argparse.Namespace) -> None:
 
 
 def _device(options: argparse.Namespace, place: str) -> str:
-    """Where to compute, as torch names it; says so in the log."""
-    if not options.gpu:
+    """Where to compute, as torch names it, in the precision of -precision; says so in the log."""
+    device = "cpu"
+    if options.gpu:
+        _require_card(options.gpu, f"-gpu {options.gpu}")
+        device = f"cuda:{options.gpu}"
+        log.info(place, f"Use GPU with device ID {options.gpu}")
+        log.info(place, f"GPU device name: {torch.cuda.get_device_name(int(options.gpu))}")
+    else:
         log.info(place, "Use CPU.")
-        return "cpu"
-    _require_card(options.gpu, f"-gpu {options.gpu}")
-    log.info(place, f"Use GPU with device ID {options.gpu}")
-    log.info(place, f"GPU device name: {torch.cuda.get_device_name(int(options.gpu))}")
-    return f"cuda:{options.gpu}"
+    said = precision.use(options.precision, device)
+    if said:
+        log.info("engine", said)
+    return device
 
 
 def _cards(gpu: str, asked: str = "") -> List[int]:

@@ -7,6 +7,7 @@ from common import suggestions
 
 COMMANDS = ("train", "test", "time", "device_query")
 EFFECTS = ("snapshot", "stop", "none")
+PRECISIONS = ("float32", "tf32", "bf16")
 # Flag: default and what it says. A flag whose default is a number takes numbers.
 FLAGS = {
     "solver": ("", "the solver's prototxt"),
@@ -21,6 +22,7 @@ FLAGS = {
     "stage": ("", "the net's stages, separated by commas"),
     "sigint_effect": ("stop", "what Ctrl-C does to a training: snapshot, stop (with a snapshot) or none"),
     "sighup_effect": ("snapshot", "what SIGHUP does to a training"),
+    "precision": ("float32", "float32, or on new cards faster and less exact: tf32, bf16; not a flag of `caffe`"),
 }
 USAGE = """usage: python3 -m engine COMMAND [flags]
 
@@ -98,7 +100,8 @@ def _check(command: str, options: argparse.Namespace) -> None:
         _fail("-snapshot and -weights, expected one of them: a snapshot names its weights")
     if options.iterations < 1:
         _fail(f"-iterations {options.iterations}, expected at least 1")
-    for name, known in (("phase", ("", "TRAIN", "TEST")), ("sigint_effect", EFFECTS), ("sighup_effect", EFFECTS)):
+    for name, known in (("phase", ("", "TRAIN", "TEST")), ("sigint_effect", EFFECTS), ("sighup_effect", EFFECTS),
+                        ("precision", PRECISIONS)):
         if getattr(options, name) not in known:
             _fail(f"-{name} {getattr(options, name)!r}, expected one of {', '.join(filter(None, known))}")
     if options.gpu and not re.fullmatch("all|[0-9]+(,[0-9]+)*", options.gpu):

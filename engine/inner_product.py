@@ -5,6 +5,7 @@ from typing import List
 import torch
 import torch.nn.functional as F
 
+from . import precision
 from .layer import Layer, Shape
 
 
@@ -31,7 +32,8 @@ class InnerProduct(Layer):
         weights, *bias = self.blobs
         [top_shape] = self.reshape([tuple(bottoms[0].shape)])
         rows = bottoms[0].reshape(math.prod(top_shape[:-1]), -1)
-        return [F.linear(rows, weights.t() if self.options.transpose else weights, *bias).view(top_shape)]
+        weights = weights.t() if self.options.transpose else weights
+        return [precision.multiply(F.linear, rows, weights, *bias).view(top_shape)]
 
 
 class Embed(Layer):

@@ -36,7 +36,9 @@ def _field(words, enums) -> descriptor_pb2.FieldDescriptorProto:
 def _describe() -> descriptor_pb2.FileDescriptorProto:
     """Reads messages.txt: a line with a message's name, then a line for each of its enumerations and fields."""
     described = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    message, outer, enums = None, {}, {}  # names of enumerations to their full names
+    message: Any = None
+    outer: Dict[str, str] = {}  # names of enumerations to their full names
+    enums: Dict[str, str] = {}  # the same, with those of the message
     with open(os.path.join(os.path.dirname(__file__), "messages.txt"), encoding="ascii") as lines:
         for words in map(str.split, lines):
             if words[0] == "message":

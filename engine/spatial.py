@@ -4,7 +4,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch.nn import functional
 
-from . import messages
+from . import messages, precision
 from .layer import Layer, Shape
 
 _LEAST = torch.finfo(torch.float32).min
@@ -82,8 +82,8 @@ class Convolution(Layer):
         return [(shape[0], self.options.num_output, *sizes)] * len(shapes)
 
     def forward(self, bottoms):
-        return [self._convolve(bottom, self.blobs[0], self.blobs[1] if self.options.bias_term else None)
-                for bottom in bottoms]
+        bias = self.blobs[1] if self.options.bias_term else None
+        return [precision.multiply(self._convolve, bottom, self.blobs[0], bias) for bottom in bottoms]
 
     def _convolve(self, bottom, weights, bias):
         return self.FUNCTIONS[len(self.kernel)](bottom, weights, bias, self.stride, self.pad, self.dilation, self.group)
