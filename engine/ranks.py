@@ -95,6 +95,7 @@ class Group(Alone):
                 if name not in os.environ:
                     raise UserError(f"WORLD_SIZE is {self.size}, but the variable {name} is not set, expected the "
                                     "address of rank 0")
+            _number("MASTER_PORT", 0)
         if torch.__version__ < "2":  # later ones do so by default: an error in NCCL ends the process
             os.environ.setdefault("NCCL_ASYNC_ERROR_HANDLING", "1")
         self._call(dist.init_process_group, backend, init_method=method, timeout=TIMEOUT, rank=self.rank,

@@ -376,5 +376,9 @@ def test_the_place_of_a_process(monkeypatch):
         ranks.Group(ranks.place(), "cpu")
     assert str(error.value) == ("WORLD_SIZE is 4, but the variable MASTER_ADDR is not set, expected the address of "
                                 "rank 0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "x")
+    with pytest.raises(UserError, match="the variable MASTER_PORT is 'x', expected a whole number"):
+        ranks.Group(ranks.place(), "cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert ranks.place() is None
