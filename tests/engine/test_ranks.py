@@ -17,17 +17,16 @@ from tests.tools import small_pairs
 
 from . import compare, programs
 
-ITERATIONS = 20
 LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lab")
-# Name -> experiment, data, batch size, changes of the settings, iterations. Where the last one is less, rounding grows
-# faster.
-CASES = {"softmax": ("xie2019a/fer2013-toy-softmax", "faces", 5, (), ITERATIONS),
-         "center, GSF, SIFT": ("xie2019a/fer2013-toy-center-norm-gsf", "faces", 7, ("losses.sift={}",), ITERATIONS),
-         "sparse weights": ("xie2019b/fer2013-toy-v-l2-cp", "faces", 7, (), ITERATIONS),
+# Name -> experiment, data, batch size, changes of the settings, iterations, tolerance. Where it is more than 1e-5, a
+# change of the start weights by 1e-7 of each of them, in one process, has made a difference of 2e-5 and of 2e-4.
+CASES = {"softmax": ("xie2019a/fer2013-toy-softmax", "faces", 5, (), 20, 1e-5),
+         "center, GSF, SIFT": ("xie2019a/fer2013-toy-center-norm-gsf", "faces", 7, ("losses.sift={}",), 20, 1e-5),
+         "sparse weights": ("xie2019b/fer2013-toy-v-l2-cp", "faces", 7, (), 20, 1e-5),
          "tuplets": ("liu2017/synthetic-2b-nm", "subjects", 2, (
-             "head.fc1=32", "head.fc2=16", "head.fc4=16", "tuplets.positives=3", "tuplets.negatives=2"), ITERATIONS),
-         "attention": ("farzaneh2021/synthetic-dacl", "pairs", 5, (), ITERATIONS),
-         "pairs": ("wu2023/synthetic-ndf", "pairs", 4, (), 5)}
+             "head.fc1=32", "head.fc2=16", "head.fc4=16", "tuplets.positives=3", "tuplets.negatives=2"), 20, 1e-4),
+         "attention": ("farzaneh2021/synthetic-dacl", "pairs", 5, (), 20, 1e-5),
+         "pairs": ("wu2023/synthetic-ndf", "pairs", 4, (), 1, 1e-3)}
 SMALL = """
 base_lr: 0.05 momentum: 0.9 lr_policy: "fixed" weight_decay: 0.01 iter_size: 2 clip_gradients: 3 max_iter: 20 display: 2
 test_iter: 2 test_interval: 8 snapshot: 10 snapshot_prefix: "snap" solver_mode: CPU net: "net.prototxt" random_seed: %d
@@ -120,8 +119,8 @@ def data(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_weights_for_any_number_of_ranks(tmp_path, data, case):
-    """ReLU and MAX pooling jump, and rounding with them, so nets with batch normalization have ELU and AVE instead."""
-    name, source, batch, changes, iterations = CASES[case]
+    """ReLU and MAX pooling jump, and rounding with them, so the larger nets have ELU and AVE instead."""
+    name, source, batch, changes, iterations, tolerance = CASES[case]
     found = {}
     for program in ["engine", *programs.SEVERAL]:
         folder = tmp_path / program.replace(" ", "-")
@@ -129,7 +128,7 @@ def test_the_same_weights_for_any_number_of_ranks(tmp_path, data, case):
         param = messages.read_text(solver, "SolverParameter")
         param.snapshot_after_train = True
         pathlib.Path(solver).write_text(str(param))
-        if source == "pairs":
+        if source != "faces":
             net = messages.read_text(param.net, "NetParameter")
             for layer in net.layer:
                 compare.smoothen(layer)
@@ -138,7 +137,7 @@ def test_the_same_weights_for_any_number_of_ranks(tmp_path, data, case):
         assert status == 0, log
         found[program] = weights(folder / f"snapshot_iter_{iterations}.caffemodel")
     for program in programs.SEVERAL:
-        print(case, program, assert_alike(found[program], found["engine"]))
+        print(case, program, assert_alike(found[program], found["engine"], tolerance))
 
 
 def test_the_same_bytes_again_and_after_a_stop(tmp_path, together):
