@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import ranks, slicing
+from engine import ranks, slicing, solver, solver_param
 from tests import caffe_nets
-from tests.engine import compare
+from tests.engine import compare, training
 from tests.engine.compare import layer
 
 SIZES = [2, 3]
@@ -303,3 +303,22 @@ def test_in_the_phase_test(size):
         "Accuracy", "", ["ip", "label"], ["accuracy"])
     arrays = dict(drawn(data=(5, 3, 4, 4)), label=np.arange(5) % 3)
     alike(text, arrays, ["norm", "drop", "ip"], size, compare.TEST)
+
+
+def test_a_solvers_nets_are_divided(tmp_path):
+    net = training.NET.replace("dim: 8", "dim: 5")
+    path = training.write(tmp_path, "max_iter: 3 test_iter: 2 test_interval: 2", net)
+
+    def work(rank):
+        made = solver.Solver(solver_param.read(path), training.Log(), ranks=rank)
+        rows = []
+        for one in made.net, *made.test_nets:
+            layer = one.layer("second")
+            layer.forward = lambda bottoms, own=layer.forward: rows.append(len(bottoms[0])) or own(bottoms)
+        made.step(3)
+        return rows, training.weights(made)
+
+    (_, expected), first, second = work(ranks.ALONE), *on_ranks(2, work)
+    assert first[0] == [2] * (3 + 2 * 2) and second[0] == [3] * (3 + 2 * 2)
+    for _, found in first, second:
+        assert training.difference(found, expected) <= 1e-6
