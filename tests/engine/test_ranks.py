@@ -223,7 +223,7 @@ def is_alive(number):
         return False
 
 
-def assert_ended(processes, seconds=5):
+def assert_ended(processes, seconds=15):
     until = time.monotonic() + seconds
     while any(map(is_alive, processes)) and time.monotonic() < until:
         time.sleep(0.05)
@@ -238,7 +238,7 @@ def test_a_killed_rank_ends_the_others_and_the_training_goes_on_to_the_same_byte
     processes = ranks_of(watched.process)
     assert set(processes) == {0, 1}
     os.kill(processes[rank], signal.SIGKILL)
-    assert watched.process.wait(10) == 1
+    assert watched.process.wait(30) == 1
     assert_ended(processes.values())
     watched.wait_for(rf"\nF.* engine\] rank {rank} of the training was ended by SIGKILL, and so the others, too; it "
                      r"can go on from its last snapshot\n\Z")
@@ -309,7 +309,7 @@ def failure(folder, net, monkeypatch, *words, program="2 ranks", solver=SMALL % 
     programs.write(folder, net, solver)
     began = time.monotonic()
     status, out, log = programs.run(program, folder, "train", "-solver", "solver.prototxt", *words)
-    assert (status, out) == (1, "") and time.monotonic() - began < 20
+    assert (status, out) == (1, "") and time.monotonic() - began < 60
     before, _, last = log.rstrip("\n").rpartition("\n")
     assert last.startswith("F") and " engine] " in last and "\nF" not in before, log
     return last.partition(" engine] ")[2], before
