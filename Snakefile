@@ -22,6 +22,9 @@ for job in JOBS:
         output: job["makes"]
         log: job["log"]
         threads: job["threads"]
-        resources: mem_mb=job["mem_mb"]
-        params: command=" ".join(map(shlex.quote, job["command"]))
+        resources: mem_mb=job["mem_mb"], gpu=job["gpu"]
+        params:
+            command=" ".join(map(shlex.quote, job["command"])),
+            # An option of Slurm: a cluster without graphics cards may refuse one that asks for none.
+            cards="--gres=gpu:{}".format(job["gpu"]) if job["gpu"] else ""
         shell: "{params.command} > {log:q} 2>&1"

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import caffe
 
@@ -37,8 +37,7 @@ class Speed:
     memory: int
 
 
-def measure(options) -> list[dict]:
-    rows = []
+def measure(options) -> Iterator[dict]:
     for name in ["toy"] if options.quick else TIMED:
         batch, iterations = TIMED[name]
         if options.quick:
@@ -48,9 +47,8 @@ def measure(options) -> list[dict]:
         for threads in sorted({1, options.cores}):
             solver = write(net.experiment, batch, WARM_UP + iterations * threads, data,
                            os.path.join(options.scratch, f"{name}-{threads}"))
-            rows.append(dict({"net": name, "batch": batch, "threads": threads},
-                             **compared(solver, threads, 1 if options.quick else 3)))
-    return rows
+            yield dict({"net": name, "batch": batch, "threads": threads},
+                       **compared(solver, threads, 1 if options.quick else 3))
 
 
 def write(name: str, batch: int, iterations: int, data_folder: str, folder: str, changes: Sequence[str] = ()) -> str:

@@ -5,7 +5,7 @@ The batches are small. So the fixed cost of our layers in an iteration has a lar
 import collections
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench import caffe_program, drawn
@@ -43,12 +43,10 @@ NETS = {"toy": Net("xie2019a/fer2013-toy-alfw", "whole", ("gsf", "sift"), 64, 20
         "ResNet-18": Net("farzaneh2021/raf_db-dacl", "farzaneh2021", (), 16, 3)}
 
 
-def measure(options) -> list[dict]:
-    rows = []
+def measure(options) -> Iterator[dict]:
     for name, net in NETS.items():
         data = drawn.prepared(options.data, SUBJECTS, net.crops, net.features, options.cores)
-        rows += of_net(name, net, data, options.scratch, 1 if options.quick else net.iterations)
-    return rows
+        yield from of_net(name, net, data, options.scratch, 1 if options.quick else net.iterations)
 
 
 def of_net(name: str, net: Net, data_folder: str, scratch: str, iterations: int) -> list[dict]:

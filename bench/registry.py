@@ -2,14 +2,16 @@
 import importlib
 import os
 import platform
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from common import files
 
-# Name of the benchmark -> what it measures. The module of this name has a function `measure(options) -> rows`.
+# Name of the benchmark -> what it measures. The module of this name has a function `measure(options)`,
+# which returns the rows, or yields each one when it is known.
 BENCHMARKS = {
     "layers": "the time of each type of layer in an iteration, for six nets",
     "crops": "records written per second, compared with Caffe's convert_imageset",
@@ -20,6 +22,7 @@ BENCHMARKS = {
     "adaptive": "a training with adaptive loss weights, compared with one with fixed weights",
     "scaling": "how time grows with the number of images",
     "memory": "peak memory of a preparation, for two numbers of images",
+    "feeding": "images per second that data layers give, in Caffe and in the engine",
     "engine": "iterations per second of the engine on PyTorch, compared with Caffe",
 }
 
@@ -49,12 +52,21 @@ def measure(name: str, options: Options) -> dict:
     for folder in (options.data, options.out):
         files.claim(folder, KIND)
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=options.out) as scratch:
-        rows = importlib.import_module("bench." + name).measure(replace(options, scratch=scratch))
+        rows = list(_shown(name, importlib.import_module("bench." + name).measure(replace(options, scratch=scratch))))
     result = {"benchmark": name, "tells": BENCHMARKS[name], "quick": options.quick, "machine": machine_before,
               "date": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)), "seconds": time.time() - began,
               "rows": rows}
     files.write_json(os.path.join(options.out, name + ".json"), result)
     return result
+
+
+def _shown(name: str, rows: Iterable[dict]) -> Iterator[dict]:
+    """The rows. It shows on standard error which benchmark runs, and each row when it is known."""
+    print(f"{name}: measures {BENCHMARKS[name]}", file=sys.stderr, flush=True)
+    for row in rows:
+        print(f"{name}: " + ", ".join(f"{key} {_cell(value)}" for key, value in row.items()), file=sys.stderr,
+              flush=True)
+        yield row
 
 
 def machine() -> dict:

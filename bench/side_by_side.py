@@ -6,7 +6,7 @@ or one thread. The first two rows show what more threads gain for a single train
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench import drawn, timing
@@ -38,8 +38,7 @@ CASES = {"toy": Case("xie2019a/fer2013-toy-softmax", "whole", ("gsf", "sift"), 6
          "ResNet-18": Case("farzaneh2021/raf_db-softmax", "farzaneh2021", (), 8, 8)}
 
 
-def measure(options) -> list[dict]:
-    rows = []
+def measure(options) -> Iterator[dict]:
     for name in ["toy"] if options.quick else CASES:
         case = CASES[name]
         data = drawn.prepared(options.data, SUBJECTS, case.crops, case.features, options.cores)
@@ -58,5 +57,4 @@ def measure(options) -> list[dict]:
             f"one after the other, {options.cores} threads": lambda: train(options.cores, 1),
             "one after the other, 1 thread": lambda: train(1, 1),
             "side by side, 1 thread each": lambda: train(1, options.cores)}, 1 if options.quick else 3)
-        rows += [dict({"net": name}, **row) for row in timing.rows(took, "iterations")]
-    return rows
+        yield from (dict({"net": name}, **row) for row in timing.rows(took, "iterations"))

@@ -9,17 +9,13 @@ from typing import Callable
 
 import cv2
 
-PR_SET_PDEATHSIG = 1
+from common import signals
+
 F_SETPIPE_SZ = 1031
 # The largest pipe that Linux allows every user. The default of 64 KiB holds one face only, so both sides would wait.
 PIPE_BYTES = 1 << 20
 # The index of this process among its parent's children; 0 in a process that is no such child.
 number = 0
-
-
-def die_with_parent(by: int = signal.SIGKILL) -> None:
-    """Makes the kernel send this process the signal `by` when its parent dies. Call it in the child."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))
 
 
 def in_order(processes: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> Iterator:
@@ -71,7 +67,7 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
 def _run(connection, index: int, start: Callable, arguments: Sequence, work: Callable, jobs: Sequence) -> None:
     global number
     number = index
-    die_with_parent()
+    signals.die_with_parent()
     # Ctrl-C is for the parent, which ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,10 +1,12 @@
 """Reads LMDBs of Caffe's `Datum`: opens them, and turns records into arrays without an object for each pixel."""
 from __future__ import annotations
 
+import functools
 import os
+import re
 import weakref
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional, Tuple, Union
 
 import lmdb
 import numpy as np
@@ -15,6 +17,11 @@ Raw = Union[bytes, memoryview]
 # protobuf's tag of Datum.float_data (field 6, 32 bits): the field is not packed, so each value has its own.
 FLOAT_TAG = 0x35
 FLOAT_FIELD = np.dtype([("tag", "u1"), ("value", "<f4")])
+# A Datum of raw pixels as protobuf writes it: channels, height, width, then data; behind its bytes the label, if it is
+# not negative, and that the data are no image file. Numbers are varints: seven bits a byte, the lowest ones first.
+_NUMBER = rb"([\x80-\xff]{0,4}[\x00-\x7f])"
+_BEFORE = re.compile(rb"\x08" + _NUMBER + rb"\x10" + _NUMBER + rb"\x18" + _NUMBER + rb"\x22" + _NUMBER)
+_BEHIND = re.compile(rb"(?:\x28" + _NUMBER + rb")?(?:\x38\x00)?")
 # OpenCV's IMREAD_UNCHANGED, for the channels that the file has.
 AS_STORED = -1
 
@@ -59,6 +66,31 @@ def broken(path: str, error: lmdb.Error) -> str:
 def planes(image: np.ndarray) -> np.ndarray:
     """(height, width) or (height, width, channels), as OpenCV has it -> (channels, height, width), as Caffe has it."""
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+
+
+def pixels(raw: Raw) -> Optional[Tuple[np.ndarray, int]]:
+    """The pixels, uint8 (channels, height, width), and the label of a Datum, without protobuf. None if it is written in
+    another way than protobuf writes raw pixels, or if their number does not fit the shape.
+
+    The pixels are a view of the record, so of a reader's file: it must stay open while they are used.
+    """
+    before = _BEFORE.match(raw)
+    if before is None:
+        return None
+    channels, height, width, size = map(_number, before.groups())
+    start = before.end()
+    behind = _BEHIND.fullmatch(raw, start + size)
+    if behind is None or size != channels * height * width or not size or start + size > len(raw):
+        return None
+    label = _number(behind.group(1) or b"\0")
+    if label >= 1 << 31:
+        return None
+    return np.frombuffer(raw, np.uint8, size, start).reshape(channels, height, width), label
+
+
+@functools.lru_cache(1 << 12)
+def _number(varint: bytes) -> int:
+    return sum((byte & 127) << 7 * place for place, byte in enumerate(varint))
 
 
 def image(datum: Any, raw: Raw, flag: int = AS_STORED) -> np.ndarray:

@@ -1,5 +1,7 @@
-"""SIGINT (Ctrl-C) and SIGTERM: the first one asks for an orderly end, the second one for an immediate end."""
+"""SIGINT (Ctrl-C) and SIGTERM: the first one asks for an orderly end, the second one for an immediate end. And what
+a process gets when its parent dies."""
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -8,6 +10,7 @@ from typing import Callable
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Signals within this many seconds count as one signal: a process may get it from its group and from its parent too.
 REPEATED = 0.5
+PR_SET_PDEATHSIG = 1
 _last = -REPEATED
 
 
@@ -48,3 +51,8 @@ def say(text: str) -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"\n{text}\n".encode("utf-8", "replace") if os.isatty(2) else
                  (text + "\n").encode("utf-8", "replace"))
+
+
+def die_with_parent(by: int = signal.SIGKILL) -> None:
+    """Makes the kernel send this process the signal `by` when its parent dies. Call it in the child."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by))

@@ -52,6 +52,15 @@ def _with_floats(datum, vector: np.ndarray) -> bytes:
 
 def decode(raw: Raw) -> tuple[np.ndarray, int]:
     """-> (channels, height, width) array, uint8 for an image and float32 for floats, and the label."""
+    array, label = view(raw)
+    return array.copy(), label
+
+
+def view(raw: Raw) -> tuple[np.ndarray, int]:
+    """The same, most often without a copy: the array may be a view of the record."""
+    found = datums.pixels(raw)
+    if found is not None:
+        return found
     datum = caffe.proto.caffe_pb2.Datum.FromString(raw)
     return datums.image(datum, raw), datum.label
 

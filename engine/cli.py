@@ -6,7 +6,7 @@ from typing import List, Sequence
 
 from common.errors import UserError
 
-from . import flags, log, tuning
+from . import flags, launcher, tuning
 
 # Python packages by the names of their modules, where the two differ.
 PACKAGES = {"google": "protobuf"}
@@ -33,20 +33,21 @@ def main(words: Sequence[str]) -> int:
         torch.set_num_threads(threads())
         getattr(commands, command)(options)
     except UserError as error:
-        log.fatal(_with_advice(str(error)))
+        launcher.last_words(_with_advice(str(error)), isinstance(error, launcher.Lost))
     except MemoryError as error:
-        log.fatal(_with_advice(f"out of memory {error}".strip()))
+        launcher.last_words(_with_advice(f"out of memory {error}".strip()))
     except OSError as error:
-        log.fatal(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        launcher.last_words(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module in sys.modules:
             raise
-        log.fatal(f"the Python package {PACKAGES.get(module, module)} is not installed, which the engine needs")
+        launcher.last_words(f"the Python package {PACKAGES.get(module, module)} is not installed, which the engine "
+                            "needs")
     except RuntimeError as error:  # PyTorch's errors have no class of their own
         if not NO_MEMORY.search(str(error)):
             raise
-        log.fatal(_with_advice(_first_line(error)))
+        launcher.last_words(_with_advice(_first_line(error)))
     else:
         return 0
     return 1

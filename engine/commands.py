@@ -11,26 +11,45 @@ import torch
 
 from common.errors import UserError
 
-from . import log, messages, precision, snapshot, solver_param, start
+from . import launcher, log, messages, precision, ranks, snapshot, solver_param, start
 from .net import Net
 from .solver import SNAPSHOT, STOP, Solver
 
 
 def train(options: argparse.Namespace) -> None:
-    """Trains, or continues a training. Raises UserError."""
+    """Trains, or continues a training; for several cards it starts a process each. Raises UserError."""
     param = solver_param.read(options.solver)
     param.train_state.level = options.level
     param.train_state.stage.extend(_stages(options))
+    where, asked = ranks.place(), ""
     if not options.gpu and param.solver_mode == messages.SolverParameter.GPU:
-        options.gpu = str(param.device_id)
-        require_card(options.gpu, f"{options.solver}: solver_mode is GPU, which is Caffe's default (solver_mode: CPU "
-                      "trains on the processor)")
+        options.gpu = "all" if where else str(param.device_id)
+        asked = (f"{options.solver}: solver_mode is GPU, which is Caffe's default (solver_mode: CPU trains on the "
+                 "processor)")
+    cards = _cards(options.gpu, asked)
+    if len(cards) > 1 and not where:
+        launcher.run(["train", *(f"-{name}={value}" for name, value in vars(options).items())], len(cards))
+        return
+    if cards:
+        if where and where.local >= len(cards):
+            raise UserError(f"-gpu {options.gpu}: no card is left for process {where.local + 1} of this machine, "
+                            "expected one for each")
+        options.gpu = str(cards[where.local if where else 0])
+    if where and where.rank:
+        log.only_errors()
     device = _device(options, "caffe.cpp:197")
+    with ranks.joined(where, device) as together:
+        _train(options, param, device, together)
+
+
+def _train(options: argparse.Namespace, param: Any, device: str, together: Any) -> None:
+    if together.size > 1:
+        log.info("engine", f"{together.size} processes (ranks) train together; each takes a part of each batch")
     if options.snapshot or options.weights:
         param.ClearField("weights")
         param.weights.extend([options.weights] if options.weights else [])
     with _signals(options) as requests:
-        made = Solver(param, log, device, None if options.snapshot else _start)
+        made = Solver(param, log, device, None if options.snapshot else _start, together)
         requests.to(made)
         if options.snapshot:
             log.info("caffe.cpp:235", f"Resuming from {options.snapshot}")
@@ -177,8 +196,7 @@ def _clock(net: Net, times: List[float], number: int) -> Iterator[None]:
 def device_query(options: argparse.Namespace) -> None:
     """Shows the card of -gpu, or all cards. Raises UserError if there is none."""
     log.info("caffe.cpp:138", f"Querying GPUs {options.gpu or 'all'}")
-    require_card(options.gpu or "0", "device_query")
-    for number in [int(options.gpu)] if options.gpu else range(torch.cuda.device_count()):
+    for number in _cards(options.gpu or "all", "device_query"):
         card = torch.cuda.get_device_properties(number)
         for name, value in (("Device id", number), ("Major revision number", card.major),
                             ("Minor revision number", card.minor), ("Name", card.name),
@@ -203,6 +221,15 @@ def _device(options: argparse.Namespace, place: str) -> str:
     return device
 
 
+def _cards(gpu: str, asked: str = "") -> List[int]:
+    """The numbers of the cards of -gpu; none for "". asked: what asks for them, for the error."""
+    if not gpu:
+        return []
+    most = "0" if gpu == "all" else max(gpu.split(","), key=int)
+    require_card(most, asked or f"-gpu {gpu}")
+    return list(range(torch.cuda.device_count())) if gpu == "all" else [int(one) for one in gpu.split(",")]
+
+
 def require_card(number: str, asked: str) -> None:
     """Raises UserError if there is no such card, or none that PyTorch can use. asked: what asks for it."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -213,6 +240,8 @@ def require_card(number: str, asked: str) -> None:
 
 
 def _net(options: argparse.Namespace, phase: int, device: str) -> Net:
+    if ranks.place():
+        raise UserError("`test` and `time` compute in one process, but RANK and WORLD_SIZE are set, as for several")
     definition = messages.read_text(options.model, "NetParameter")
     return Net(definition, phase, options.level, _stages(options), device)
 

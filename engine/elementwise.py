@@ -221,5 +221,27 @@ class Eltwise(Layer):
         return [top]
 
 
+class Dropout(Layer):
+    """In the phase TRAIN sets values to 0 with the probability dropout_ratio, and divides the others by 1 minus it."""
+
+    MESSAGE = "dropout_param"
+    FIELDS = ("dropout_ratio",)
+
+    def setup(self, shapes):
+        if not 0 <= self.options.dropout_ratio < 1:
+            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected 0 or more, and "
+                      "less than 1")
+
+    def forward(self, bottoms):
+        if not self.training:
+            return list(bottoms)
+        (bottom,), ratio, rows = bottoms, self.options.dropout_ratio, self.context.rows
+        if rows is None:
+            drawn = torch.empty_like(bottom, requires_grad=False).uniform_(generator=self.generator())
+        else:  # drawn for all rows, so that it is the same for any number of ranks
+            drawn = rows.cut(bottom.new_empty((rows.total, *bottom.shape[1:])).uniform_(generator=self.generator()))
+        return [bottom * (drawn >= ratio).to(drawn.dtype).div_(1 - ratio)]  # bernoulli_ is slower
+
+
 TYPES = {"PReLU": PReLU, "ReLU": ReLU, "ELU": ELU, "Sigmoid": Sigmoid, "TanH": TanH, "AbsVal": AbsVal, "Power": Power,
-         "Exp": Exp, "Log": Log, "BNLL": BNLL, "Threshold": Threshold, "Eltwise": Eltwise}
+         "Exp": Exp, "Log": Log, "BNLL": BNLL, "Threshold": Threshold, "Eltwise": Eltwise, "Dropout": Dropout}

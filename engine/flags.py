@@ -14,7 +14,8 @@ FLAGS = {
     "weights": ("", "weights to begin with, or to test: caffemodel or .h5 files, separated by commas"),
     "snapshot": ("", "the solver's state (solverstate or .h5) to continue from; not together with -weights"),
     "model": ("", "the net's prototxt"),
-    "gpu": ("", "the number of the graphics card to compute on (default: on the processor)"),
+    "gpu": ("", "the number of the graphics card to compute on, or for `train` several, 0,1 or all (default: on the "
+                "processor)"),
     "iterations": (50, "how many passes `test` and `time` make"),
     "phase": ("", "TRAIN or TEST, for `time`"),
     "level": (0, "the net's level"),
@@ -41,7 +42,7 @@ flags
 examples
   python3 -m engine train -solver solver.prototxt
   python3 -m engine train -solver solver.prototxt -weights pretrained.caffemodel -gpu 0
-  python3 -m engine train -solver solver.prototxt -snapshot snapshot_iter_1000.solverstate
+  python3 -m engine train -solver solver.prototxt -snapshot snapshot_iter_1000.solverstate -gpu 0,1
   python3 -m engine test -model train_val.prototxt -weights snapshot_iter_1000.caffemodel -iterations 37
   python3 -m engine time -model train_val.prototxt -iterations 10
   python3 -m engine device_query -gpu 0
@@ -103,10 +104,13 @@ def _check(command: str, options: argparse.Namespace) -> None:
                         ("precision", PRECISIONS)):
         if getattr(options, name) not in known:
             _fail(f"-{name} {getattr(options, name)!r}, expected one of {', '.join(filter(None, known))}")
-    if "," in options.gpu or options.gpu == "all":
-        _fail(f"-gpu {options.gpu}: the engine computes on one card, expected its number, such as 0")
-    if options.gpu and not re.fullmatch("[0-9]+", options.gpu):
-        _fail(f"-gpu {options.gpu}, expected the number of a card, such as 0")
+    if options.gpu and not re.fullmatch("all|[0-9]+(,[0-9]+)*", options.gpu):
+        _fail(f"-gpu {options.gpu}, expected the number of a card, such as 0, several, such as 0,1, or all")
+    if command in ("test", "time") and not options.gpu.isdigit() and options.gpu:
+        _fail(f"-gpu {options.gpu}: {command} computes on one card, expected its number, such as 0")
+    numbers = [int(one) for one in options.gpu.split(",") if one.isdigit()]
+    if len(set(numbers)) < len(numbers):
+        _fail(f"-gpu {options.gpu} names a card twice")
 
 
 def _fail(text: str) -> NoReturn:

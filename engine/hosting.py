@@ -3,7 +3,9 @@
 Where Caffe is neither loaded nor installed, the stand-in stays in `sys.modules` as `caffe`, and the modules of layers
 are like any others. Else it is there only while `hosting` is open: it takes the place of Caffe, and modules that were
 imported with it take the place of those that were imported with Caffe. So both kinds of `layers.base`, say, live side
-by side, and an `import` inside a layer's function finds the right one.
+by side, and an `import` inside a layer's function finds the right one. Another thread may import other modules at the
+same time. But what it imports of Caffe, or of a package of layers, is the hosted one then; so in a process that has
+loaded Caffe, layers must not run while another thread goes on (`beside_caffe`).
 """
 import contextlib
 import functools
@@ -48,14 +50,19 @@ class _Modules:
             if self._open == 0:
                 self._put_back()
 
+    def has(self, name: str) -> bool:
+        """Whether a module of this name that is not hosted is loaded."""
+        with self._lock:
+            return name in self._outside or sys.modules.get(name) not in (None, self._hosted.get(name))
+
     def _put_in(self, new: bool) -> None:
         changed = self._open == 0 and sys.modules.keys() != self._known
         if changed:
             self._known = set(sys.modules)
         if changed or new:
-            self._replaced = [name for name in sys.modules if self._is_of_package(name) or name in self._hosted]
+            self._replaced = [name for name in list(sys.modules) if self._is_of_package(name) or name in self._hosted]
         for name in self._replaced:
-            if sys.modules[name] is not self._hosted.get(name):
+            if name in sys.modules and sys.modules[name] is not self._hosted.get(name):
                 self._outside[name] = sys.modules.pop(name)
         sys.modules.update(self._hosted)
         for parent, child, name in self._parents:
@@ -79,7 +86,7 @@ class _Modules:
     def _take_over(self) -> None:
         """Of what was imported, makes hosted ones of the modules of a layer's package, of those that refer to the
         stand-in or to hosted modules, and of all modules of a hosted package."""
-        left = {name: module for name, module in sys.modules.items()
+        left = {name: module for name, module in sys.modules.copy().items()
                 if name not in self._hosted and (name not in self._known or self._is_of_package(name))}
         found = left
         while found:
@@ -114,6 +121,11 @@ def _has_caffe() -> bool:
     except ImportError:
         return False
     return spec is not None and spec.origin is not None
+
+
+def beside_caffe() -> bool:
+    """Whether a real Caffe is loaded in this process."""
+    return _MODULES.has("caffe")
 
 
 @contextlib.contextmanager

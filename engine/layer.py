@@ -20,7 +20,8 @@ class Context:
 
     `phase`: messages.TRAIN or TEST. `device`: where the blobs are. `generator`: torch's generator on the processor, for
     initial values. `seed`, `passes`: the seed, and how many forward passes came before; a layer's random numbers are a
-    function of these two, so a training that was stopped goes on with the same ones.
+    function of these two, so a training that was stopped goes on with the same ones. `rows`: while a layer runs on a
+    part of its bottoms' rows, which ones (see `slicing.Rows`); else None.
     """
 
     phase: int
@@ -28,6 +29,7 @@ class Context:
     generator: torch.Generator
     seed: int
     passes: int = 0
+    rows: Any = None
 
 
 class Layer:
@@ -55,6 +57,7 @@ class Layer:
         self.training = context.phase == messages.TRAIN
         self.fused = context.device.type in FUSED
         self.blobs: List[torch.Tensor] = []  # the parameters; a net may replace one by that of another layer
+        self.shared = False  # whether a layer of another net has its parameters, too
         self.options: Any = getattr(param, self.MESSAGE) if self.MESSAGE else None
         for field, _ in param.ListFields():
             if field.name.endswith("_param") and field.name not in (self.MESSAGE, *self.also_read()):

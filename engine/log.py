@@ -3,11 +3,20 @@ import contextlib
 import os
 import time
 
+_quiet = False
+
+
+def only_errors() -> None:
+    """From now on `info` writes nothing, as in a rank that another one logs for."""
+    global _quiet
+    _quiet = True
+
 
 def info(place: str, text: str) -> None:
     """Writes a line. place: the file and line of Caffe's source that writes the same, such as "solver.cpp:218";
     "engine" for what only the engine says."""
-    _write("I", place, text)
+    if not _quiet:
+        _write("I", place, text)
 
 
 def fatal(text: str) -> None:

@@ -1,14 +1,15 @@
 """A net: the layers of a prototxt for one phase, their parameters, the forward and the backward pass."""
 import dataclasses
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
 from common import suggestions
 from common.errors import UserError
 
-from . import layers, messages
+from . import layers, messages, slicing
 from .layer import Context, Layer, Shape
+from .ranks import ALONE
 
 
 @dataclasses.dataclass
@@ -31,22 +32,24 @@ class Net:
     device      where it computes, as torch names it
     seed        of the initial values and of what the layers draw
     share       another net: layers of the same name have its parameters
+    ranks       who computes the net together (see `ranks.Group`)
     Raises UserError, which names the layer, for what Caffe would refuse and for what the engine does not support.
     """
 
     def __init__(self, definition: Any, phase: int, level: int = 0, stages: Sequence[str] = (), device: str = "cpu",
-                 seed: int = 0, share: Optional["Net"] = None):
+                 seed: int = 0, share: Optional["Net"] = None, ranks: Any = ALONE):
         self.name, self.definition, self.phase = definition.name, definition, phase
         generator = torch.Generator()
         generator.manual_seed(seed)
         self.context = Context(phase, torch.device(device), generator, seed)
+        self._slicing = slicing.Slicing(ranks, self.context) if ranks.size > 1 else None
         self.layers: List[Layer] = []
         self.parameters: List[Parameter] = []
         self.loss_weights: List[List[float]] = []
         self.shapes: Dict[str, Shape] = {}
         self._named: Dict[str, Parameter] = {}
         self._aliases: List[Tuple[torch.Tensor, torch.Tensor]] = []  # of shared parameters
-        self._shared = {} if share is None else {layer.name: layer.blobs for layer in share.layers}
+        self._shared = {} if share is None else {layer.name: layer for layer in share.layers}
         unused: Dict[str, None] = {}
         chosen = [one for one in definition.layer if included(one, phase, level, stages)]
         for param in _input_layers(definition) + chosen:
@@ -68,6 +71,8 @@ class Net:
         shapes = [self.shapes[bottom] for bottom in param.bottom]
         layer.setup(shapes)
         self._register(layer)
+        if self._slicing:
+            self._slicing.add(layer, shapes)
         tops = layer.reshape(shapes)
         self.shapes.update(zip(param.top, tops))
         unused.update(dict.fromkeys(param.top))
@@ -84,9 +89,12 @@ class Net:
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             layer.fail(f"{len(specs)} `param`, but the layer has {len(layer.blobs)} parameters")
-        shared = self._shared.get(layer.name)
-        if shared is not None and len(shared) != len(layer.blobs):
-            layer.fail(f"{len(layer.blobs)} parameters, but {len(shared)} in the net that shares them")
+        theirs = self._shared.get(layer.name)
+        shared = None if theirs is None else theirs.blobs
+        if theirs is not None and len(theirs.blobs) != len(layer.blobs):
+            layer.fail(f"{len(layer.blobs)} parameters, but {len(theirs.blobs)} in the net that shares them")
+        if theirs is not None:
+            layer.shared = theirs.shared = True
         for number, blob in enumerate(layer.blobs):
             spec = specs[number] if number < len(specs) else messages.ParamSpec()
             owner = self._named.get(spec.name) if spec.name else None
@@ -129,12 +137,19 @@ class Net:
         Blobs that no later layer reads are let go of. Raises UserError, which names the layer.
         """
         self._join_gradients()
-        blobs = self.blobs = {}
+        blobs: Dict[str, Any] = {}
+        self.blobs = blobs
         terms: List[torch.Tensor] = []
         force = self.definition.force_backward
         with torch.set_grad_enabled(torch.is_grad_enabled() and (self.phase == messages.TRAIN or force)):
             for layer, weights, done in zip(self.layers, self.loss_weights, self._last_use):
-                tops = self._run(layer, [blobs[name] for name in layer.param.bottom])
+                bottoms = [blobs[name] for name in layer.param.bottom]
+                if self._slicing:
+                    whole = [weight != 0 or name in self.outputs or name in keep
+                             for name, weight in zip(layer.param.top, weights)]
+                    tops = self._slicing.run(layer, bottoms, self._run, whole)
+                else:
+                    tops = self._run(layer, bottoms)
                 if force and not layer.param.bottom:
                     tops = [top if top.requires_grad else top.requires_grad_() for top in tops]
                 blobs.update(zip(layer.param.top, tops))
@@ -166,11 +181,22 @@ class Net:
                       for top, weight in zip(layer.param.top, weights) if top == name)
         return f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
 
+    def lines(self, kind: str, blobs: Dict[str, torch.Tensor]) -> Iterator[str]:
+        """What Caffe's log says of each value of the outputs. kind: "Train" or "Test"; blobs: the outputs by name."""
+        values = [(name, value) for name in self.outputs for value in blobs[name].detach().reshape(-1).tolist()]
+        for number, (name, value) in enumerate(values):
+            yield f"    {kind} net output #{number}: {name} = {value:g}{self.part_of_loss(name, value)}"
+
     def backward(self) -> None:
         """Adds the gradient of `loss` to those of the parameters (`blob.grad`)."""
         self._join_gradients()
         if self.loss is not None and self.loss.requires_grad:
             self.loss.backward()
+
+    def sum_gradients(self) -> None:
+        """Adds the parts of the ranks to the gradient of the whole batch. To be called once, after all passes."""
+        if self._slicing:
+            self._slicing.sum_gradients([one.blob for one in self.parameters])
 
     def seek(self, passes: int) -> None:
         """The next pass reads and draws what it would after `passes` passes: for a training that is resumed."""

@@ -1,5 +1,5 @@
-"""Layers that normalize a blob, scale and shift it, or drop values of it."""
-from typing import Sequence, Tuple
+"""Layers that normalize a blob, or scale and shift it."""
+from typing import Any, Sequence, Tuple
 
 import torch
 from torch.nn import functional
@@ -42,14 +42,15 @@ class BatchNorm(Layer):
         if self.stored:
             scale = torch.where(factor == 0, factor, 1 / factor)
             return [functional.batch_norm(bottom, means * scale, variances * scale, eps=eps)]
-        count = bottom.numel() // bottom.shape[1]
-        if self.fused and count > 1:
+        rows = self.context.rows
+        count = (bottom.numel() if rows is None else bottom[0].numel() * rows.total) // bottom.shape[1]
+        if self.fused and count > 1 and rows is None:
             # With the momentum 1, torch leaves in these the mean and the variance with the divisor count - 1.
             mean, variance = torch.zeros_like(means), torch.zeros_like(variances)
             top = functional.batch_norm(bottom, mean, variance, training=True, momentum=1, eps=eps)
         else:
             axes = [axis for axis in range(bottom.dim()) if axis != 1]
-            top, mean, variance = _Normalized.apply(bottom, axes, eps, True)
+            top, mean, variance = _Normalized.apply(bottom, axes, eps, True, rows)
             variance = variance * (count / max(count - 1, 1))
         with torch.no_grad():
             fraction = self.options.moving_average_fraction
@@ -59,35 +60,35 @@ class BatchNorm(Layer):
 
 
 class _Normalized(torch.autograd.Function):
-    """(x - mean) / deviation, the mean and the variance over some axes. The deviation is the root of variance + eps, or
-    if eps is not `inside` the root of the variance, + eps. The gradient is Caffe's: it is finite where x is constant,
-    and leaves out the small difference that eps beside the root makes."""
+    """(x - mean) / deviation, the mean and the variance over some axes, of all ranks' rows if there are `rows`. The
+    deviation is the root of variance + eps, or if eps is not `inside` the root of the variance, + eps. The gradient is
+    Caffe's: it is finite where x is constant, and leaves out the small difference that eps beside the root makes."""
 
     @staticmethod
-    def forward(context, x, axes, eps, inside):
-        mean = _mean(x, axes)
+    def forward(context, x, axes, eps, inside, rows):
+        mean = _mean(x, axes, rows)
         y = x - mean
-        variance = _mean(y * y, axes)
+        variance = _mean(y * y, axes, rows)
         deviation = (variance + eps).sqrt_() if inside else variance.sqrt().add_(eps)
         y.div_(deviation)
         context.save_for_backward(y, deviation)
-        context.axes = axes
+        context.axes = axes, rows
         context.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(context, gradient, *_):
-        (y, deviation), axes = context.saved_tensors, context.axes
-        through = torch.addcmul(gradient, y, _mean(gradient * y, axes), value=-1)
-        return through.sub_(_mean(gradient, axes)).div_(deviation), None, None, None
+        y, deviation = context.saved_tensors
+        through = torch.addcmul(gradient, y, _mean(gradient * y, *context.axes), value=-1)
+        return through.sub_(_mean(gradient, *context.axes)).div_(deviation), None, None, None, None
 
 
-def _mean(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+def _mean(x: torch.Tensor, axes: Sequence[int], rows: Any) -> torch.Tensor:
     """The mean over some axes, which stay with the size 1. Two steps are faster than one: the first one takes the mean
     of what lies together in memory."""
     for group in [axis for axis in axes if axis > 1], [axis for axis in axes if axis <= 1]:
         x = x.mean(group, keepdim=True) if group else x
-    return x
+    return x if rows is None else rows.mean(x)
 
 
 class _AcrossChannels(torch.autograd.Function):
@@ -162,7 +163,7 @@ class MVN(Layer):
         bottom = bottoms[0].reshape((*bottoms[0].shape, 1, 1, 1, 1)[:4])
         axes = (1, 2, 3) if options.across_channels else (2, 3)
         if options.normalize_variance:
-            return [_Normalized.apply(bottom, axes, options.eps, False)[0]]
+            return [_Normalized.apply(bottom, axes, options.eps, False, None)[0]]
         return [bottom - bottom.mean(axes, keepdim=True)]
 
 
@@ -230,23 +231,4 @@ class Bias(_Broadcast):
         return [bottoms[0] + self._fitted(bottoms[0], bottoms[1] if len(bottoms) > 1 else self.blobs[0])]
 
 
-class Dropout(Layer):
-    """In the phase TRAIN sets values to 0 with the probability dropout_ratio, and divides the others by 1 minus it."""
-
-    MESSAGE = "dropout_param"
-    FIELDS = ("dropout_ratio",)
-
-    def setup(self, shapes):
-        if not 0 <= self.options.dropout_ratio < 1:
-            self.fail(f"dropout_param.dropout_ratio {self.options.dropout_ratio:g}, expected 0 or more, and "
-                      "less than 1")
-
-    def forward(self, bottoms):
-        if not self.training:
-            return list(bottoms)
-        ratio = self.options.dropout_ratio
-        drawn = torch.empty_like(bottoms[0], requires_grad=False).uniform_(generator=self.generator())
-        return [bottoms[0] * (drawn >= ratio).to(drawn.dtype).div_(1 - ratio)]  # bernoulli_ is slower
-
-
-TYPES = {"BatchNorm": BatchNorm, "LRN": LRN, "MVN": MVN, "Scale": Scale, "Bias": Bias, "Dropout": Dropout}
+TYPES = {"BatchNorm": BatchNorm, "LRN": LRN, "MVN": MVN, "Scale": Scale, "Bias": Bias}

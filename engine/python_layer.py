@@ -8,12 +8,13 @@ import torch
 from common import suggestions
 from common.errors import UserError
 
-from . import hosting
+from . import ahead, hosting
 from .caffe_module import Blob, Blobs
 from .caffe_module import Layer as Hosted
 from .layer import Layer, Shape
 
 Tensors = Tuple[Optional[torch.Tensor], ...]
+State = Tuple[bytes, ...]  # the values of a layer's parameters
 
 
 class Python(Layer):
@@ -24,6 +25,13 @@ class Python(Layer):
     layers that share it add their gradients, and later layers have done so before. Unlike in Caffe, `diff` of a bottom
     is 0 before each pass, not what an earlier pass left there. A change of a bottom's `data` does not reach other
     layers on a card; it does if the layer works in place.
+
+    A layer whose parameters are nothing but its state runs ahead, in a thread of its own: it has no bottoms, and each
+    of its parameters has `lr_mult: 0` in the prototxt, no name, and no other net that shares it. Such a layer works on
+    a copy of its state; `blobs` is the state after the batch that was used. It makes each batch once, in their order.
+    Where `blobs` was changed from outside, by a file of weights, say, the batches made ahead are thrown away, and the
+    layer goes on from there. A layer without parameters hides its position, and nobody knows what it depends on, so it
+    runs when its batch is needed, as in Caffe. Nothing runs ahead in a process that has loaded Caffe, see hosting.py.
     Errors (UserError): the module or the class does not exist; what the layer raises, which is the __cause__.
     """
 
@@ -41,7 +49,13 @@ class Python(Layer):
         self.hosted = self._make()
         self._call("setup", self.bottom, self.top)
         self._call("reshape", self.bottom, self.top)
+        self._chain = ahead.Chain() if self._has_only_state() else None
         self.blobs = [torch.from_numpy(blob.data).to(self.context.device) for blob in self.hosted.blobs]
+
+    def _has_only_state(self) -> bool:
+        specs = self.param.param
+        return (not self.bottom and len(self.top) > 0 and len(specs) == len(self.hosted.blobs) > 0
+                and all(spec.lr_mult == 0 and not spec.name for spec in specs))
 
     def _make(self) -> Hosted:
         name, kind = self.param.python_param.module, self.param.python_param.layer
@@ -82,11 +96,31 @@ class Python(Layer):
         return [blob.shape for blob in self.top]
 
     def forward(self, bottoms: List[torch.Tensor]) -> List[torch.Tensor]:
+        if self._chain:
+            return self._take_batch(self._chain)
         # The parameters are inputs, so that a layer without a bottom that has a gradient has a backward pass, too.
         tops = list(_Function.apply(self, *bottoms, *self.blobs)) if self.top else self.run_forward(bottoms)
         if not any(top.requires_grad for top in tops):
             self._let_go()
         return tops
+
+    def _take_batch(self, chain: ahead.Chain) -> List[torch.Tensor]:
+        depth = 0 if self.shared or hosting.beside_caffe() else ahead.DEPTH
+        tops, state = chain.get(self._make_batch, tuple(_view(blob).tobytes() for blob in self.blobs), depth)
+        for blob, raw in zip(self.blobs, state):
+            blob.copy_(torch.from_numpy(_array_of(raw, blob)))
+        return [top.to(self.context.device, non_blocking=True) for top in tops]
+
+    def _make_batch(self, state: State) -> Tuple[List[torch.Tensor], State]:
+        """The tops of the batch at a position, and the position after it. It runs in another thread."""
+        arrays = [_array_of(raw, blob) for raw, blob in zip(state, self.blobs)]
+        for blob, array in zip(self.hosted.blobs, arrays):
+            blob.forget("diff")
+            blob.lend(array.shape, data=functools.partial(np.asarray, array))
+        self._call("reshape", self.bottom, self.top)
+        self._call("forward", self.bottom, self.top)
+        return ([ahead.to_send(blob.data, self.context.device, kept=False) for blob in self.top],
+                tuple(array.tobytes() for array in arrays))
 
     def run_forward(self, bottoms: Sequence[torch.Tensor]) -> List[torch.Tensor]:
         """The tops, computed by the layer."""
@@ -159,6 +193,10 @@ def _view(tensor: torch.Tensor) -> np.ndarray:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(_view(tensor)).reshape(tensor.shape)  # NumPy makes (1,) of ()
+
+
+def _array_of(raw: bytes, tensor: torch.Tensor) -> np.ndarray:
+    return np.frombuffer(raw, np.float32).reshape(tensor.shape).copy()
 
 
 def _copy(tensor: torch.Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 import collections
 import os
 import time
-from typing import Any, Callable, Deque, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, List, Optional, Set
 
 import torch
 from google.protobuf import text_format
@@ -11,6 +11,7 @@ from common.errors import UserError
 
 from . import messages, policies, snapshot, solver_param, updates
 from .net import Net
+from .ranks import ALONE
 
 STOP, SNAPSHOT = "stop", "snapshot"
 
@@ -24,38 +25,40 @@ class Solver:
     Raises UserError for what Caffe refuses and for what the engine does not support.
     """
 
-    def __init__(self, param: Any, log: Any, device: str = "cpu", start: Optional[Callable[[Any], Any]] = None):
+    def __init__(self, param: Any, log: Any, device: str = "cpu", start: Optional[Callable[[Any], Any]] = None,
+                 ranks: Any = ALONE):
         """param: a SolverParameter, see `solver_param.read`; log: the module `log`, or what has its `info`; device: as
         torch names it; start: makes the start weights of the SolverParameter, whose random_seed is then set, as a
-        NetParameter, or None for those of the net itself."""
+        NetParameter, or None for those of the net itself; ranks: who trains together (see `ranks.Group`)."""
         self.param = messages.SolverParameter()
         self.param.CopyFrom(param)
-        self.log, self.iteration, self._step = log, 0, 0
+        self.log, self.ranks, self.iteration, self._step = log, ranks, 0, 0
         self._hdf5 = self.param.snapshot_format == messages.SolverParameter.HDF5
         solver_param.upgrade(self.param)
         solver_param.check(self.param)
         log.info("solver.cpp:45", "Initializing solver from parameters: \n"
                  + text_format.MessageToString(self.param).rstrip())
         if self.param.random_seed < 0:
-            self.param.random_seed = (time.time_ns() ^ os.getpid()) % 2 ** 31
+            self.param.random_seed = ranks.first((time.time_ns() ^ os.getpid()) % 2 ** 31)
             log.info("engine", f"random_seed is not set; that of this training is {self.param.random_seed}")
         if self.param.debug_info:
             log.info("engine", "debug_info is ignored")
         seed = self.param.random_seed
+        ranks.seed(seed)
         definition = solver_param.train_net(self.param)
         log.info("solver.cpp:102", f"Creating training net from {definition.source}")
-        self.net = _net(definition, device, seed)
-        if self.param.snapshot or self.param.snapshot_after_train:
+        self.net = _net(definition, device, seed, None, ranks)
+        if ranks.rank == 0 and (self.param.snapshot or self.param.snapshot_after_train):
             snapshot.require_writable(self.net, self.param.snapshot_prefix, self._hdf5)
         self._updater = updates.Updater(self.net.parameters, self.param)
-        made = start(self.param) if start and self.net.parameters else None
+        made = start(self.param) if start and self.net.parameters and ranks.rank == 0 else None
         if made:
             snapshot.copy_weights(self.net, made, "the start weights")
         self._load(self.net)
         self.test_nets: List[Net] = []
         for number, definition in enumerate(solver_param.test_nets(self.param)):
             log.info("solver.cpp:190", f"Creating test net (#{number}) specified by {definition.source}")
-            self.test_nets.append(_net(definition, device, seed + number + 1, self.net))
+            self.test_nets.append(_net(definition, device, seed + number + 1, self.net, ranks))
             self._load(self.test_nets[-1])
         self._losses: Deque[float] = collections.deque(maxlen=self.param.average_loss)
         self._requests: Set[str] = set()
@@ -93,8 +96,10 @@ class Solver:
     def step(self, iterations: int) -> None:
         """Makes so many updates, with the tests, log lines and snapshots that are due; fewer after a request to stop.
 
-        Raises UserError if a loss is NaN or infinite. (Caffe goes on, and writes weights of NaN.)
+        Raises UserError if a loss is NaN or infinite. (Caffe goes on, and writes weights of NaN.) All ranks begin with
+        the weights and the history of rank 0.
         """
+        self.ranks.copy_first([one.blob for one in self.net.parameters] + self._updater.history)
         self._losses.clear()
         self._stopped = False
         self._clock = time.monotonic()
@@ -124,7 +129,9 @@ class Solver:
                 self._test(number, net)
 
     def snapshot(self) -> None:
-        """Writes the weights and the solver's state. Raises UserError if they cannot be written."""
+        """Writes the weights and the solver's state, if this is rank 0. Raises UserError if they cannot be written."""
+        if self.ranks.rank:
+            return
         kind, end = ("HDF5", snapshot.HDF5) if self._hdf5 else ("binary proto", "")
         start = f"{self.param.snapshot_prefix}_iter_{self.iteration}"
         weights, state = f"{start}.caffemodel{end}", f"{start}.solverstate{end}"
@@ -162,8 +169,9 @@ class Solver:
         return interval > 0 and self.iteration % interval == 0
 
     def _asked(self) -> str:
+        requests = self.ranks.agreed(self._requests, (STOP, SNAPSHOT))
         for what in (STOP, SNAPSHOT):
-            if what in self._requests:
+            if what in requests:
                 self._requests.discard(what)
                 return what
         return ""
@@ -180,6 +188,8 @@ class Solver:
             raise UserError(f"iteration {self.iteration}: the loss is {loss:g}; the training stops, and nothing was "
                             "written from this iteration on (Caffe would go on and write weights of NaN); try a "
                             "smaller base_lr, or clip_gradients")
+        self.ranks.require_alike(loss, f"iteration {self.iteration}: the loss")
+        self.net.sum_gradients()
         return loss
 
     def _update(self, shown: bool) -> None:
@@ -201,8 +211,7 @@ class Solver:
         self._shown = self.iteration
         self.log.info("solver.cpp:239", f"Iteration {self.iteration} ({speed:g} iter/s, {took:g}s/{self.param.display} "
                       f"iters), loss = {self._smoothed():g}")
-        lines = _lines("Train", self.net, ((name, self.net.blobs[name]) for name in self.net.outputs))
-        for line in lines:
+        for line in self.net.lines("Train", self.net.blobs):
             self.log.info("solver.cpp:258", line)
 
     def _test(self, number: int, net: Net) -> None:
@@ -221,7 +230,7 @@ class Solver:
                 sums[name] = blob.clone() if name not in sums else sums[name].add_(blob)
         if self.param.test_compute_loss:
             self.log.info("solver.cpp:401", f"Test loss: {float(loss) / passes:g}")
-        for line in _lines("Test", net, ((name, sums[name] / passes) for name in net.outputs)):
+        for line in net.lines("Test", {name: total / passes for name, total in sums.items()}):
             self.log.info("solver.cpp:414", line)
 
     def _act_on_requests(self) -> None:
@@ -233,15 +242,6 @@ class Solver:
             asked = self._asked()
 
 
-def _net(definition: solver_param.Definition, device: str, seed: int, share: Any = None) -> Net:
+def _net(definition: solver_param.Definition, device: str, seed: int, share: Any, ranks: Any) -> Net:
     state = definition.net.state
-    return Net(definition.net, state.phase, state.level, list(state.stage), device, seed, share)
-
-
-def _lines(kind: str, net: Net, outputs: Iterator[Tuple[str, torch.Tensor]]) -> Iterator[str]:
-    """A line for each value of a net's outputs, with its part in the loss."""
-    number = 0
-    for name, blob in outputs:
-        for value in blob.detach().reshape(-1).tolist():
-            yield f"    {kind} net output #{number}: {name} = {value:g}{net.part_of_loss(name, value)}"
-            number += 1
+    return Net(definition.net, state.phase, state.level, list(state.stage), device, seed, share, ranks)

@@ -68,6 +68,7 @@ class AugmentedDataLayer(base.Layer):
                                  for name in ("mean", "scale"))
         self.records = self._records()
         self.epoch, self.order = None, None
+        self.random = np.random.RandomState(0)  # setting its seed is ten times faster than making a new generator
         self.blobs.add_blob(2)
         self.blobs[0].data[...] = 0
         for number in range(len(top)):
@@ -91,17 +92,15 @@ class AugmentedDataLayer(base.Layer):
             record = self._record(epoch, seen)
             draw = self._draw(epoch, record)
             for reader, images in zip(self.readers, blobs):
-                image, label = lmdb_io.decode(reader[record])
+                image, label = lmdb_io.view(reader[record])
                 if image.shape != self.shape:
                     raise ValueError(f"{reader.path}: record {record} has shape {image.shape}, but the first "
                                      f"record has {self.shape}")
-                images[row] = augmentation.apply(draw, image, images.shape[2:])
+                base.normalise(augmentation.apply(draw, image, images.shape[2:]), self.mean, self.scale, images[row])
             top[1].data[row] = label
             seen += 1
             if seen == len(self.records):
                 epoch, seen = epoch + 1, 0
-        for images in blobs:
-            np.multiply(np.subtract(images, self.mean, out=images), self.scale, out=images)
         self.blobs[0].data[...] = epoch, seen
 
     def _record(self, epoch: int, seen: int) -> int:
@@ -112,7 +111,7 @@ class AugmentedDataLayer(base.Layer):
     def _draw(self, epoch: int, record: int) -> augmentation.Draw:
         if self.params.augmentation == "none":
             return augmentation.Draw()
-        random = np.random.RandomState((*self.params.seed, epoch, record))
+        self.random.seed((*self.params.seed, epoch, record))
         if self.params.augmentation == "five_crops":
-            return augmentation.five_crops(random, self.shape, self.params.side)
-        return augmentation.mirror_or_noise(random, self.shape, self.params.deviation)
+            return augmentation.five_crops(self.random, self.shape, self.params.side)
+        return augmentation.mirror_or_noise(self.random, self.shape, self.params.deviation)

@@ -94,3 +94,11 @@ def class_indices(labels: np.ndarray, classes: int) -> np.ndarray:
         raise ValueError(f"label {labels.ravel()[wrong][0]:g}, expected an integer from 0 to {classes - 1} "
                          f"({classes} classes)")
     return indices
+
+
+def normalise(image: np.ndarray, mean: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
+    """Writes (image - mean) * scale, float32. image: uint8 or float32. One image at a time, while it is in the
+    processor's cache: over a whole batch, each step would wait for the memory."""
+    out[...] = image  # alone, since NumPy is slow where one operation converts and computes
+    np.subtract(out, mean, out=out)
+    np.multiply(out, scale, out=out)

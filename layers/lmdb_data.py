@@ -66,14 +66,13 @@ class LmdbDataLayer(base.Layer):
         start, count = int(position[1]), len(self.images)
         indices = [index % count for index in range(start, start + self.params.batch_size)]
         for row, index in enumerate(indices):
-            image, labels[row] = lmdb_io.decode(self.images[index])
+            image, labels[row] = lmdb_io.view(self.images[index])
             if image.shape != images.shape[1:]:
                 raise ValueError(f"{self.params.images}: record {index} has shape {image.shape}, but the first record "
                                  f"has {images.shape[1:]}")
-            images[row] = image
+            base.normalise(image, self.mean, self.scale, images[row])
         for number, reader in enumerate(self.features, start=2):
             vectors = top[number].data
             vectors[...] = lmdb_io.decode_floats([reader[index] for index in indices], vectors.shape[1])
-        np.multiply(np.subtract(images, self.mean, out=images), self.scale, out=images)
         epochs, index = divmod(start + len(indices), count)
         position[...] = position[0] + epochs, index

@@ -96,7 +96,7 @@ class WindowDataLayer(base.Layer):
 
     def window(self, number: int, random: RandomState) -> np.ndarray:
         """uint8 (side, side): a random window of an image's region, mirrored or not."""
-        region, side = lmdb_io.decode(self.images[number])[0][0], self.crops.side
+        region, side = lmdb_io.view(self.images[number])[0][0], self.crops.side
         x, y = random.randint(region.shape[1] - side + 1), random.randint(region.shape[0] - side + 1)
         return crops.Window(x, y, side, bool(random.randint(2))).cut(region)
 

@@ -1,9 +1,14 @@
 """The measurements themselves, on very little."""
+import dataclasses
+import os
+
+import caffe
 import numpy as np
 import pytest
 
-from bench import drawn, evaluation, kernels, registry, scaling
+from bench import drawn, evaluation, feeding, kernels, registry, scaling
 from common import experiment
+from data_prep import lmdb_io
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,30 @@ def test_caffe_test_and_ours_agree_on_every_record(options, tmp_path):
     pair.theirs = 1 - pair.theirs
     with pytest.raises(RuntimeError, match="caffe test has an accuracy of"):
         pair.require_agreement()
+
+
+@pytest.mark.parametrize("host", feeding.HOSTS)
+def test_data_layers_feed_in_processes_side_by_side(options, tmp_path, capfd, host):
+    folder = os.path.abspath(drawn.prepared(options.data, 3, "whole", ("gsf", "sift"), 2))
+    path = feeding.write(feeding.lmdb(folder, ("gsf",)), str(tmp_path))
+    found = feeding.speed(host, path, 128, 2, 0.05)
+    with lmdb_io.Reader(folder + "/train/gsf")._environment.begin() as reading:
+        vector = caffe.proto.caffe_pb2.Datum.FromString(reading.get(b"00000000")).channels
+    # Images of 48x48, labels and vectors, of 4 bytes a value.
+    assert found["MB/s"] == pytest.approx(found["images/s"] * 4 * (48 * 48 + 1 + vector) / 1e6)
+    assert 0 < found["CPU us each"] < 1e6
+    with pytest.raises(RuntimeError, match=host + ": a process of the benchmark failed"):
+        feeding.speed(host, str(tmp_path / "nothing"), 128, 2, 0.05)
+    capfd.readouterr()
+
+
+def test_each_data_layer_feeds_both(options, monkeypatch):
+    monkeypatch.setattr(feeding, "CASES", {"small": dataclasses.replace(
+        feeding.CASES["227x227 grey"], crops="whole", features=("gsf", "sift"))})
+    monkeypatch.setattr(feeding, "SUBJECTS", 3)
+    rows = list(feeding.measure(dataclasses.replace(options, cores=1)))
+    assert [(row["data"], row["host"], row["processes"]) for row in rows] == [
+        ("small", "Caffe", 1), ("small", "engine", 1)]
 
 
 def test_a_kernel_in_a_process_of_its_own(tmp_path):

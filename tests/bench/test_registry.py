@@ -59,6 +59,20 @@ def test_time_of_child_processes_counts():
     assert timing.in_turn({"child": burn}, 1)["child"][0].cpu > 0.02
 
 
+def test_each_row_is_shown_when_it_is_known(tmp_path, monkeypatch, capsys):
+    said = []
+
+    def measure(options):
+        for number in range(2):
+            yield {"net": "toy", "n/s": 12345.6 * number}
+            said.append(capsys.readouterr().err)
+    monkeypatch.setattr(layers, "measure", measure)
+    made = registry.measure("layers", registry.Options(str(tmp_path / "data"), str(tmp_path / "out"), True, 1))
+    assert said == ["layers: measures the time of each type of layer in an iteration, for six nets\n"
+                    "layers: net toy, n/s 0\n", "layers: net toy, n/s 12346\n"]
+    assert made["rows"] == [{"net": "toy", "n/s": 0}, {"net": "toy", "n/s": 12345.6}]
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")

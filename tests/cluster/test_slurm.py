@@ -56,6 +56,9 @@ def test_jobs_go_through_sbatch(tmp_path, data):
     with open(plan) as stream:
         jobs = json.load(stream)
     assert [os.path.basename(job["command"][0]) for job in jobs] == ["fer"] * 4
+    jobs[0]["gpu"] = 2  # as with --gpu 0,1, for which there are no cards here
+    with open(plan, "w") as stream:
+        json.dump(jobs, stream)
     environment = dict(os.environ, PATH="{}{}{}".format(bin_, os.pathsep, os.environ["PATH"]),
                        CALLS=str(tmp_path / "calls"))
     done = subprocess.run(
@@ -69,6 +72,7 @@ def test_jobs_go_through_sbatch(tmp_path, data):
     # What each job was estimated at.
     wanted = sorted("--mem={}M".format(job["mem_mb"]) for job in jobs)
     assert sorted(word for call in calls for word in call.split() if word.startswith("--mem")) == wanted
+    assert [word for call in calls for word in call.split() if "gpu" in word] == ["--gres=gpu:2"]
     assert all(os.path.exists(path) for job in jobs for path in job["makes"])
     shown = fer("reproduce", *asked, "--show")
     # Sensitivity and specificity of two nets, each with the letter of what departs.

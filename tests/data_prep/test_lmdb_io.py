@@ -45,6 +45,15 @@ def test_image_record(shape):
     np.testing.assert_array_equal(array, planes)
 
 
+def test_decoded_values_are_no_view_of_the_record_and_viewed_ones_are():
+    raw = lmdb_io.encode_image(np.arange(12, dtype=np.uint8).reshape(3, 4), 2)
+    memory = np.frombuffer(raw, np.uint8)
+    (decoded, first), (viewed, second) = lmdb_io.decode(raw), lmdb_io.view(raw)
+    assert not np.shares_memory(decoded, memory) and np.shares_memory(viewed, memory)
+    np.testing.assert_array_equal(decoded, viewed)
+    assert first == second == 2
+
+
 def fill(path, records, size=1 << 22, **note):
     writer = lmdb_io.Writer(str(path), size, note)
     for index, record in enumerate(records):

@@ -4,11 +4,24 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import h5py
 import numpy as np
 
 PROGRAMS = {"caffe": ["caffe"], "engine": [sys.executable, "-m", "engine"]}
+# As `python3 -m engine -gpu 0,1` does, but on the processor.
+RANKS = """
+import sys
+from common.errors import UserError
+from engine import launcher
+try:
+    launcher.run(sys.argv[2:], int(sys.argv[1]))
+except UserError as error:
+    launcher.last_words(str(error))
+    sys.exit(1)
+"""
+SEVERAL = {f"{size} ranks": [sys.executable, "-c", RANKS, str(size)] for size in (2, 3)}
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # A line of glog: its place and its text.
 LINE = re.compile(r"[IF]\d{4} \d\d:\d\d:\d\d\.\d{6} [ \d]{5,} (\S+)\] (.*)")
@@ -63,8 +76,8 @@ def start(program, folder, *words, **options):
     SIGHUP, and a shell that runs them in the background SIGINT; a program that ignores a signal goes on doing so."""
     path = os.pathsep.join([ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = dict(os.environ, GLOG_logtostderr="1", GLOG_minloglevel="0", PYTHONPATH=path)
-    return subprocess.Popen(PROGRAMS[program] + list(words), cwd=str(folder), env=variables, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, universal_newlines=True,
+    return subprocess.Popen(dict(PROGRAMS, **SEVERAL)[program] + list(words), cwd=str(folder), env=variables,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
                             preexec_fn=_heed_signals, **options)
 
 
@@ -73,6 +86,31 @@ def run(program, folder, *words, **options):
     process = start(program, folder, *words, **options)
     out, log = process.communicate(timeout=120)
     return process.returncode, out, log
+
+
+class Watched:
+    """A training without an end, or another one, whose log is read. texts: as `write` takes them."""
+
+    def __init__(self, program, folder, *flags, solver=ENDLESS, **texts):
+        write(folder, solver=solver, **texts)
+        self.process = start(program, folder, "train", "-solver", "solver.prototxt", *flags)
+        self.log = ""
+        self.changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.log += line
+                self.changed.notify_all()
+
+    def wait_for(self, pattern):
+        with self.changed:
+            assert self.changed.wait_for(lambda: re.search(pattern, self.log), 60), self.log[-2000:]
+
+    def goes_on(self):
+        last = int(re.findall(r"Iteration (\d+)", self.log)[-1])
+        self.wait_for(rf"Iteration {last + 3} ")
 
 
 def lines(log, after="", place=""):

@@ -3,7 +3,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 
 import caffe
 import numpy as np
@@ -179,11 +178,15 @@ def test_what_is_timed_is_the_whole_backward_pass():
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7) and expected.abs().max() > 0
 
 
-def test_the_number_of_the_card(tmp_path, monkeypatch):
-    """With two cards, a number up to 1 is asked for; none is there in truth."""
+@pytest.fixture
+def two_cards(monkeypatch):
+    """None is there in truth."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
+
+
+def test_the_number_of_the_card(tmp_path, two_cards):
     commands._require_card("1", "x")
     with pytest.raises(UserError, match=r"^x: PyTorch \S+ sees 2 graphics cards of NVIDIA$"):
         commands._require_card("2", "x")
@@ -192,29 +195,51 @@ def test_the_number_of_the_card(tmp_path, monkeypatch):
         commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt")])[1])
 
 
-class Watched:
-    """A training without an end, whose log is read."""
+@pytest.mark.parametrize("gpu", ["0,1", "all", "1,0"])
+def test_several_cards_get_a_process_each(tmp_path, monkeypatch, two_cards, gpu):
+    """Their command lines are the same."""
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    asked, started = flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", gpu, "-stage", "a b",
+                                  "-level=-2", "-weights", "x=y"]), []
+    monkeypatch.setattr(commands.launcher, "run", lambda words, size: started.append((flags.parse(words), size)))
+    commands.train(asked[1])
+    assert started == [(asked, 2)]
 
-    def __init__(self, program, folder, *flags):
-        programs.write(folder, solver=programs.ENDLESS)
-        self.process = programs.start(program, folder, "train", "-solver", "solver.prototxt", *flags)
-        self.log = ""
-        self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
 
-    def _read(self):
-        for line in self.process.stderr:
-            with self.changed:
-                self.log += line
-                self.changed.notify_all()
+@pytest.mark.parametrize("variables, gpu, said", [
+    ({}, "0,7", r"-gpu 0,7: PyTorch \S+ sees 2 graphics cards of NVIDIA"),
+    (dict(RANK="5", WORLD_SIZE="8", LOCAL_RANK="2"), "all", "-gpu all: no card is left for process 3 of this "
+     "machine, expected one for each"),
+    (dict(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1"), "0", "-gpu 0: no card is left for process 2 .*")])
+def test_too_few_cards(tmp_path, monkeypatch, two_cards, variables, gpu, said):
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as error:
+        commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", gpu])[1])
+    assert re.fullmatch(said, str(error.value))
 
-    def wait_for(self, pattern):
-        with self.changed:
-            assert self.changed.wait_for(lambda: re.search(pattern, self.log), 60), self.log[-2000:]
 
-    def goes_on(self):
-        last = int(re.findall(r"Iteration (\d+)", self.log)[-1])
-        self.wait_for(rf"Iteration {last + 3} ")
+@pytest.mark.parametrize("place, number", [((0, 4, 0), "1"), ((3, 4, 1), "0")])
+def test_each_process_has_its_card(tmp_path, monkeypatch, two_cards, place, number):
+    programs.write(tmp_path, solver=programs.ENDLESS)
+    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), place):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(commands.log, "only_errors", lambda: None)
+    monkeypatch.setattr(commands, "_device", lambda options, place: (_ for _ in ()).throw(KeyError(options.gpu)))
+    with pytest.raises(KeyError) as error:
+        commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt"), "-gpu", "1,0"])[1])
+    assert error.value.args == (number,)
+
+
+def test_measures_in_one_process_only(trained, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    folder, _ = trained["engine"]
+    for words in ["time"], ["test", "-weights", str(folder / "snap_iter_10.caffemodel")]:
+        with pytest.raises(UserError, match="compute in one process, but RANK and WORLD_SIZE are set"):
+            command, options = flags.parse([*words, "-model", str(folder / "net.prototxt")])
+            getattr(commands, command)(options)
 
 
 def snapshots(folder):
@@ -225,7 +250,7 @@ def snapshots(folder):
 @pytest.mark.parametrize("number, flags", [
     (signal.SIGINT, []), (signal.SIGHUP, ["--sighup_effect=stop"])])
 def test_stops_with_a_snapshot(tmp_path, program, number, flags):
-    watched = Watched(program, tmp_path, *flags)
+    watched = programs.Watched(program, tmp_path, *flags)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(number)
     assert watched.process.wait(60) == 0
@@ -239,7 +264,7 @@ def test_stops_with_a_snapshot(tmp_path, program, number, flags):
     (signal.SIGINT, ["-sigint_effect", "snapshot"], ["caffemodel", "solverstate"]),
     (signal.SIGINT, ["-sigint_effect", "none"], [])])
 def test_goes_on_after_a_signal(tmp_path, program, number, flags, files):
-    watched = Watched(program, tmp_path, *flags)
+    watched = programs.Watched(program, tmp_path, *flags)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(number)
     if files:
@@ -252,7 +277,7 @@ def test_goes_on_after_a_signal(tmp_path, program, number, flags, files):
 
 def test_a_signal_before_the_first_iteration_counts(tmp_path):
     """While the start weights are made, which takes a second."""
-    watched = Watched("engine", tmp_path)
+    watched = programs.Watched("engine", tmp_path)
     watched.wait_for("Creating training net")
     watched.process.send_signal(signal.SIGINT)
     assert watched.process.wait(60) == 0
@@ -265,7 +290,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path, monkeypatch):
     ignore = "import os, signal as s, sys; s.signal(s.SIGHUP, s.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
     program = programs.PROGRAMS["engine"]
     monkeypatch.setitem(programs.PROGRAMS, "engine", [program[0], "-c", ignore, *program])
-    watched = Watched("engine", tmp_path)
+    watched = programs.Watched("engine", tmp_path)
     watched.wait_for("Iteration 3 ")
     watched.process.send_signal(signal.SIGHUP)
     watched.goes_on()

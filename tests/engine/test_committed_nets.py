@@ -65,17 +65,6 @@ def name_of(path):
     return os.path.relpath(os.path.dirname(path), os.path.join(ROOT, "prototxt"))
 
 
-def _smoothen(layer):
-    """ReLU, PReLU and MAX pooling jump: of some million values a few are so near to the jump that the gradient goes one
-    way in one engine and another way in the other. ELU and AVE pooling do not jump."""
-    if layer.type in ("ReLU", "PReLU"):
-        layer.type = "ELU"
-        for field in ("relu_param", "prelu_param", "param"):
-            layer.ClearField(field)
-    elif layer.type == "Pooling":
-        layer.pooling_param.pool = messages.PoolingParameter.AVE
-
-
 def on_inputs(path, smooth):
     """The training net with Input layers in place of its data layers, and what to fill them with. Dropout has the ratio
     0, since each engine has its own random numbers. smooth: whether layers whose gradient jumps are replaced. The
@@ -102,7 +91,7 @@ def on_inputs(path, smooth):
             if layer.type == "Dropout":
                 layer.dropout_param.dropout_ratio = 0
             if smooth:
-                _smoothen(layer)
+                compare.smoothen(layer)
             made.layer.add().CopyFrom(layer)
     for name in ("gabor", "gsf", "sift"):
         if name in values:

@@ -13,13 +13,15 @@ from tests.tools import small_pairs
 from tools.training import caffe_log, caffe_process
 
 ITERATIONS = 100
-# Name -> experiment, data, its settings. The nets are small, so that rounding stays small over the iterations.
-CASES = {"center and GABOR": ("xie2019a/fer2013-toy-center-gabor", "faces", 8, ()),
-         "pruned weights": ("xie2019b/fer2013-toy-v-l2-cp", "faces", 8, ()),
+# Name -> experiment, data, its settings, and the tolerance of the losses, as a part of the largest loss. The nets are
+# small, so that rounding stays small over the iterations. That of the tuplets does not: Caffe's own losses change by
+# 0.02 to 0.06 if its start weights change by 1e-7 of themselves (normal deviates, three seeds).
+CASES = {"center and GABOR": ("xie2019a/fer2013-toy-center-gabor", "faces", 8, (), 1e-4),
+         "pruned weights": ("xie2019b/fer2013-toy-v-l2-cp", "faces", 8, (), 1e-4),
          "tuplets": ("liu2017/synthetic-2b-nm", "subjects", 2, ("head.fc1=32", "head.fc2=16", "head.fc4=16",
-                                                                "tuplets.positives=3", "tuplets.negatives=3")),
-         "attention": ("farzaneh2021/synthetic-dacl", "pairs", 8, ()),
-         "disentangled": ("wu2023/synthetic-ndf", "pairs", 8, ())}
+                                                                "tuplets.positives=3", "tuplets.negatives=3"), 0.2),
+         "attention": ("farzaneh2021/synthetic-dacl", "pairs", 8, (), 0.02),
+         "disentangled": ("wu2023/synthetic-ndf", "pairs", 8, (), 0.02)}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def losses(command, solver, log):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_losses_over_100_iterations(tmp_path, data, case):
-    name, source, batch, changes = CASES[case]
+    name, source, batch, changes, tolerance = CASES[case]
     solver = bench_engine.write(name, batch, ITERATIONS, data[source], str(tmp_path / "net"), changes)
     theirs = losses(["caffe"], solver, tmp_path / "caffe.log")
     ours = losses([sys.executable, "-m", "engine"], solver, tmp_path / "engine.log")
@@ -52,4 +54,4 @@ def test_losses_over_100_iterations(tmp_path, data, case):
     print(case, "first 10:", difference[:10].max(), "all:", difference.max())
     assert len(theirs) == len(ours) == ITERATIONS + 1  # the last one is shown after the training
     assert difference[:3].max() <= 1e-4
-    assert difference.max() <= 0.02
+    assert difference[:20].max() <= 0.02 and difference.max() <= tolerance

@@ -205,6 +205,49 @@ class TestData:
         assert [passes(net, 1)[0]["label"].tolist() for net in nets] == [[10, 11, 12]] * 2
 
 
+def send_as_stored(net):
+    """As to a card."""
+    net.layer("data").as_stored = True
+    return net
+
+
+class TestForACard:
+    """The arithmetic that is done on the card gives the same bits as that on the processor."""
+
+    @pytest.mark.parametrize("phase", (compare.TRAIN, compare.TEST))
+    @pytest.mark.parametrize("mirror", ("", "mirror: true"))
+    @pytest.mark.parametrize("crop", ("", "crop_size: 4"))
+    @pytest.mark.parametrize("mean", (
+        "", "mean_value: 101.3", "mean_value: 1 mean_value: 99.7 mean_value: 0.3", "FILE"))
+    def test_same_bits(self, tmp_path, mean, crop, mirror, phase):
+        path = write_mean(tmp_path / "mean", np.random.RandomState(1).uniform(0, 255, (3, 6, 7)).astype(np.float32))
+        transform = f"scale: 0.017 {mean} {crop} {mirror}".replace("FILE", f'mean_file: "{path}"')
+        text = data(write_lmdb(tmp_path / "db", raws(images(5))), transform=transform)
+        expected = passes(compare.engine_net(text, phase, seed=4), 6)
+        net = send_as_stored(compare.engine_net(text, phase, seed=4))
+        for made, one in zip(passes(net, 6), expected):
+            assert made["data"].dtype == np.float32
+            assert (made["data"] == one["data"]).all() and (made["label"] == one["label"]).all()
+        sent = net.layer("data").read(0)[0]
+        assert sent.dtype == np.uint8 and sent.shape == net.shapes["data"]
+
+    def test_floats_stay_floats(self, tmp_path):
+        vectors = np.random.RandomState(0).standard_normal((5, 4)).astype(np.float32)
+        records = [lmdb_io.encode_floats(vector, label) for label, vector in enumerate(vectors)]
+        records.append(Datum(channels=4, height=1, width=1, data=b"1234", label=7))
+        text = data(write_lmdb(tmp_path / "db", records), 6, "scale: 0.1 mean_value: 0.3")
+        expected = passes(compare.engine_net(text), 2)
+        for made, one in zip(passes(send_as_stored(compare.engine_net(text)), 2), expected):
+            assert (made["data"] == one["data"]).all()
+
+    def test_image_files(self, listed):
+        text = image_data(listed / "list.txt", "scale: 0.1 mean_value: 100 crop_size: 4 mirror: true",
+                          f'batch_size: 3 root_folder: "{listed}/" shuffle: true')
+        expected = passes(compare.engine_net(text), 4)
+        for made, one in zip(passes(send_as_stored(compare.engine_net(text)), 4), expected):
+            assert (made["data"] == one["data"]).all()
+
+
 class TestDataRefuses:
     def test_leveldb(self, tmp_path):
         refused(data(tmp_path, more=""), "LEVELDB")

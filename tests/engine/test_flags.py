@@ -41,8 +41,10 @@ def test_values():
     ("train -solver s -sigint_effect quit", "-sigint_effect 'quit', expected one of snapshot, stop, none"),
     ("train -solver s -sighup_effect=", "-sighup_effect '', expected one of"),
     ("train -solver s -precision fp16", "-precision 'fp16', expected one of float32, tf32, bf16"),
-    ("train -solver s -gpu 0,1", "-gpu 0,1: the engine computes on one card, expected its number"),
-    ("train -solver s -gpu all", "-gpu all: the engine computes on one card"),
+    ("time -model m -gpu 0,1", "-gpu 0,1: time computes on one card, expected its number, such as 0"),
+    ("test -model m -weights w -gpu all", "-gpu all: test computes on one card"),
+    ("train -solver s -gpu 0,2,0", "-gpu 0,2,0 names a card twice"),
+    ("train -solver s -gpu 0,", "-gpu 0,, expected the number of a card, such as 0, several, such as 0,1, or all"),
     ("train -solver s -gpu -1", "-gpu -1, expected the number of a card, such as 0")])
 def test_wrong_usage(line, said):
     with pytest.raises(flags.WrongUsage) as error:

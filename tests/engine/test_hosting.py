@@ -1,4 +1,5 @@
 """Modules of Python layers: beside a loaded Caffe, where it is only installed, and where there is none."""
+import importlib
 import json
 import os
 import subprocess
@@ -111,6 +112,35 @@ def test_two_threads(tmp_path, monkeypatch):
     thread.join()
     assert found == [caffe_module.MODULES["caffe"]] * 2 and sys.modules["caffe"] is caffe
     assert sys.modules["second"] is second and second.caffe is caffe
+
+
+def test_another_thread_imports_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for number in range(300):
+        (tmp_path / f"meanwhile_{number}.py").write_text(f"import json\nX = {number}\n")
+    hosting.load("layers.base")
+    before, done, failed, interval = set(sys.modules), threading.Event(), [], sys.getswitchinterval()
+
+    def opens():
+        try:
+            while not done.is_set():
+                with hosting.hosting():
+                    importlib.import_module("layers.base")
+        except Exception as error:
+            failed.append(error)
+    thread = threading.Thread(target=opens)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for number in range(300):
+            assert importlib.import_module(f"meanwhile_{number}").X == number
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+    assert not failed
+    assert set(sys.modules) - before == {f"meanwhile_{number}" for number in range(300)}
+    assert sys.modules["caffe"] is caffe and sys.modules["layers.base"] is layers.base
 
 
 def test_the_current_folder_is_searched(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
-"""LRN, BatchNorm, MVN, Scale, Bias and Dropout against real Caffe."""
+"""LRN, BatchNorm, MVN, Scale and Bias against real Caffe."""
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,33 +157,3 @@ def test_initial_values(kind, text, expected):
 def test_scale_refused(text, bottoms, expected):
     compare.refused(net("Scale", f"scale_param {{ {text} }}", *bottoms), expected)
     compare.refused(net("Bias", f"bias_param {{ {text} }}", *bottoms), expected)
-
-
-@pytest.mark.parametrize("ratio", [0, 0.3, 0.5, 0.8])
-def test_dropout(ratio):
-    text = net("Dropout", f"dropout_param {{ dropout_ratio: {ratio} }}", (100, 50)) + "force_backward: true"
-    data = drawn(7, (100, 50))["data0"].astype(np.float32) + 10
-    theirs, ours = compare.caffe_net(text), compare.engine_net(text, seed=1)
-    source = ours.layers[0]
-    source.value = torch.tensor(data).requires_grad_()
-    theirs.blobs["data0"].data[...] = data
-    tops = [ours.forward()["top0"] for _ in range(2)]
-    for values in [theirs.forward()["top0"]] + [top.detach().numpy() for top in tops]:
-        np.testing.assert_allclose(values[values != 0], (data / (1 - ratio))[values != 0], rtol=1e-6)
-        assert abs((values == 0).mean() - ratio) <= 4 * (ratio * (1 - ratio) / data.size) ** .5
-    assert (tops[0] == tops[1]).all() == (ratio == 0), "other values are dropped in another pass"
-    (tops[1] * 2).sum().backward()
-    np.testing.assert_allclose(source.value.grad.numpy(), 2 * values / data, rtol=1e-5)
-    again = compare.engine_net(text, seed=1)
-    again.layers[0].value = torch.tensor(data)
-    assert (again.forward()["top0"] == tops[0]).all(), "the same seed and pass drop the same values"
-
-
-def test_dropout_in_the_phase_test():
-    compare.run(net("Dropout", "", (4, 5)), drawn(8, (4, 5)), phase=compare.TEST)
-
-
-def test_dropout_refused():
-    for ratio in "1", "-0.5":
-        compare.refused(net("Dropout", f"dropout_param {{ dropout_ratio: {ratio} }}", (4, 5)),
-                        f"dropout_ratio {ratio}, expected 0 or more, and less than 1")

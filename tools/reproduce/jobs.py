@@ -16,7 +16,7 @@ from typing import Optional
 
 from tqdm import tqdm
 
-from common import children, files, locks, machine
+from common import files, locks, machine, signals
 from common.errors import UserError
 from common.experiment import ROOT
 from data_prep import datasets
@@ -52,7 +52,7 @@ def run(plan: Plan, request: Request, cores: int) -> list[Job]:
                    "--rerun-incomplete", "--nolock"]
         with open(os.path.join(request.out, LOG), "w", encoding="utf-8") as log:
             process = subprocess.Popen(GUARD + command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                                       preexec_fn=functools.partial(children.die_with_parent, signal.SIGTERM))
+                                       preexec_fn=functools.partial(signals.die_with_parent, signal.SIGTERM))
             try:
                 _follow(process, plan.jobs)
             finally:

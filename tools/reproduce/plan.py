@@ -485,9 +485,14 @@ def write(plan: Plan, out: str, memory: Optional[dict[str, int]] = None) -> str:
     path = os.path.join(out, FILE)
     files.write_json(path, [{
         "title": job.title, "command": job.command, "needs": job.needs, "makes": job.makes, "log": job.log,
-        "threads": job.threads, "mem_mb": math.ceil((memory or {}).get(job.log, LEAST_MEMORY) / 1e6)}
-        for job in plan.jobs])
+        "threads": job.threads, "mem_mb": math.ceil((memory or {}).get(job.log, LEAST_MEMORY) / 1e6),
+        "gpu": _cards(job.command)} for job in plan.jobs])
     return path
+
+
+def _cards(command: Sequence[str]) -> int:
+    """How many graphics cards the --gpu of a command names."""
+    return len(command[command.index("--gpu") + 1].split(",")) if "--gpu" in command else 0
 
 
 def runs(out: str) -> Group:

@@ -22,7 +22,7 @@ from typing import Any, Optional
 
 import caffe
 
-from common import children, files, machine, signals
+from common import files, machine, signals
 from common.errors import LAST_WORDS, UserError
 from common.experiment import ROOT
 from common.machine import DEFAULT, Device
@@ -216,7 +216,7 @@ class _Stop:
 
 def _prepare_caffe() -> None:
     """Called in the child. Only this process ends it, also if a whole process group is sent SIGTERM."""
-    children.die_with_parent()
+    signals.die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -1,4 +1,6 @@
 """Python layers in the style of labs: of Python 2, without checks. Caffe and the engine import the same file."""
+import threading
+
 import caffe
 import lab_records
 import numpy as np
@@ -166,3 +168,33 @@ class Broken(caffe.Layer):
 
 class Helper(object):
     pass
+
+
+class Counted(caffe.Layer):
+    """Data with their position in a blob, and another one in an attribute. It notes who runs it, fails at the batch
+    that param_str names, and stops for good at the one behind "wait"."""
+
+    def setup(self, bottom, top):
+        self.made, self.runs = 0, []
+        if self.param_str != "no blob":
+            self.blobs.add_blob(2)
+            self.blobs[0].data[...] = 0
+        top[0].reshape(3)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        self.runs.append((self.made, threading.current_thread()))
+        if self.param_str == "fail %d" % self.made:
+            raise KeyError("in two\nlines")
+        if self.param_str == "wait %d" % self.made:
+            threading.Event().wait()
+        position = self.blobs[0].data[1] if len(self.blobs) else -1
+        top[0].data[...] = position, self.made, np.random.randint(1 << 20)
+        if len(self.blobs):
+            self.blobs[0].data[...] += (0, 1)
+        self.made += 1
+
+    def backward(self, top, propagate_down, bottom):
+        pass

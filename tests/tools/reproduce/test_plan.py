@@ -112,6 +112,14 @@ def test_each_job_is_told_the_card(tmp_path):
             assert gpu is None or option(job, "--gpu") == gpu
 
 
+@pytest.mark.parametrize("command, cards", [
+    (["fer", "train"], 0), (["fer", "train", "--gpu", "1", "x"], 1), (["fer", "train", "--gpu", "0,3,2"], 3)])
+def test_each_job_asks_the_cluster_for_its_cards(tmp_path, command, cards):
+    made = plan.Plan({}, [plan.Job("x", command, [], ["m"], "log", 1, None)], [], {}, {}, [], {})
+    [job] = files.read_json(plan.write(made, str(tmp_path / "out")))
+    assert job["gpu"] == cards
+
+
 def test_stages_hand_their_weights_on(tmp_path):
     prepared(tmp_path / "data", "sfew-liu2017")
     prepared(tmp_path / "data", "fer2013-liu2017")
