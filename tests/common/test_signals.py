@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from common import experiment, files, signals
+from common import experiment, files, machine, signals
 from data_prep import prepared_folder
 from tests import small_data
 from tests.tools import small_pairs
@@ -56,7 +56,7 @@ def snapshots(folder):
 def goes_on(name, data, out, changes):
     """Both to the end: the stopped training, and another one that nothing disturbs."""
     for folder in (out, os.path.join(os.path.dirname(out), "undisturbed", os.path.basename(out))):
-        groups.train(experiment.load(name, changes), data, folder, None, (), 1, None, 2)
+        groups.train(experiment.load(name, changes), data, folder, None, (), 1, machine.DEFAULT, 2)
     return snapshots(out), snapshots(folder)
 
 

@@ -165,8 +165,14 @@ def test_the_whole_path(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of one card, such as 0"),
-    (["--gpu", "0,1"], "argument --gpu: '0,1', expected the number of one card, such as 0; Caffe runs Python layers, "
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of a card, such as 0; of several"),
+    (["--gpu", "0,"], "argument --gpu: '0,', expected the number of a card"),
+    (["--engine", "foo"], "argument --engine: "), (["--engine", "Torch"], "argument --engine: "),
+    (["--precision", "tf32"], "argument --precision: tf32 needs --engine torch; Caffe computes in float32"),
+    (["--precision", "bf16", "--engine", "caffe"], "argument --precision: bf16 needs --engine torch"),
+    (["--precision", "half", "--engine", "torch"], "argument --precision: "),
+    (["--engine", "torch", "--gpu", "0,1", "--engine", "caffe"], "argument --gpu: 0,1, expected the number of one"),
+    (["--gpu", "0,1"], "argument --gpu: 0,1, expected the number of one card, such as 0; Caffe runs Python layers, "
      "which the nets here have, on one card only"), (["--gpu", ""], "argument --gpu: '', expected"),
     (["--threads", "9999"], "argument --threads: 9999, expected a whole number of at least 1 and at most 128"),
     (["--threads", "0"], "argument --threads: 0, expected a whole number of at least 1")])
