@@ -354,7 +354,7 @@ def torch_version() -> str:
     """The version of PyTorch, which is not loaded for that. Raises UserError if it is not installed."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
-        raise UserError("--engine torch: PyTorch is not installed")
+        raise UserError(machine.NO_TORCH)
     return runpy.run_path(os.path.join(os.path.dirname(found.origin), "version.py"))["__version__"]
 
 
