@@ -161,7 +161,7 @@ def test_pruned_weights(tmp_path, data, capfd):
     np.testing.assert_array_equal(test_pruned_run.weights(found) == 0, mask == 0)
 
 
-def command(name, data, out, changes, *more):
+def command_line(name, data, out, changes, *more):
     return [sys.executable, "-m", "tools.cli", "train", name, "--data", data, "--out", out, "--threads", "1",
             "--engine", "torch", *more] + [word for change in changes for word in ("--set", change)]
 
@@ -180,7 +180,7 @@ def stopped(words, log, reached, number):
 def test_with_dropout_it_is_stopped_and_killed_and_ends_in_the_same_bytes(tmp_path, data):
     """On Caffe, a net with dropout has no snapshot when it is stopped, and goes on with other random numbers."""
     name, out = "xie2019b/fer2013-toy-dropout", str(tmp_path / "run")
-    words, log = command(name, data, out, DROPOUT), os.path.join(out, caffe_process.LOG)
+    words, log = command_line(name, data, out, DROPOUT), os.path.join(out, caffe_process.LOG)
     said = stopped(words, log, "Iteration 1 (", signal.SIGINT)
     assert "stops after this iteration, with a snapshot" in said
     [first] = run.Run(out).snapshots()
@@ -201,7 +201,7 @@ def test_with_dropout_it_is_stopped_and_killed_and_ends_in_the_same_bytes(tmp_pa
 @pytest.mark.slow
 def test_killed_and_given_again_adaptive_weights_end_in_the_same_bytes(tmp_path, two_features):
     out, whole = str(tmp_path / "alaw"), str(tmp_path / "whole" / "alaw")
-    words = command("xie2019a/fer2013-toy-alaw", two_features, out, of_weights.CHANGES, "--processes", "2")
+    words = command_line("xie2019a/fer2013-toy-alaw", two_features, out, of_weights.CHANGES, "--processes", "2")
     for moment, text in (("rounds/01/gsf/caffe.log", "Iteration 2 ("), ("rounds/02/sift/caffe.log", "Iteration 3 ("),
                          ("rounds/03/training/caffe.log", "Iteration 1 (")):
         stopped(words, os.path.join(out, moment), text, signal.SIGKILL)
@@ -242,3 +242,23 @@ def test_trials_have_a_card_each(tmp_path, monkeypatch):
 
 def factors(gsf, sift, third):
     return {"gsf": gsf, "sift": sift, "third": third}
+
+
+@pytest.mark.parametrize("device, program, flags", (
+    (Device(), ["caffe"], []), (Device(gpu="2"), ["caffe"], ["-gpu", "2"]),
+    (Device("torch"), [sys.executable, "-m", "engine"], []),
+    (Device("torch", "0,1", "bf16"), [sys.executable, "-m", "engine"], ["-gpu", "0,1", "-precision", "bf16"])))
+def test_the_command_of_a_training(tmp_path, data, small, monkeypatch, device, program, flags):
+    """No card is needed for it."""
+    seen = []
+
+    def started(command, **options):
+        seen.append((command, options["env"]["OMP_NUM_THREADS"]))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(small, data, str(tmp_path / "run"), None, Engine(3, device))
+    [(command, threads)] = seen
+    solver = str(tmp_path / "run" / "solver.prototxt")
+    assert command == [*program, "train", "-solver", solver, "-sigint_effect", "stop", *flags]
+    assert threads == "3"
