@@ -1,14 +1,18 @@
-"""Wall time of a training with adaptive loss weights, compared with a training with fixed weights.
+"""Wall time of a training with adaptive loss weights, compared with a training with fixed weights, on both engines.
 
-Both train the toy net on the same data for the same number of iterations, and evaluate the validation split once a
+All train the toy net on the same data for the same number of iterations, and evaluate the validation split once a
 round. [xie2019a] Section II-E reports a ratio of 3 for the alternative loss. The times include the start of the
 processes, so few iterations give a ratio that is too high.
 """
 import dataclasses
+import functools
 import os
+import tempfile
+from typing import Callable
 
 from bench import drawn, timing
 from common import experiment
+from common.machine import ENGINES, Device
 from tools.training import run
 from tools.training.caffe_process import Engine
 
@@ -25,8 +29,15 @@ def measure(options) -> list[dict]:
     adaptive = dataclasses.replace(adaptive, solver=solver)
     fixed = dataclasses.replace(adaptive.one_training(), solver=dict(solver, max_iter=rounds * length))
 
-    def train(settings: experiment.Experiment, name: str) -> int:
-        run.train(settings, data, os.path.join(options.scratch, name), None, Engine(1), options.cores)
+    def train(settings: experiment.Experiment, engine: str, processes: int) -> int:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+            run.train(settings, data, os.path.join(folder, "run"), None, Engine(1, Device(engine)), processes)
         return rounds * length
-    return timing.rows(timing.in_turn({"fixed weights": lambda: train(fixed, "fixed"),
-                                       "adaptive weights": lambda: train(adaptive, "adaptive")}, 1), "iterations")
+    rows = []
+    for engine in ENGINES:
+        works: dict[str, Callable[[], float]] = {
+            "fixed weights": functools.partial(train, fixed, engine, 1),
+            "adaptive weights": functools.partial(train, adaptive, engine, 1),
+            "adaptive weights, trials side by side": functools.partial(train, adaptive, engine, 2)}
+        rows += [{"engine": engine, **row} for row in timing.rows(timing.in_turn(works, 1), "iterations")]
+    return rows

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from typing import Any, Optional
 
-from bench import gpu_data, gpu_nets, gpu_rows, layer_check
+from bench import gpu_nets, gpu_rows
 from common import files
 from common.errors import UserError
 from engine import tuning
@@ -39,28 +40,35 @@ def main(words: list[str]) -> int:
     options = parser().parse_args(words)
     tuning.before_torch()
     try:
-        out = options.out or os.path.join("runs", time.strftime("gpu-%Y%m%d-%H%M%S.json"))
+        out = os.path.join("runs", time.strftime("gpu-%Y%m%d-%H%M%S.json"))
+        if options.out:
+            out = os.path.join(os.environ.get("CALLED_FROM", ""), options.out)
         if os.path.exists(out):
             raise UserError(f"--out {out}: exists already, expected a new file")
-        found = everything(options.device, options.quick, options.budget)
+        began = time.monotonic()
+        found = {"format": FORMAT, "date": time.strftime("%Y-%m-%d %H:%M:%S"), "quick": options.quick,
+                 **facts(options.device)}
+        try:
+            measure_all(found, options.device, options.quick, gpu_rows.Budget(options.budget))
+        except Exception:  # what was found is of use all the same
+            found["error"] = traceback.format_exc()
+            say(found["error"])
+        found["seconds"] = time.monotonic() - began
         files.write_json(out, found)
     except UserError as error:
         print(f"bench/gpu.sh: {error}", file=sys.stderr)
         return 1
     say(f"{found['seconds']:.0f} s; all of it is in {out}")
-    return 0 if not found["layers"]["different"] else 1
+    return 0 if found.get("layers", {}).get("different") == [] and "error" not in found else 1
 
 
-def everything(device: str, quick: bool, budget: float) -> dict:
-    """All that the JSON file has. Prints it as it comes. Raises UserError if there is no card."""
-    began = time.monotonic()
-    left = gpu_rows.Budget(budget)
-    found: dict[str, Any] = {"format": FORMAT, "date": time.strftime("%Y-%m-%d %H:%M:%S"), "quick": quick}
-    found.update(facts(device))
+def measure_all(found: dict[str, Any], device: str, quick: bool, left: gpu_rows.Budget) -> None:
+    """Adds all measurements to what the JSON file has, and prints them as they come."""
     say(f"{found['device']}; PyTorch {found['torch']}, CUDA {found['cuda']}, driver {found['driver']}, "
         f"Python {found['python']}; commit {found['commit']}")
+    found["layers"] = gpu_rows.layers(device, left)
+    say(gpu_rows.text_of_layers(found["layers"]))
     with tempfile.TemporaryDirectory() as scratch:
-        found["layers"] = layers(device, scratch, left)
         found["trainings"] = []
         made = {name: gpu_nets.write(net, os.path.join(scratch, str(number)), 4 if quick else 20, quick)
                 for number, (name, net) in enumerate(gpu_nets.NETS.items())}
@@ -73,33 +81,6 @@ def everything(device: str, quick: bool, budget: float) -> dict:
         found["all_cards"] = gpu_rows.all_cards(made, len(found["cards"]), left)
         say(f"all cards: {found['all_cards'].get('note') or found['all_cards']}")
     found["left_out"] = left.left_out
-    found["seconds"] = time.monotonic() - began
-    return found
-
-
-def layers(device: str, scratch: str, left: gpu_rows.Budget) -> dict:
-    """Checks the layers in this process."""
-    from engine import precision
-    precision.use("float32", device)
-    cases, recorded = layer_check.read()
-    images = gpu_data.write_small_images(scratch)
-    results = layer_check.check(cases, recorded, device, images, lambda: left.seconds() > 0)
-    if len(results) < len(cases):
-        left.leave_out(f"layers from {cases[len(results)].name} on")
-    different = [one for one in results if not one.good]
-    found = {"recorded_sha256": files.digest(layer_check.RECORDED), "cases": len(cases), "checked": len(results),
-             "different": [one.name for one in different], "output_tolerance": layer_check.OUTPUT,
-             "gradient_tolerance": layer_check.GRADIENT,
-             "largest_output_difference": max((one.output for one in results), default=None),
-             "largest_gradient_difference": max((one.gradient for one in results), default=None),
-             "each": [vars(one) for one in results]}
-    say(f"layers: {len(results) - len(different)} of {len(cases)} cases are as in Caffe")
-    if results:
-        say(f"  largest difference of an output {found['largest_output_difference']:.1e}, of a gradient "
-            f"{found['largest_gradient_difference']:.1e}, as parts of the largest value")
-    for one in different:
-        say(f"  {one.name}: output {one.output:.1e}, gradient {one.gradient:.1e} {one.error or ''}")
-    return found
 
 
 def facts(device: str) -> dict:

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ HEADER = (f"{'net':<12} {'batch':>5} {'precision':<9} {'images/s':>9} {'waiting 
           "resumed to the same bytes")
 # A process that takes longer is stopped.
 LONGEST = 120.0
+# So many seconds the check of the layers has to end when its time is over.
+MARGIN = 3.0
 SPEED = re.compile(r"Iteration (\d+) \(([\d.e+-]+) iter/s")
 ERROR = re.compile(r"(?m)^F\d{4} .*?\] (.*)|^engine: (.*)")
 
@@ -34,14 +37,42 @@ class Budget:
         return {"note": "left out: the time was over"}
 
 
+def layers(device: str, left: Budget) -> dict:
+    """The result of `bench.layer_check`, or a `note` that says why there is none."""
+    seconds = left.seconds() - MARGIN
+    run = _run([sys.executable, "-m", "bench.layer_check", _named(device), str(seconds)], left)
+    if run is None:
+        return left.leave_out("layers")
+    if run.returncode:
+        return {"note": _last_line(run.stderr)}
+    found = json.loads(run.stdout.splitlines()[-1])
+    if found["checked"] < found["cases"]:
+        left.leave_out(f"{found['cases'] - found['checked']} cases of layers")
+    return found
+
+
+def text_of_layers(found: Mapping) -> str:
+    """What is printed of `layers`."""
+    if "note" in found:
+        return f"layers: {found['note']}"
+    lines = [f"layers: {found['checked'] - len(found['different'])} of {found['cases']} cases are as in Caffe"]
+    if found["checked"]:
+        lines.append(f"  largest difference of an output {found['largest_output_difference']:.1e}, of a gradient "
+                     f"{found['largest_gradient_difference']:.1e}, as parts of the largest value")
+    lines += [f"  {one['name']}: output {one['output']:.1e}, gradient {one['gradient']:.1e}"
+              + (f", {one['error']}" if one["error"] else "")
+              for one in found["each"] if one["name"] in found["different"]]
+    return "\n".join([*lines, *(f"  warning: {text}" for text in found["warnings"])])
+
+
 def training(name: str, definitions: gpu_nets.Definitions, device: str, precision: str, seconds: float,
              left: Budget) -> dict:
     """The row of a net; its `note` says why figures are missing. seconds: how long the speed is measured."""
     row: dict = {"net": name, "batch": definitions.batch, "precision": precision}
     if precision == "tf32" and device == "cpu":
         return dict(row, note="not on the processor")
-    what, card = f"{name}, {precision}", "cuda:0" if device == "cuda" else device
-    run = _run([sys.executable, "-m", "bench.gpu_training", definitions.straight, card, precision, str(seconds)], left)
+    what, words = f"{name}, {precision}", [definitions.straight, _named(device), precision, str(seconds)]
+    run = _run([sys.executable, "-m", "bench.gpu_training", *words], left)
     if run is None:
         return dict(row, **left.leave_out(what))
     found = json.loads(run.stdout.splitlines()[-1]) if run.stdout else {"note": _last_line(run.stderr)}
@@ -99,15 +130,30 @@ def line(row: Mapping) -> str:
         row.get("note") if same is None else "yes" if same else "no")
 
 
+def _named(device: str) -> str:
+    """A device as the engine names it."""
+    return "cuda:0" if device == "cuda" else device
+
+
 def _run(command: Sequence[str], left: Budget) -> Optional[subprocess.CompletedProcess]:
     """Runs a program of the project. None if there is no time for it."""
-    if left.seconds() <= 0:
-        return None
+    return finished(command, min(LONGEST, left.seconds())) if left.seconds() > 0 else None
+
+
+def finished(command: Sequence[str], seconds: float) -> Optional[subprocess.CompletedProcess]:
+    """Runs a program in the project's folder, with its output as text. None if it takes longer: then it is killed, with
+    all that it has started."""
+    process = subprocess.Popen(command, cwd=gpu_nets.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               errors="replace", start_new_session=True)
     try:
-        return subprocess.run(command, cwd=gpu_nets.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              errors="replace", timeout=min(LONGEST, left.seconds()), check=False)
-    except subprocess.TimeoutExpired:
-        return None
+        out, errors = process.communicate(timeout=seconds)
+    except BaseException as error:  # also Ctrl-C, which a process of another session does not get
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def _last_line(log: str) -> str:

@@ -1,6 +1,16 @@
-"""Checks the engine's layers, on any device, against what real Caffe was recorded to calculate."""
+"""Checks the engine's layers, on any device, against what real Caffe was recorded to calculate.
+
+usage: python3 -m bench.layer_check DEVICE SECONDS
+Begins no case after so many seconds. The last line on standard output is JSON: what the file RECORDED is, the results,
+and what PyTorch warned of, such as of an algorithm that does not give the same bytes each time.
+"""
 import dataclasses
+import json
 import os
+import sys
+import tempfile
+import time
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, Optional
@@ -9,9 +19,10 @@ import numpy as np
 import torch
 from google.protobuf import text_format
 
-from bench import layer_cases
+from bench import gpu_data, layer_case
+from common import datums, files
 from common.errors import UserError
-from engine import messages
+from engine import messages, precision
 from engine.net import Net
 
 RECORDED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recorded", "layers.npz")
@@ -35,21 +46,23 @@ class Result:
         return self.error is None and self.output <= OUTPUT and self.gradient <= GRADIENT
 
 
-def read(path: str = RECORDED) -> tuple[list[layer_cases.Case], dict[str, np.ndarray]]:
+def read(path: str = RECORDED) -> tuple[list[layer_case.Case], dict[str, np.ndarray]]:
     """The cases and the recorded arrays. Raises UserError if the file cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as stream:
             arrays = {name: stream[name] for name in stream.files}
-        return layer_cases.from_json(arrays.pop("cases").tobytes().decode()), arrays
+        return layer_case.from_json(arrays.pop("cases").tobytes().decode()), arrays
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not the file of bench.record_layers, or damaged ({error})") from None
 
 
-def check(cases: list[layer_cases.Case], recorded: Mapping[str, np.ndarray], device: str, images: str,
+def check(cases: list[layer_case.Case], recorded: Mapping[str, np.ndarray], device: str, images: str,
           go_on: Callable[[], bool] = lambda: True) -> list[Result]:
     """Runs the cases in the engine. device: as torch names it; images: the LMDB of `gpu_data.write_small_images`;
     go_on: is asked before each case, and those that are left when it says no have no result."""
     results = []
+    # It stays open: a process must not open an LMDB while another thread still closes it.
+    opened = datums.environment(images)
     for case in cases:
         if not go_on():
             break
@@ -59,14 +72,15 @@ def check(cases: list[layer_cases.Case], recorded: Mapping[str, np.ndarray], dev
             results.append(compared(case.name, run(case, device, images), expected))
         except Exception as error:  # whatever it is, the other layers are of interest
             results.append(Result(case.name, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    del opened
     return results
 
 
-def run(case: layer_cases.Case, device: str, images: str) -> dict[str, np.ndarray]:
+def run(case: layer_case.Case, device: str, images: str) -> dict[str, np.ndarray]:
     """The engine's results, by the names of `record_layers`; of all parameters."""
     definition = text_format.Parse(case.net(images), messages.NetParameter())
     net = Net(definition, messages.TRAIN if case.train else messages.TEST, device=device)
-    drawn = layer_cases.Drawn(case)
+    drawn = layer_case.Drawn(case)
     for name, value in drawn.inputs.items():
         net.layer(name).value = _tensor(value, device).requires_grad_(case.backward and case.force)  # type: ignore
     parameters: dict[str, torch.Tensor] = {}
@@ -113,5 +127,25 @@ def compared(name: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
     return result
 
 
+def main(words: list[str]) -> None:
+    device, end = words[0], time.monotonic() + float(words[1])
+    precision.use("float32", device)
+    cases, recorded = read()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        results = check(cases, recorded, device, gpu_data.write_small_images(folder), lambda: time.monotonic() < end)
+    print(json.dumps({"recorded_sha256": files.digest(RECORDED), "cases": len(cases), "checked": len(results),
+                      "different": [one.name for one in results if not one.good],
+                      "largest_output_difference": max((one.output for one in results), default=None),
+                      "largest_gradient_difference": max((one.gradient for one in results), default=None),
+                      "output_tolerance": OUTPUT, "gradient_tolerance": GRADIENT,
+                      "warnings": sorted({str(one.message).splitlines()[0] for one in warned}),
+                      "each": [vars(one) for one in results]}))
+
+
 def _tensor(values: Any, device: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).reshape(np.shape(values)).to(device)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,13 +13,13 @@ from typing import Any
 import caffe
 import numpy as np
 
-from bench import gpu_data, layer_cases
+from bench import gpu_data, layer_case, layer_cases
 
 
 def record() -> dict[str, np.ndarray]:
     """The arrays of the file, by name; "cases" are the cases."""
     cases = layer_cases.cases()
-    made = {"cases": np.frombuffer(layer_cases.to_json(cases).encode(), np.uint8)}
+    made = {"cases": np.frombuffer(layer_case.to_json(cases).encode(), np.uint8)}
     with tempfile.TemporaryDirectory() as folder:
         images = gpu_data.write_small_images(folder)
         for case in cases:
@@ -31,9 +31,9 @@ def record() -> dict[str, np.ndarray]:
     return made
 
 
-def run(case: layer_cases.Case, net: Any) -> dict[str, np.ndarray]:
+def run(case: layer_case.Case, net: Any) -> dict[str, np.ndarray]:
     """Runs Caffe's net. Returns copies of its results, by name."""
-    drawn = layer_cases.Drawn(case)
+    drawn = layer_case.Drawn(case)
     for name, value in drawn.inputs.items():
         net.blobs[name].data[...] = value
     if case.name.startswith("MemoryData"):

@@ -38,7 +38,7 @@ def _describe() -> descriptor_pb2.FileDescriptorProto:
     described = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
     message: Any = None
     outer: Dict[str, str] = {}  # names of enumerations to their full names
-    enums: Dict[str, str] = {}
+    enums: Dict[str, str] = {}  # the same, with those of the message
     with open(os.path.join(os.path.dirname(__file__), "messages.txt"), encoding="ascii") as lines:
         for words in map(str.split, lines):
             if words[0] == "message":

@@ -36,8 +36,9 @@ def run(options: argparse.Namespace) -> int:
     data = os.path.join(folder, "data")
     prepare.prepare(prepare.Settings("synthetic", None), data, cores())
     # One thread each, side by side: faster than two threads, one after the other.
-    runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(experiment.load(
-        name), data, os.path.join(folder, os.path.basename(name)), None, Engine(1, computes)), EXPERIMENTS))
+    engine = Engine(1, computes)
+    runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(
+        experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, engine), EXPERIMENTS))
     print(tabulate.tabulate([[trained.experiment.title, *(
         _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))] for trained in runs],
         ("loss", "validation", "test"), "plain", disable_numparse=True))

@@ -52,22 +52,22 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from common import files
+    from common import files, machine
     from tools.reproduce import jobs, plan, requests
     request = requests.request(options.targets, options.data, options.out, options.set, options.only, options.weights,
                                options.threads, device(options))
-    options.cores = options.cores or (cores() if options.gpu is None else 1)
+    options.cores = options.cores or (cores() if options.gpu is None else request.threads)
     files.require_claimable(request.out, plan.KIND)
     planned = plan.plan(request)
     for note in plan.notes(planned):
         print("note: " + note, file=sys.stderr)
     if options.dry_run:
-        if options.gpu is not None:
+        if options.gpu is not None and request.device.engine == machine.CAFFE:
             print("note: times are those of the processor; a card is faster", file=sys.stderr)
         _print_preview(planned, request, options.cores)
         return 0
     if options.plan:
-        print(plan.write(planned, request.out, jobs.memory(planned, request.threads)))
+        print(plan.write(planned, request.out, jobs.memory(planned, request.engine)))
         return 0
     if options.show:
         _print_results(planned, request, keep=False)

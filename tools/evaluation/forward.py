@@ -154,6 +154,11 @@ def transform(experiment: Experiment) -> Transform:
     return BACKBONES[experiment.net].transform
 
 
+def batch_size(engine: Engine) -> int:
+    """How many images a forward pass takes."""
+    return BATCH_ON_CARD if engine.device.engine != machine.CAFFE and engine.gpu is not None else BATCH
+
+
 def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: Sequence[str],
             prepared: Transform = PLAIN, references: Optional[Sequence[np.ndarray]] = None, engine: Engine = ONE
             ) -> dict[str, np.ndarray]:
@@ -166,8 +171,7 @@ def outputs(deploy: str, caffemodel: str, images: Sequence[np.ndarray], blobs: S
     uses one thread only. The values do not depend on the number of processes. PyTorch works in one process of its own:
     a process that has used it, or a card, cannot be forked any more.
     """
-    on_torch = engine.device.engine != machine.CAFFE
-    size = BATCH_ON_CARD if on_torch and engine.gpu is not None else BATCH
+    on_torch, size = engine.device.engine != machine.CAFFE, batch_size(engine)
     starts = range(0, len(images), size)
     nets: "list[Net]" = []
 

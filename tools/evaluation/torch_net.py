@@ -16,6 +16,24 @@ from engine.net import Net  # noqa: E402
 from tools.training.caffe_process import Engine  # noqa: E402
 
 
+def place(engine: Engine) -> str:
+    """Makes PyTorch in this process compute as the engine says; of several cards, on the first one. Returns where, as
+    torch names it. Raises UserError if there is no such card or precision."""
+    card = engine.device.each()[0].gpu
+    if card is not None:
+        commands.require_card(card, f"--gpu {card}")
+    device = "cpu" if card is None else f"cuda:{card}"
+    precision.use(engine.device.precision, device)
+    torch.set_num_threads(engine.threads)
+    return device
+
+
+def net(deploy: str, engine: Engine) -> tuple[Net, str]:
+    """A net in the phase TEST, with initial weights, and where it computes. Raises UserError."""
+    device = place(engine)
+    return Net(messages.read_text(deploy, "NetParameter"), messages.TEST, device=device), device
+
+
 class TorchNet:
     """A net in the phase TEST.
 
@@ -24,13 +42,7 @@ class TorchNet:
     """
 
     def __init__(self, deploy: str, caffemodel: str, engine: Engine):
-        card = engine.device.each()[0].gpu  # one is enough for predictions
-        if card is not None:
-            commands.require_card(card, f"--gpu {card}")
-        self._place = "cpu" if card is None else f"cuda:{card}"
-        precision.use(engine.device.precision, self._place)
-        torch.set_num_threads(engine.threads)
-        self._net = Net(messages.read_text(deploy, "NetParameter"), messages.TEST, device=self._place)
+        self._net, self._place = net(deploy, engine)
         missing = snapshot.load_weights(self._net, caffemodel)
         if missing:
             raise UserError(f"{caffemodel}: has no weights of the layers {', '.join(missing)} of {deploy}")

@@ -7,18 +7,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, Optional
+from typing import Optional
 
 import caffe
 import numpy as np
 
-from common import children, files
+from common import children, files, machine
 from common.experiment import Experiment
 from data_prep import prepared_folder
 from prototxt import build, nets
 from prototxt.builders import parts
 from prototxt.builders.backbones import BACKBONES
 from tools.evaluation import forward
+from tools.reproduce import passes
 from tools.training import schedules
 from tools.training.caffe_process import Engine
 from tools.training.run import require_fitting
@@ -84,16 +85,16 @@ class Estimate:
 
 
 class Estimator:
-    """Measures each net once, with a number of BLAS threads.
+    """Measures each net once, on an engine.
 
-    It measures an iteration of Caffe's solver on the training net, with losses and updates, and a forward pass of the
-    net that predicts, both on random inputs: the time of data layers is not included. A batch that takes long is not
-    measured but extrapolated linearly from two smaller ones.
+    It measures an iteration of the engine's solver on the training net, with losses and updates, and a forward pass of
+    the net that predicts, both on random inputs: the time of data layers is not included. A batch that takes long is
+    not measured but extrapolated linearly from two smaller ones.
     """
 
-    def __init__(self, threads: int, seconds: float = SECONDS) -> None:
+    def __init__(self, engine: Engine, seconds: float = SECONDS) -> None:
         """seconds: the time that the measured batch may take; 0 if only the memory is needed."""
-        self._threads = threads
+        self._engine = engine
         self._seconds = seconds
         self._costs: dict[str, Costs] = {}
 
@@ -156,8 +157,9 @@ class Estimator:
 
     def _predicting(self, costs: Costs, count: float) -> float:
         """Bytes of a process for each thread; the processes share the weights."""
-        each = costs.test.bytes_of(min(forward.BATCH, count)) - costs.weights
-        return PYTHON + costs.weights * (1 + SNAPSHOT) + self._threads * each
+        each = costs.test.bytes_of(min(forward.batch_size(self._engine), count)) - costs.weights
+        processes = self._engine.threads if self._engine.device.engine == machine.CAFFE else 1
+        return PYTHON + costs.weights * (1 + SNAPSHOT) + processes * each
 
     def _of(self, experiment: Experiment, data: parts.Data) -> Costs:
         # Experiments that differ only in loss weights cost the same.
@@ -170,7 +172,7 @@ class Estimator:
         key = net + str(experiment.solver.get("type"))
         if key not in self._costs:
             self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(
-                _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._threads,
+                _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._engine,
                 self._seconds), [None])
         return self._costs[key]
 
@@ -192,25 +194,28 @@ def with_inputs(net: parts.NetParameter, shapes: dict[str, Sequence[int]]) -> pa
     return changed
 
 
-def _measured(net: str, deploy: str, solver: dict, threads: int, limit: float, _) -> Costs:
-    """The costs of a net, measured in a process of its own. Freed memory goes back to the system at once, so that the
-    memory of the process is what is in use. net: the training net, see `with_inputs`."""
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
-    forward.use(Engine(threads))
+def _measured(net: str, deploy: str, solver: dict, engine: Engine, limit: float, _) -> Costs:
+    """The costs of a net, measured in a process of its own. Of Caffe, freed memory goes back to the system at once, so
+    that the memory of the process is what is in use; the engine on PyTorch keeps it. net: the training net, see
+    `with_inputs`."""
+    if engine.device.engine == machine.CAFFE:
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
+        forward.use(engine)
+    else:
+        from tools.evaluation import torch_net  # its own memory does not count
+        torch_net.place(engine)
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (("train.prototxt", net), ("deploy.prototxt", deploy),
                            ("solver.prototxt", _solver(folder, solver))):
             files.write_text(os.path.join(folder, name), text)
         began = _memory()
-        predicting = caffe.Net(os.path.join(folder, "deploy.prototxt"), caffe.TEST)
-        test = _cost(predicting, predicting.forward, list(predicting.inputs), forward.BATCH, threads, limit, began)
-        weights = 4 * sum(blob.count for blobs in predicting.params.values() for blob in blobs)
+        predicting, weights = passes.predicting(os.path.join(folder, "deploy.prototxt"), engine)
+        test = _cost(predicting, forward.batch_size(engine), engine, limit, began)
         del predicting
         began = _memory()
-        trained = caffe.get_solver(os.path.join(folder, "solver.prototxt"))
-        inputs = [name for name, layer in zip(trained.net._layer_names, trained.net.layers) if layer.type == "Input"]
-        step = _cost(trained.net, lambda: trained.step(1), inputs, solver["batch_size"], threads, limit, began)
-    return Costs(step, test, weights)
+        training = passes.training(os.path.join(folder, "solver.prototxt"), engine)
+        step = _cost(training, solver["batch_size"], engine, limit, began)
+    return Costs(step, test, 4 * weights)
 
 
 def _solver(folder: str, solver: dict) -> str:
@@ -221,24 +226,22 @@ def _solver(folder: str, solver: dict) -> str:
         solver_mode=caffe.proto.caffe_pb2.SolverParameter.CPU, **settings))
 
 
-def _cost(net: caffe.Net, work: Callable[[], None], inputs: list[str], batch: int, threads: int,
-          limit: float, began: float) -> Cost:
+def _cost(net: passes.Passes, batch: int, engine: Engine, limit: float, began: float) -> Cost:
     """began: bytes of memory before the net was made. For one thread the time of the processor is measured, so that
     other work on the machine does not matter."""
-    clock = time.process_time if threads == 1 else time.perf_counter
-    images = {name: net.blobs[name].shape[0] for name in inputs}
+    clock = time.process_time if engine.threads == 1 and engine.gpu is None else time.perf_counter
     random = np.random.RandomState(0)
 
     def timed() -> float:
         start = clock()
-        work()
+        net.run()
         return clock() - start
 
     def measured(count: int, repeats: int):
-        for name in inputs:
-            net.blobs[name].reshape(count * images[name], *list(net.blobs[name].shape)[1:])
-            net.blobs[name].data[...] = 0 if name == "label" else random.uniform(-1, 1, net.blobs[name].data.shape)
-        work()
+        for name, (images, *sizes) in net.shapes.items():
+            shape = (count * images, *sizes)
+            net.fill(name, np.zeros(shape) if name == "label" else random.uniform(-1, 1, shape))
+        net.run()
         return min(timed() for _ in range(repeats)), _memory() - began
 
     few = min(FEW, batch)
@@ -248,8 +251,9 @@ def _cost(net: caffe.Net, work: Callable[[], None], inputs: list[str], batch: in
         return Cost(few, seconds, memory, seconds / few, memory / few)
     more_seconds, more_memory = measured(more, REPEATS)
     each = [(most - least) / (more - few) for least, most in ((seconds, more_seconds), (memory, more_memory))]
-    # For short work the difference is noise.
-    return Cost(more, more_seconds, more_memory, each[0] if more < batch else more_seconds / more, max(0, each[1]))
+    # For short work, and on a busy machine, the difference is noise.
+    each_second = each[0] if more < batch and each[0] > 0 else more_seconds / more
+    return Cost(more, more_seconds, more_memory, each_second, max(0, each[1]))
 
 
 def _memory() -> int:

@@ -23,6 +23,7 @@ from data_prep import datasets
 from tools.reproduce import plan as planning
 from tools.reproduce.estimate import Estimate, Estimator
 from tools.reproduce.plan import Job, Plan, Request
+from tools.training.caffe_process import Engine
 
 LOG = "snakemake.log"
 LOCK = ".reproduce.lock"
@@ -41,7 +42,7 @@ def run(plan: Plan, request: Request, cores: int) -> list[Job]:
     UserError if another call works in the folder, and if a job needs more memory than the machine has.
     """
     with _locked(request.out):
-        needed = memory(plan, request.threads)
+        needed = memory(plan, request.engine)
         free = _require_memory(plan, needed)
         path = planning.write(plan, request.out, needed)
         for job in plan.unfinished:
@@ -123,7 +124,7 @@ class Total:
 
 def preview(plan: Plan, request: Request) -> Iterator[Step]:
     """The jobs of a plan, with estimates of the unfinished ones, and the trainings whose data are missing."""
-    estimator = Estimator(request.threads)
+    estimator = Estimator(request.engine)
     failing: set[str] = set()
     for job in plan.jobs:
         if job.done:
@@ -158,9 +159,9 @@ def total(plan: Plan, request: Request, steps: Sequence[Step], cores: int) -> To
                  max((estimate.memory for estimate in estimates), default=0))
 
 
-def memory(plan: Plan, threads: int) -> dict[str, int]:
+def memory(plan: Plan, engine: Engine) -> dict[str, int]:
     """Log of each unfinished job -> bytes of memory that it needs, without the jobs that will fail."""
-    estimator = Estimator(threads, seconds=0)
+    estimator = Estimator(engine, seconds=0)
     needed: dict[str, int] = {}
     failing: set[str] = set()
     for job in plan.unfinished:

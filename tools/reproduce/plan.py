@@ -66,6 +66,12 @@ class Request:
     device: Device = DEFAULT
 
 
+    @property
+    def engine(self) -> Engine:
+        """What each job computes with."""
+        return Engine(self.threads, self.device)
+
+
 @dataclass(frozen=True)
 class Job:
     """A call of `./fer`."""
@@ -356,9 +362,8 @@ class _Planner:
         if os.path.exists(run.path("run.json")) and all(map(os.path.exists, needs)):
             if weights and os.path.isdir(weights):
                 weights = pretraining.passed_on(Run(weights))
-            engine = Engine(self._request.threads, self._request.device)
             require_same(run, described(experiment, source, prepared_folder.read_note(source),
-                                        weights and self._digest(weights), engine))
+                                        weights and self._digest(weights), self._request.engine))
 
     def _stage_before(self, experiment: Experiment) -> Optional[str]:
         """The folder of the run whose weights an experiment begins with. Those whose data are missing, or have folds,

@@ -14,6 +14,7 @@ from prototxt import build, nets
 from tools.cli import reproduce
 from tools.reproduce import estimate, jobs, plan
 from tools.reproduce.estimate import Cost, Costs, Estimate, Estimator
+from tools.training.caffe_process import Engine
 
 # Trains in a process of its own, and says the most memory that `caffe train` took, in KiB.
 TRAIN = """
@@ -30,7 +31,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def test_a_step_goes_backward_and_its_memory_is_that_of_caffe_train(tmp_path, data):
     name = "xie2019a/fer2013-toy-center-gabor"
     changes = ["solver.batch_size=24", "solver.max_iter=3", "solver.test_interval=3", "solver.snapshot=3"]
-    estimator = Estimator(1)
+    estimator = Estimator(Engine(1))
     found = estimator.training(experiment.load(name, changes), data)
     costs, = estimator._costs.values()
     # Going backward takes about twice what going forward does.
@@ -77,7 +78,7 @@ def test_a_larger_batch_lies_on_the_line():
     ("wu2023/raf_db-spndl-without-neutral", ("solver.batch_size=64",), None, 6)))
 def test_expected_of_what_is_published(monkeypatch, name, changes, seconds, snapshots):
     monkeypatch.setattr(Estimator, "_of", lambda *_: Costs(Cost(60, 1, 5e9, 0.1, 1e7), Cost(32, 1, 1e9, 0.01, 1e6), 10))
-    found = Estimator(1).expected_training(experiment.load(name, list(changes)))
+    found = Estimator(Engine(1)).expected_training(experiment.load(name, list(changes)))
     if seconds is None:
         steps = 25 * 12271 * (0.5 + 0.6 + 0.7 + 0.8 + 0.9 + 1) / 64
         assert found.seconds == pytest.approx(steps * 1.4 + 6 * 12271 * 0.01, rel=0.01)
@@ -122,14 +123,14 @@ def test_as_many_jobs_side_by_side_as_memory_is_enough_for(tmp_path, monkeypatch
 
 
 def test_evaluations_and_machines_have_memory_too(tmp_path):
-    estimator = Estimator(2, seconds=0)
+    estimator = Estimator(Engine(2), seconds=0)
     chosen = experiment.load("xie2019a/fer2013-toy-softmax")
     note = {"folds": [], "classes": ["c"] * 7, "records": {"train": 70, "val": 14, "test": 70}, "shape": [1, 48, 48],
             "class_counts": {"train": [10] * 7}, "counts": {"train": 10000, "val": 10, "test": 10},
             "manifest": "m", "asked": {}}
     files.write_json(str(tmp_path / prepared_folder.NOTE), note)
-    one, two = (Estimator(threads, seconds=0).predicting(chosen, str(tmp_path), "test") for threads in (1, 2))
-    costs = Estimator(1, seconds=0)._of(chosen, build.expected(chosen))
+    one, two = (Estimator(Engine(threads), seconds=0).predicting(chosen, str(tmp_path), "test") for threads in (1, 2))
+    costs = Estimator(Engine(1), seconds=0)._of(chosen, build.expected(chosen))
     # A second process has its own blobs: of an image conv1's 128 maps of 16 x 16 at least, 32 images at a time.
     assert two.memory - one.memory > 32 * 4 * 128 * 16 * 16
     # conv1, conv2, FC1 and FC2 of III-B, in float32.
