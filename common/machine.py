@@ -11,6 +11,8 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 ENGINE, CARD, PRECISION = "FER_ENGINE", "FER_GPU", "FER_PRECISION"
 CAFFE, TORCH = "caffe", "torch"
 FLOAT32 = "float32"
+# Said where TORCH is asked for and is missing.
+NO_TORCH = "--engine torch: PyTorch is not installed"
 # The first one is the default.
 ENGINES, PRECISIONS = (CAFFE, TORCH), (FLOAT32, "tf32", "bf16")
 

@@ -120,6 +120,13 @@ class Net:
             if spec.name:
                 self._named[spec.name] = made
 
+    def reshape(self) -> None:
+        """Fits the layers to new shapes of the inputs, such as another number of images. Raises UserError, which names
+        the layer, if they do not fit."""
+        for layer in self.layers:
+            tops = layer.reshape([self.shapes[bottom] for bottom in layer.param.bottom])
+            self.shapes.update(zip(layer.param.top, tops))
+
     def _last_uses(self) -> List[List[str]]:
         """For each layer, the blobs that no later layer reads."""
         last: Dict[str, int] = {}

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 from common import experiment, files
+from common.machine import DEFAULT
 from tests import small_data
 from tests.tools import small_pairs
 from tools.analysis import respond_ratio
@@ -33,7 +34,7 @@ def write(folder: pathlib.Path) -> None:
 
     def trained(name, data, changes, seeds=()):
         out = str(folder / "runs" / name.replace("/", "-")) + "-seeds" * bool(seeds)
-        run_or_group = groups.train(experiment.load(name, changes), data, out, None, seeds, 1, None, 1)
+        run_or_group = groups.train(experiment.load(name, changes), data, out, None, seeds, 1, DEFAULT, 1)
         for split in ("val", "test"):
             evaluate_all(run_or_group, split)
         return run_or_group

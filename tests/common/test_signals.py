@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from common import experiment, files, signals
+from common import experiment, files, machine, signals
 from data_prep import prepared_folder
 from tests import small_data
 from tests.tools import small_pairs
@@ -24,16 +24,18 @@ def data(tmp_path_factory):
 
 
 def words(changes):
-    return [word for change in changes for word in ("--set", change)]
+    """Of `--set`; what follows the first other option is given as it is."""
+    at = next((at for at, change in enumerate(changes) if change.startswith("--")), len(changes))
+    return [word for change in changes[:at] for word in ("--set", change)] + changes[at:]
 
 
-def start(name, data, out, changes):
+def start(name, data, out, changes, interrupt=signal.SIG_DFL):
     return subprocess.Popen(
         [sys.executable, "-m", "tools.cli", "train", name, "--data", data, "--out", out, "--threads", "1",
          "--processes", "2"] + words(changes), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         universal_newlines=True, cwd=experiment.ROOT,
         # Ignored where the tests run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt))
 
 
 def stop(process, log, reached, number):
@@ -56,7 +58,7 @@ def snapshots(folder):
 def goes_on(name, data, out, changes):
     """Both to the end: the stopped training, and another one that nothing disturbs."""
     for folder in (out, os.path.join(os.path.dirname(out), "undisturbed", os.path.basename(out))):
-        groups.train(experiment.load(name, changes), data, folder, None, (), 1, None, 2)
+        groups.train(experiment.load(name, changes), data, folder, None, (), 1, machine.DEFAULT, 2)
     return snapshots(out), snapshots(folder)
 
 
@@ -81,6 +83,26 @@ def test_a_snapshot_is_written_and_the_same_bytes_come_out(tmp_path, data):
     one, other = (caffe_log.curves(os.path.join(folder, "caffe.log")) for folder in (
         out, os.path.join(str(tmp_path), "undisturbed", "run")))
     assert one["train softmax_loss"] == other["train softmax_loss"] and one["val accuracy"] == other["val accuracy"]
+
+
+def test_on_pytorch_it_is_stopped_where_ctrl_c_is_ignored(tmp_path, data):
+    """As by a command in the background. The engine leaves signals alone that it finds ignored."""
+    out = str(tmp_path / "run")
+    changes = SOLVER + ["solver.max_iter=4000", "--engine", "torch"]
+    code, said = stop(start("xie2019a/synthetic-toy-softmax", data, out, changes, signal.SIG_IGN),
+                      os.path.join(out, "caffe.log"), "Iteration 3 (", signal.SIGTERM)
+    assert code == 143
+    assert re.search(r"run: stopped, the last snapshot is of iteration [1-9]\d* of 4000\nfer: stopped; ", said)
+
+
+def test_on_pytorch_both_trials_of_adaptive_weights_are_stopped(tmp_path):
+    data, out = small_data.prepared(tmp_path, ("gsf", "sift")), str(tmp_path / "run")
+    changes = SOLVER + ["weighting.restart_iterations=4000", "weighting.rounds=2", "--engine", "torch"]
+    code, said = stop(start("xie2019a/fer2013-toy-alaw", data, out, changes),
+                      os.path.join(out, "rounds", "01", "gsf", "caffe.log"), "Iteration 4 (", signal.SIGINT)
+    stopped = r"run round 1/2 (gsf|sift): stopped, the last snapshot is of iteration \d+ of 4000"
+    assert code == 130 and len(re.findall(stopped, said)) == 2
+    assert any(re.match(r"rounds/01/gsf/snapshots/iter_\d+.caffemodel", one) for one in snapshots(out)), said
 
 
 def test_with_dropout_it_goes_on_from_the_last_snapshot(tmp_path, data):

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from engine import messages
+from engine.net import Net
 from tests.caffe_nets import inputs, layer, parameter, refuses
 from tests.engine import compare
 
@@ -51,6 +53,23 @@ def test_slice(data, shape, sizes):
     tops = [f"y{number}" for number in range(len(sizes))]
     check(layer("Slice", f"slice_param {{ {'slice_dim' if old else 'axis'}: {axis} {points} }}", tops=tops),
           x=normal(*shape))
+
+
+def test_a_net_is_fitted_to_another_number_of_images(tmp_path):
+    """Here the number of images decides where the layer cuts."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(inputs(x=(2, 3)) + layer("Slice", "slice_param { axis: 0 }", tops=("y", "z")))
+    net = Net(messages.read_text(str(path), "NetParameter"), messages.TEST)
+    for count in (6, 4, 2):
+        values = torch.from_numpy(normal(count, 3))
+        net.layers[0].value = values
+        net.reshape()
+        assert (net.shapes["x"], net.shapes["y"]) == ((count, 3), (count // 2, 3))
+        found = net.forward()
+        assert torch.equal(found["y"], values[:count // 2]) and torch.equal(found["z"], values[count // 2:])
+    net.layers[0].value = torch.zeros(3, 3)
+    with pytest.raises(UserError, match=r"axis 0 of the shape \(3, 3\) cannot be cut into 2 equal parts"):
+        net.reshape()
 
 
 def test_a_slice_that_no_loss_uses_has_no_gradient():

@@ -132,6 +132,24 @@ class Asked(unittest.TestCase):
                 gpu.card(line.split())
             self.assertEqual(e.exception.status, 2)
 
+    def test_pytorch_takes_several_cards(self):
+        for line, cards in (("engine train -gpu 0,1", "0,1"), ("engine train -gpu=all", "all"),
+                            ("train x --engine torch --gpu 0,1", "0,1"), ("train x --gpu all --engine=torch", "all"),
+                            ("demo --gpu 0 --engine torch", "0"), ("evaluate r --engine torch", None),
+                            ("--debug train x --engine caffe --gpu 1,2 --engine torch", "1,2")):
+            self.assertEqual(gpu.card(line.split()), cards, line)
+            self.assertTrue(gpu.on_torch(line.split()), line)
+        for line in ("train x", "train x --engine caffe --gpu 0", "train x --engine torch --engine caffe",
+                     "train x --engine", "train torch", "caffe train --engine torch", "report r --engine torch", ""):
+            self.assertFalse(gpu.on_torch(line.split()), line)
+        for line in ("engine train -gpu x", "engine train -gpu", "train x --engine torch --gpu 0,",
+                     "train x --engine torch --gpu", "train x --engine torch --gpu -1",
+                     "predict r --engine=torch --gpu=", "train x --engine torch --gpu 0;1",
+                     "train x --engine torch --gpu 0,all"):
+            with self.assertRaisesRegex(host.Failure, "-gpu .*: expected the number of a card.*0,1; or all") as e:
+                gpu.card(line.split())
+            self.assertEqual(e.exception.status, 2)
+
     def test_options_of_setup(self):
         for line, wanted in (("", None), ("--gpu", (60, 70, 75, 80, 86)), ("--gpu --arch 8.6,70", (70, 86)),
                              ("--arch=86 --gpu", (86,)), ("--gpu --arch 7.0,7.0", (70,))):
@@ -147,15 +165,16 @@ class Asked(unittest.TestCase):
         names = []
         for path in glob.glob(os.path.join(ROOT, "tools", "cli", "*.py")):
             with open(path) as f:
-                if "add_gpu(command)" in f.read():
+                if re.search(r"\badd_device\(command", f.read()):
                     names.append(os.path.basename(path)[:-3].replace("_", "-"))
         self.assertEqual(sorted(names), sorted(gpu.COMMANDS))
 
     def test_nothing_is_made_for_a_line_that_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             for words, status in ((["setup", "--help"], 0), (["setup", "--gpu", "--arch", "99"], 2),
-                                  (["setup", "--torch", "new"], 2), (["engine", "train", "-gpu", "all"], 2),
-                             (["caffe", "train", "-gpu", "0,1"], 2)):
+                                  (["setup", "--torch", "new"], 2), (["engine", "train", "-gpu", "x"], 2),
+                                  (["train", "e", "--engine", "torch", "--gpu", "0,"], 2),
+                                  (["caffe", "train", "-gpu", "0,1"], 2)):
                 p = subprocess.run([sys.executable, FER] + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    universal_newlines=True, timeout=20, env=dict(os.environ, FER_ENV_DIR=folder))
                 self.assertEqual((p.returncode, len(p.stderr.splitlines())), (status, status // 2), p.stderr)

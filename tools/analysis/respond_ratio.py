@@ -105,8 +105,9 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
     fc1 = next(name for name in net.params if net.params[name][0].data.shape[1:] == (net.blobs[blob].count,))
     weights, bias = (parameter.data.astype(np.float64) for parameter in net.params[fc1])
     records_of_split = forward.read(data, note, split)
+    engine = all_cores()
     outputs = forward.of_split(run.experiment, records_of_split, deploy, run.caffemodel(),
-                               [blob, net.top_names[fc1][0]], all_cores())
+                               [blob, net.top_names[fc1][0]], engine)
     z, x = (values.reshape(len(values), -1).astype(np.float64) for values in outputs.values())
     windows = _windows(data, note, split)
     channels, target = net.blobs[blob].shape[1], alignment.target_of(prepared_folder.template(note)["margins"])
@@ -120,7 +121,7 @@ def measure(run: Run, split: str) -> dict[str, dict[str, float]]:
                 np.stack([np.tile(part_mask(boxes, grid, windows[sample], crop_set.region, target).ravel(), channels)
                           for sample in samples])) for part, boxes in PARTS.items()}
     files.write_json(run.path(FILE), {"split": split, "parts": {name: list(boxes) for name, boxes in PARTS.items()},
-                                      "respond_ratio": result})
+                                      "respond_ratio": result, "engine": engine.device.engine})
     return result
 
 

@@ -124,7 +124,7 @@ def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
     own = splits["test"].own
     results.append(Result(DEEP, "softmax", "softmax", _counts(right["val"]), _counts(right["test"]),
                           _counts(right["test"][own]), predicted.tolist(), with_softmax))
-    _save(run_prefix(run), data, results, splits["test"], limit)
+    _save(run_prefix(run), data, results, splits["test"], limit, engine=all_cores().device.engine)
     return results
 
 
@@ -203,7 +203,9 @@ def _split(data: str, crops: Sequence[records.Record], vectors: np.ndarray) -> S
                  np.array([record.row for record in crops]))
 
 
-def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit: Optional[int]) -> None:
+def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit: Optional[int],
+          **more: str) -> None:
+    """more: of the file, beside what it has anyway."""
     faces = prepared_folder.faces(data)
     with files.replacing(prefix + ".csv") as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
@@ -213,7 +215,7 @@ def _save(prefix: str, data: str, results: Sequence[Result], test: Split, limit:
     without_predictions = [{key: value for key, value in vars(result).items() if key != "predicted"}
                            for result in results]
     files.write_json(prefix + ".json", {"manifest": prepared_folder.read_note(data)["manifest"], "limit": limit,
-                                        "results": without_predictions})
+                                        "results": without_predictions, **more})
 
 
 def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:

@@ -1,7 +1,6 @@
 """`./fer train`: trains an experiment, or continues."""
 import argparse
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Optional, Union
 
 from common import experiment, suggestions
@@ -59,7 +58,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tools.training import groups
+    from tools.training import groups, switching
     is_folder = os.path.isdir(options.experiment) or snapshots.split(options.experiment)[1] is not None
     if is_folder and options.experiment not in experiment.names():
         folder, snapshot = snapshots.split(options.experiment)
@@ -68,11 +67,12 @@ def run(options: argparse.Namespace) -> int:
                             f"experiment with --weights {options.experiment}")
         given = [name for name in ONLY_ANEW if getattr(options, name) not in (None, [], False)]
         # Without a run that has begun, `resume` says so.
-        begun = next((one for one in groups.runs(groups.open_(options.experiment)) if one.has_begun), None)
+        begun = [one for one in groups.runs(groups.open_(options.experiment)) if one.has_begun]
         if given and begun:
             raise UserError("{}: continues as it was begun; leave out --{}, or give an experiment instead".format(
                 options.experiment, given[0].replace("_", "-")))
-        trained = groups.resume(options.experiment, options.processes, _continues_on(options, begun))
+        trained = groups.resume(options.experiment, options.processes, _continues_on(
+            options, switching.continuing(begun) if begun else None))
     else:
         if not options.experiment.endswith(experiment.ENDINGS) and options.experiment not in experiment.names():
             raise UserError("{}; and no folder has this name".format(suggestions.unknown(
@@ -86,17 +86,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _continues_on(options: argparse.Namespace, begun: "Optional[Run]") -> Device:
-    """The device on which a run or group continues: another engine is asked for by --engine alone, since both have the
-    same files. Its bytes differ, and so do those of a card; so a card is asked for as when the run was begun."""
-    if begun is None or options.engine:
+def _continues_on(options: argparse.Namespace, begun: "Optional[Run]") -> Optional[Device]:
+    """The device on which a run or group continues; None for its own. Another engine is asked for by --engine alone,
+    since both have the same files. Its bytes differ, and so do those of a card; so a card is asked for as when the run
+    was begun."""
+    if options.engine:
         return device(options)
-    was = begun.device
-    if options.gpu != was.gpu:
+    if begun and options.gpu != begun.device.gpu:
+        was = begun.device
         raise UserError("{}: was begun on {}; give --engine {} as well to continue on another device".format(
             options.experiment, "the processor; leave out --gpu" if was.gpu is None
             else f"card {was.gpu}; continue it with {' '.join(was.options())}", was.engine))
-    return replace(was, precision=options.precision) if options.precision else was
+    return None
 
 
 def _anew(options: argparse.Namespace) -> "Union[Run, Group]":

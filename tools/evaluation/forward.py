@@ -126,11 +126,17 @@ def load(deploy: str, caffemodel: str) -> caffe.Net:
 
 
 def open_net(deploy: str, caffemodel: str, engine: Engine) -> "Net":
-    """A net with its weights on an engine, for `batch`. Raises UserError as `load`, and if there is no such card."""
+    """A net with its weights on an engine, for `batch`. Raises UserError as `load`, and if there is no such card or no
+    PyTorch."""
     if engine.device.engine == machine.CAFFE:
         use(engine)
         return load(deploy, caffemodel)
-    from tools.evaluation.torch_net import TorchNet
+    try:
+        from tools.evaluation.torch_net import TorchNet
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UserError(machine.NO_TORCH) from None
     build.read(deploy, caffe.proto.caffe_pb2.NetParameter())
     pretrained.require_finite(caffemodel)
     return TorchNet(deploy, caffemodel, engine)

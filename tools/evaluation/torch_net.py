@@ -56,6 +56,8 @@ class TorchNet:
         """The values of some blobs, float32. inputs: name -> values, float32 (images, ...)."""
         for name, layer in self._inputs.items():
             layer.value = torch.from_numpy(np.ascontiguousarray(inputs[name], np.float32)).to(self._place)
+        if any(self._net.shapes[name] != layer.value.shape for name, layer in self._inputs.items()):
+            self._net.reshape()
         with torch.no_grad():
             found = self._net.forward(keep=blobs)
         return {blob: found[blob].float().cpu().numpy() for blob in blobs}

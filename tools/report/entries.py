@@ -112,8 +112,3 @@ def _title(ran: Experiment) -> str:
     except UserError:  # it is not there any more
         return ran.title
     return ", ".join([ran.title, *experiment.added_and_removed(now, ran)])
-
-
-def is_trained(run: Run) -> bool:
-    """Whether it has its last snapshot."""
-    return run.snapshots()[-1:] == [run.info["iterations"]]

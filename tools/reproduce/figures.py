@@ -24,7 +24,7 @@ from tools.analysis import respond_ratio
 from tools.evaluation import departures, evaluate
 from tools.evaluation.departures import Departure
 from tools.report import entries, figures
-from tools.report.entries import Entry, is_trained
+from tools.report.entries import Entry
 from tools.report.paper_report import PaperFigure, Target
 from tools.reproduce import targets
 from tools.reproduce.plan import Cell, Plan
@@ -98,7 +98,7 @@ def _measured(cells: Sequence[Cell]) -> tuple[list[Entry], list[str]]:
 
 def _is_measured(run_or_group: Union[Run, Group], measure: str, split: str) -> bool:
     runs = groups.runs(run_or_group)
-    if not all(os.path.exists(run.path("run.json")) and is_trained(run) for run in runs):
+    if not all(os.path.exists(run.path("run.json")) and run.is_finished for run in runs):
         return False
     if measure == "respond_ratio":
         return all(os.path.exists(run.path(respond_ratio.FILE)) for run in runs)

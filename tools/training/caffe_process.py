@@ -215,8 +215,10 @@ class _Stop:
 
 
 def _prepare_caffe() -> None:
-    """Called in the child. Only this process ends it, also if a whole process group is sent SIGTERM."""
+    """Called in the child. Only this process ends it, also if a whole process group is sent SIGTERM. That it can, by
+    SIGINT, holds also where this process ignores SIGINT itself: the engine would ignore it, too."""
     signals.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

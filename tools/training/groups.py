@@ -17,7 +17,7 @@ from common.experiment import Experiment
 from common.machine import Device
 from data_prep import prepared_folder
 from prototxt.builders import backbones
-from tools.training import pretraining, run, snapshots
+from tools.training import pretraining, run, snapshots, switching
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
 
@@ -124,13 +124,16 @@ def resume(folder: str, processes: int, device: Optional[Device] = None) -> Unio
     """Continues a run, or all runs of a group, with all that they were begun with. Members of a group that have not
     begun are trained as the others are. device: what they continue on, if that is another one.
 
-    Raises UserError as `run.resume`, and if the folder holds no run that has begun.
+    Raises UserError as `run.resume` and `switching.change`, and if the folder holds no run that has begun.
     """
     opened = open_(folder)
+    begun = [one for one in runs(opened) if one.has_begun]
+    if device:
+        for one in begun:
+            switching.change(one, device)
     if isinstance(opened, Run):
         opened.require_begun()
-        return run.resume(opened, processes, device)
-    begun = [one for one in runs(opened) if one.has_begun]
+        return run.resume(opened, processes)
     if not begun:
         raise UserError(f"{opened.folder}: none of its runs has begun; give the command that began the group")
     info = begun[0].info
@@ -140,7 +143,8 @@ def resume(folder: str, processes: int, device: Optional[Device] = None) -> Unio
     seeds = [int(name[len(SEED):]) for name in opened.members] if opened.kind == "seeds" else []
     folds = opened.kind == "folds" or any(isinstance(member, Group) for member in members(opened))
     return _train(begun[0].experiment, os.path.dirname(info["data"]) if folds else info["data"], opened.folder,
-                  opened.weights, seeds, info["threads"], device or begun[0].device, processes, opened.fresh_head, True)
+                  opened.weights, seeds, info["threads"], device or switching.continuing(begun).device, processes,
+                  opened.fresh_head, True)
 
 
 def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
@@ -169,7 +173,7 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
     def train_run(this: Planned) -> Run:
         side_by_side = processes if len(planned) == 1 else 1
         if resumes and Run(this.folder).has_begun:
-            return run.resume(Run(this.folder), side_by_side, device)
+            return run.resume(Run(this.folder), side_by_side)
         engine = Engine(threads or Run(this.folder).threads(otherwise), device)
         return run.train(this.experiment, this.data, this.folder, begins_with.get(this.folder), engine, side_by_side,
                          fresh_head)

@@ -60,7 +60,7 @@ DESCRIPTIVE = ("title", "source", "pretrained", "file")
 # What of run.json changes nothing of the training: a run may continue after a commit, and weights are known by their
 # digest.
 ORIGIN, FRESH_HEAD = "weights_from", "fresh_head"
-# On what it was trained before the device changed, see `resume`.
+# On what it was trained before the device changed, see tools.training.switching.
 BEFORE = "trained_before_on"
 IRRELEVANT = ("project", ORIGIN, FRESH_HEAD, BEFORE)
 
@@ -99,6 +99,11 @@ class Run(Segment):
             # The object stands for a folder and is frozen; what is cached is no part of it.
             self.__dict__["_cached"] = cached
         return cached[1]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has its last snapshot."""
+        return self.snapshots()[-1:] == [self.info["iterations"]]
 
     @property
     def device(self) -> Device:
@@ -191,15 +196,12 @@ def train(experiment: Experiment, data_folder: str, folder: str, weights: Option
                   weights and files.digest(weights), engine, processes, fresh_head)
 
 
-def resume(run: Run, processes: int = 1, device: Optional[Device] = None) -> Run:
+def resume(run: Run, processes: int = 1) -> Run:
     """Continues a run with all that it was begun with, which run.json tells, or leaves it if it is finished.
 
-    device: what it continues on, if that is another one; run.json then tells how far it was trained on which.
     Raises UserError as `train`, and if the run has no snapshot yet and the weights that it begins with are gone.
     """
     require_same_data(run)
-    if device and device != run.device and run.snapshots()[-1:] != [run.info["iterations"]]:
-        _change_device(run, device)
     info = run.info
     digest, weights = info["weights"], (info.get(ORIGIN) or {}).get("path")
     if digest and not run.snapshots():
@@ -213,17 +215,6 @@ def resume(run: Run, processes: int = 1, device: Optional[Device] = None) -> Run
         weights = None
     return _train(run, run.experiment, info["data"], weights, digest, Engine(info["threads"], run.device), processes,
                   FRESH_HEAD in info)
-
-
-def _change_device(run: Run, device: Device) -> None:
-    """Notes that the training continues on another device."""
-    info = run.info
-    done = max(run.snapshots(), default=0)
-    before = info.get(BEFORE, []) + [{**dataclasses.asdict(run.device), "up_to": done, "versions": info["versions"]}]
-    print(f"{run.folder}: was begun on {run.device}, and continues on {device} from iteration {done}")
-    with locked(run):
-        files.write_json(run.path(NOTE), {**info, **dataclasses.asdict(device), "versions": versions(device),
-                                          BEFORE: before})
 
 
 def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional[str], digest: Optional[str],
@@ -363,7 +354,7 @@ def torch_version() -> str:
     """The version of PyTorch, which is not loaded for that. Raises UserError if it is not installed."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
-        raise UserError("--engine torch: PyTorch is not installed")
+        raise UserError(machine.NO_TORCH)
     return runpy.run_path(os.path.join(os.path.dirname(found.origin), "version.py"))["__version__"]
 
 

@@ -169,7 +169,15 @@ def test_of_a_run(trained, capsys):
     weights, bias = (blob.data.astype(float) for blob in net.params["fc1"])
     expected = respond_ratio.respond_ratio(np.array(z), weights, bias, np.array(x), np.array(masks))
     assert ratios["happy"]["mouth"] == pytest.approx(expected, rel=1e-4)
+    # PyTorch adds up in another order.
+    assert main.main(["respond-ratio", trained.folder, "--engine", "torch"]) == 0
+    on_torch = files.read_json(trained.path(respond_ratio.FILE))
+    assert on_torch["engine"] == "torch"
+    for name, of_parts in ratios.items():
+        assert on_torch["respond_ratio"][name] == pytest.approx(of_parts, rel=1e-4)
+    capsys.readouterr()
     assert main.main(["respond-ratio", trained.folder]) == 0
+    assert files.read_json(trained.path(respond_ratio.FILE))["engine"] == "caffe"
     assert "{:.2f}".format(ratios["happy"]["mouth"]) in next(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("happy"))
 

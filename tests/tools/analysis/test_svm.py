@@ -161,6 +161,10 @@ def test_command_on_a_run(trained, capsys):
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["feature"] + ["x"] * 4 + ["geometry"]
     assert "./fer features --svm --data " + trained.info["data"] in err
+    for words, engine in ((["--engine", "torch"], "torch"), ([], "caffe")):
+        assert main.main(["features", "--svm", "--run", trained.folder, *words]) == 0
+        assert files.read_json(svm.run_prefix(trained) + ".json")["engine"] == engine
+        assert capsys.readouterr().out == out  # the same counts
     assert main.main(["features", "--svm", "--run", trained.folder, "--features", "gsf"]) == 1
     assert "--features selects handcrafted features" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ import pytest
 
 from common import files
 from common.experiment import ROOT
+from common.machine import Device
 from tests import small_data
 from tests.tools.conftest import SMALL
 from tools.cli import main
@@ -165,8 +166,14 @@ def test_the_whole_path(tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of one card, such as 0"),
-    (["--gpu", "0,1"], "argument --gpu: '0,1', expected the number of one card, such as 0; Caffe runs Python layers, "
+    (["--gpu", "abc"], "argument --gpu: 'abc', expected the number of a card, such as 0; of several"),
+    (["--gpu", "0,"], "argument --gpu: '0,', expected the number of a card"),
+    (["--engine", "foo"], "argument --engine: "), (["--engine", "Torch"], "argument --engine: "),
+    (["--precision", "tf32"], "argument --precision: tf32 needs --engine torch; Caffe computes in float32"),
+    (["--precision", "bf16", "--engine", "caffe"], "argument --precision: bf16 needs --engine torch"),
+    (["--precision", "half", "--engine", "torch"], "argument --precision: "),
+    (["--engine", "torch", "--gpu", "0,1", "--engine", "caffe"], "argument --gpu: 0,1, expected the number of one"),
+    (["--gpu", "0,1"], "argument --gpu: 0,1, expected the number of one card, such as 0; Caffe runs Python layers, "
      "which the nets here have, on one card only"), (["--gpu", ""], "argument --gpu: '', expected"),
     (["--threads", "9999"], "argument --threads: 9999, expected a whole number of at least 1 and at most 128"),
     (["--threads", "0"], "argument --threads: 0, expected a whole number of at least 1")])
@@ -178,25 +185,46 @@ def test_what_caffe_computes_with_is_looked_at_first(tmp_path, capsys, words, sa
 
 def test_evaluations_compute_on_the_card_that_is_asked_for(monkeypatch, capsys):
     """Not on that of the run, which another machine may have trained."""
-    monkeypatch.setenv("FER_GPU", "7")
-    for words, gpu in ((["--gpu", "0"], "0"), ([], None)):
-        assert main.main(["evaluate", "/nonexistent", *words]) == 1
-        assert caffe_process.all_cores().gpu == gpu
+    for name, value in (("FER_GPU", "7"), ("FER_ENGINE", "torch"), ("FER_PRECISION", "bf16")):
+        monkeypatch.setenv(name, value)
+    for words, device in ((["--gpu", "0"], Device(gpu="0")), ([], Device()),
+                          (["--gpu", "1,2", "--precision", "tf32", "--engine", "torch"],
+                           Device("torch", "1,2", "tf32")), (["--engine=torch"], Device("torch"))):
+        for command in (["evaluate", "/nonexistent"], ["predict", "/nonexistent", "x.png"]):
+            assert main.main([*command, *words]) == 1
+            assert caffe_process.all_cores().device == device
+    assert main.main(["watch", "/nonexistent"]) == 1  # takes no such options
+    assert caffe_process.all_cores().device == Device()
 
 
-@pytest.mark.parametrize("words", ["", "--gpu 0", "--gpu=3", "--gpu 0 --gpu=12", "--gp 0", "--g=0", "--gpus 0"])
+@pytest.mark.parametrize("cards, expected", [(0, "0"), (1, "0"), (3, "0,1,2")])
+def test_all_cards(tmp_path, monkeypatch, cards, expected):
+    for number in range(cards):
+        (tmp_path / f"nvidia{number}").write_text("")
+    (tmp_path / "nvidiactl").write_text("")
+    monkeypatch.setattr("tools.cli.arguments.CARDS", str(tmp_path / "nvidia[0-9]*"))
+    for command in (["train", "r"], ["evaluate", "r"], ["demo"], ["reproduce", "t", "--data", "d", "--out", "o"]):
+        options = main.parse([*command, "--gpu", "all", "--engine", "torch"])
+        assert options.device(options) == Device("torch", expected)
+
+
+@pytest.mark.parametrize("words", ["", "--gpu 0", "--gpu=3", "--gpu 0 --gpu=12", "--gp 0", "--g=0", "--gpus 0",
+                                   "--engine torch --gpu 0,1", "--gpu=0,1,2 --engine=torch", "--engin torch",
+                                   "--engine caffe --gpu 1 --engine torch", "--engine torch --gpu 1 --engine caffe"])
 def test_the_launcher_shows_the_card_that_the_command_computes_on(words, capsys, monkeypatch):
     """Both read the command line: none may take an option that the other one passes over, such as a shortened one."""
     monkeypatch.syspath_prepend(os.path.join(ROOT, "env"))
     import gpu
     line = ["train", "runs/x", *words.split()]
-    if gpu.card(line) is None and words:
+    if re.search("--(g|gp|gpus|engin)[ =]", words):
+        assert gpu.card(line) is None
         with pytest.raises(SystemExit) as ended:
             main.parse(line)
         assert ended.value.code == 2
         assert capsys.readouterr().err.startswith(f"fer: there is no option '{line[2].partition('=')[0]}'")
     else:
-        assert main.parse(line).gpu == gpu.card(line)
+        options = main.parse(line)
+        assert options.gpu == gpu.card(line) and (options.engine == "torch") == gpu.on_torch(line)
 
 
 def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():

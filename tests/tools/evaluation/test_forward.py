@@ -7,6 +7,7 @@ import pytest
 
 from common import files, machine
 from common.errors import UserError
+from common.machine import Device
 from data_prep import lmdb_io
 from tests import small_data
 from tools.evaluation import forward
@@ -77,8 +78,9 @@ def test_never_more_threads_than_cores_or_than_told(told, threads, monkeypatch):
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     if told is not None:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", told)
-    monkeypatch.setenv(machine.CARD, "0")
-    assert caffe_process.all_cores() == Engine(threads, "0")
+    for name, value in zip((machine.ENGINE, machine.CARD, machine.PRECISION), ("torch", "0", "bf16")):
+        monkeypatch.setenv(name, value)
+    assert caffe_process.all_cores() == Engine(threads, Device("torch", "0", "bf16"))
 
 
 def test_weights_that_are_not_those_of_the_net_are_refused(tmp_path, trained):

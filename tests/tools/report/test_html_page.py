@@ -9,6 +9,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from common.machine import DEFAULT
 from tests import small_data
 from tools.analysis import respond_ratio, svm
 from tools.cli import main
@@ -33,7 +34,7 @@ def page(trained):
 def softmax(tmp_path_factory, data):
     """Two seeds of a short training."""
     chosen = experiment.load("xie2019a/fer2013-toy-softmax", ["solver.batch_size=8", "solver.max_iter=4"])
-    group = groups.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "seeds"), None, [1, 2], 1, None, 1)
+    group = groups.train(chosen, data, str(tmp_path_factory.mktemp("runs") / "seeds"), None, [1, 2], 1, DEFAULT, 1)
     evaluate_all(group, "test")
     return group
 

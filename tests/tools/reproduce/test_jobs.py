@@ -116,6 +116,23 @@ def test_only_a_whole_run_with_finite_weights_is_measured(tmp_path, trained):
     assert table_entry(str(tmp_path / "group"), wanted).why == "not measured"
 
 
+@pytest.mark.parametrize("measure, name, note", (
+    ("accuracy", "metrics.json", METRICS),
+    ("svm", "svm.json", {"results": [{"setting": "published", "val": [4, 8], "test": [5, 8]}]}),
+    ("respond_ratio", "respond_ratio.json", {"respond_ratio": {"angry": {"mouth": 1.0}}})))
+def test_what_another_engine_evaluated_departs(tmp_path, trained, measure, name, note):
+    """Files of earlier versions do not name the engine, which was Caffe."""
+    copy = Run(str(tmp_path / "run"))
+    shutil.copytree(trained.folder, copy.folder)
+    wanted = figure(experiment="xie2019a/fer2013-toy-center-gabor", measure=measure, row="An.", column="Mouth, SP")
+    for engine, expected in (({}, []), ({"engine": "caffe"}, []), (
+            {"engine": "torch"}, ["evaluated by: torch (paper: caffe)"])):
+        files.write_json(copy.path(name), {**note, **engine})
+        entry = table_entry(copy.folder, wanted)
+        assert entry.measured is not None
+        assert [str(one) for one in entry.departures if one.what == "evaluated by"] == expected
+
+
 def test_quoted_figures_and_those_without_data():
     assert table_entry(None, figure(system="other")) == results.Entry(figure(system="other"))
     assert table_entry(None, figure()).why == "no data"

@@ -7,6 +7,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from common.machine import Device
 from tests.tools import hand_made
 from tools.reproduce import plan, requests
 from tools.training.caffe_process import Engine
@@ -101,15 +102,16 @@ def test_folds_are_jobs_of_their_own(tmp_path):
     assert plan.write(made, str(tmp_path / "out")) == path
 
 
-def test_each_job_is_told_the_card(tmp_path):
+def test_each_job_is_told_the_device(tmp_path):
     prepared(tmp_path / "data", "fer2013-xie2019a")
     asked = request(tmp_path, "xie2019a-table4")
-    for gpu in (None, "1"):
-        made = plan.plan(dataclasses.replace(asked, gpu=gpu))
+    for device, words in ((Device(), []), (Device(gpu="1"), ["--gpu", "1"]), (
+            Device("torch", "0,1", "bf16"), ["--engine", "torch", "--gpu", "0,1", "--precision", "bf16"])):
+        made = plan.plan(dataclasses.replace(asked, device=device))
         assert {job.command[1] for job in made.jobs} >= {"train", "evaluate"}
         for job in made.jobs:
-            assert ("--gpu" in job.command) == (gpu is not None)
-            assert gpu is None or option(job, "--gpu") == gpu
+            assert job.command[len(job.command) - len(words):] == words
+            assert len({"--engine", "--gpu", "--precision"} & set(job.command)) == len(words) / 2
 
 
 @pytest.mark.parametrize("command, cards", [

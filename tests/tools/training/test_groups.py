@@ -6,6 +6,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from common.machine import DEFAULT, Device
 from data_prep import prepared_folder
 from tests import small_data
 from tests.tools import hand_made
@@ -34,7 +35,7 @@ def folded(tmp_path_factory):
 
 
 def train(data, folder, seeds=(), processes=2, weights=None):
-    return groups.train(experiment.load(NAME, CHANGES), data, str(folder), weights, seeds, None, None, processes)
+    return groups.train(experiment.load(NAME, CHANGES), data, str(folder), weights, seeds, None, DEFAULT, processes)
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +63,32 @@ def test_a_single_training_has_no_more_threads_than_cores(tmp_path, folded, monk
     monkeypatch.setattr(run, "train", lambda *arguments: told.append(arguments[4].threads))
     for processes, threads in ((1, None), (2, None), (16, None), (1, 3)):
         groups.train(experiment.load(NAME, CHANGES), os.path.join(folded, "fold01"), str(tmp_path / "run"), None, (),
-                     threads, None, processes)
+                     threads, DEFAULT, processes)
     assert told == [1, 2, 2, 3]
 
 
-@pytest.mark.parametrize("gpu, apart", ((None, True), ("0", False)))
-def test_on_a_card_folds_are_trained_in_this_process(tmp_path, folded, monkeypatch, gpu, apart):
+@pytest.mark.parametrize("device, apart", (
+    (DEFAULT, True), (Device(gpu="0"), False), (Device("torch"), True), (Device("torch", "0,1"), False)))
+def test_on_a_card_folds_are_trained_in_this_process(tmp_path, folded, monkeypatch, device, apart):
     """CUDA does not work in a forked one."""
     def train(settings, data, folder, weights, engine, processes, fresh_head):
         files.claim(folder, run.KIND)
-        files.write_json(os.path.join(folder, "seen.json"), [os.getpid(), engine.gpu, processes])
+        files.write_json(os.path.join(folder, "seen.json"), [os.getpid(), engine.device.options(), processes])
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(groups, "open_", lambda folder: None)
-    groups.train(experiment.load(NAME, CHANGES), folded, str(tmp_path / "folds"), None, (), None, gpu, 2)
+    groups.train(experiment.load(NAME, CHANGES), folded, str(tmp_path / "folds"), None, (), None, device, 2)
     seen = [files.read_json(str(tmp_path / "folds" / fold / "seen.json")) for fold in ("fold01", "fold02")]
-    assert [(pid != os.getpid(), *rest) for pid, *rest in seen] == [(apart, gpu, 1)] * 2
+    assert [(pid != os.getpid(), *rest) for pid, *rest in seen] == [(apart, device.options(), 1)] * 2
+
+
+@pytest.mark.parametrize("device, processes", (
+    (Device(gpu="0"), 1), (Device("torch", "0"), 1), (Device("torch", "0,1"), 2), (Device("torch"), 3)))
+def test_trials_of_one_training_run_side_by_side_one_on_each_card(tmp_path, folded, monkeypatch, device, processes):
+    told = []
+    monkeypatch.setattr(run, "train", lambda *arguments: told.append((arguments[4].device, arguments[5])))
+    groups.train(experiment.load(NAME, CHANGES), os.path.join(folded, "fold01"), str(tmp_path / "run"), None, (), None,
+                 device, 3)
+    assert told == [(device, processes)]
 
 
 def test_folds_are_summed(cross_validated):
@@ -125,7 +137,7 @@ def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
 def test_a_batch_that_cannot_fit_is_refused_before_anything_is_made(tmp_path, folded):
     chosen = experiment.load(NAME, CHANGES + ["solver.batch_size=1000000000"])
     with pytest.raises(UserError, match="solver.batch_size 1000000000 takes 9216.0 GB for the images"):
-        groups.train(chosen, folded, str(tmp_path / "run"), None, (), None, None, 1)
+        groups.train(chosen, folded, str(tmp_path / "run"), None, (), None, DEFAULT, 1)
     assert os.listdir(str(tmp_path)) == []
 
 
@@ -191,7 +203,7 @@ def blob(path, layer):
 def test_folds_begin_with_the_folds_of_a_group(tmp_path, folded, cross_validated):
     """With a rate of 0, each ends with the weights of its own fold."""
     still = groups.train(experiment.load(NAME, [*CHANGES, "solver.base_lr=0"]), folded, str(tmp_path / "still"),
-                         cross_validated.folder + "@4", (), None, None, 2)
+                         cross_validated.folder + "@4", (), None, DEFAULT, 2)
     own = [blob(one.caffemodel(), "conv1") for one in groups.runs(cross_validated)]
     assert np.abs(own[0] - own[1]).max() > 0
     for one, expected in zip(groups.runs(still), own):
@@ -205,7 +217,7 @@ def test_a_group_continues_by_its_folder_with_the_members_that_have_not_begun(tm
     chosen = experiment.load(NAME, [*CHANGES, "solver.momentum=0.7"])
     whole, part = ("with seeds and folds", "stopped")
     for out in (whole, part):
-        groups.train(chosen, folded, str(tmp_path / out), cross_validated.folder, (3, 5), None, None, 2)
+        groups.train(chosen, folded, str(tmp_path / out), cross_validated.folder, (3, 5), None, DEFAULT, 2)
     # As after a kill in the third of four runs.
     third, fourth = (run.Run(str(tmp_path / part / "seed05" / fold)) for fold in ("fold01", "fold02"))
     os.unlink(third.weights_of(4))

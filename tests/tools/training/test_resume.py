@@ -119,20 +119,22 @@ def test_it_takes_nothing_that_it_was_not_begun_with(whole, capsys, words, optio
 
 
 def test_a_run_continues_where_it_was_begun_on_a_card_or_on_the_processor(tmp_path, whole, capsys, monkeypatch):
-    monkeypatch.setattr(groups, "resume", lambda folder, processes: groups.open_(folder))
+    monkeypatch.setattr(groups, "resume", lambda folder, processes, device: groups.open_(folder))
     on_card = run.Run(str(tmp_path / "card"))
     shutil.copytree(whole.folder, on_card.folder)
     files.write_json(on_card.path("run.json"), {**on_card.info, "gpu": "0"})
     group = groups.Group(str(tmp_path / "group"), "seeds", ["seed01", "seed02"])
     groups.begin(group)
     shutil.copytree(on_card.folder, group.path("seed02"))  # the first one has not begun
-    processor = f"fer: {whole.folder}: was begun on the processor; leave out --gpu\n"
+    another = "give --engine caffe as well to continue on another device\n"
+    processor = f"fer: {whole.folder}: was begun on the processor; leave out --gpu; {another}"
     for folder, words, said in (
             (whole.folder, [], ""), (whole.folder, ["--gpu", "0"], processor),
             (on_card.folder, ["--gpu", "0"], ""), (on_card.folder, ["--gpu=0"], ""),
-            (on_card.folder, [], f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0\n"),
-            (on_card.folder, ["--gpu", "1"], f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0\n"),
-            (group.folder, [], f"fer: {group.folder}: was begun on card 0; continue it with --gpu 0\n")):
+            (on_card.folder, [], f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0; {another}"),
+            (on_card.folder, ["--gpu", "1"],
+             f"fer: {on_card.folder}: was begun on card 0; continue it with --gpu 0; {another}"),
+            (group.folder, [], f"fer: {group.folder}: was begun on card 0; continue it with --gpu 0; {another}")):
         assert main.main(["train", folder, *words]) == (1 if said else 0)
         assert capsys.readouterr().err == said
     os.unlink(on_card.weights_of(12))

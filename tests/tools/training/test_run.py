@@ -357,5 +357,5 @@ def test_a_file_that_a_full_disk_cut_is_no_snapshot(tmp_path, trained, what):
     (-6, "F1125 12:00:00.0 1 layer.cpp:1] Check failed: other", "caffe train ended with status -6: F1125")])
 def test_what_caffe_died_of_is_named(tmp_path, status, words, said):
     (tmp_path / "caffe.log").write_text("I1 s.cpp:1] Snapshotting to binary proto file /q/s_iter_4.caffemodel\n")
-    told = caffe_process._failure(caffe_process.Segment(str(tmp_path)), status, [words])
+    told = caffe_process._failure(caffe_process.Segment(str(tmp_path)), Engine(1), status, [words])
     assert told.startswith(said) and told.endswith(f"caffe train ended with status {status}: {words}")

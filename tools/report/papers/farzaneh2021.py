@@ -59,9 +59,8 @@ def attention(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     """Of the first entry that has an attention network and right predictions of two classes."""
     from tools.evaluation import forward
     from tools.report import faces
-    from tools.report.entries import is_trained
     entry = next((entry for entry in entries if entry.experiment.head["attention"] == "network"
-                  and is_trained(entry.run) and faces.predicted(entry.run, entry.shown_split or "test")), None)
+                  and entry.run.is_finished and faces.predicted(entry.run, entry.shown_split or "test")), None)
     if not entry:
         return None
     run, split = entry.run, entry.shown_split or "test"

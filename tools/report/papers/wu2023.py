@@ -30,8 +30,7 @@ SPLITS = {"val": "validation split", "test": "test split"}
 
 def sections(entries: Sequence[Entry]) -> list[PaperFigure]:
     """Of runs with paces that are trained; Fig. 5 is of the validation split where there is one."""
-    from tools.report.entries import is_trained
-    paced = [entry for entry in _paced(entries) if is_trained(entry.run)]
+    paced = [entry for entry in _paced(entries) if entry.run.is_finished]
     if not paced:
         return []
     split = "val" if "val" in paced[0].note["records"] else "test"

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from common import experiment
+from common.machine import DEFAULT
 from tests import small_data
 from tools.report import html_page, training
 from tools.report.entries import Entry
@@ -16,7 +17,7 @@ TUPLETS = ["solver.max_iter=4", "solver.test_interval=2", "solver.display=1", "s
 def test_training_loss_is_the_mean_of_the_runs_and_of_each_epoch(tmp_path):
     data = small_data.with_subjects(tmp_path)
     settings = experiment.load("liu2017/synthetic-2b-nm", TUPLETS)
-    group = groups.train(settings, data, str(tmp_path / "group"), None, [1, 2], 1, None, 1)
+    group = groups.train(settings, data, str(tmp_path / "group"), None, [1, 2], 1, DEFAULT, 1)
     losses = [dict(training.curves(run)["train softmax_loss"]) for run in groups.runs(group)]
     assert list(losses[0]) == [0, 1, 2, 3] and losses[0] != losses[1]
     expected = [(half + 1, np.mean([loss[2 * half + step] for loss in losses for step in (0, 1)])) for half in (0, 1)]
