@@ -187,9 +187,9 @@ def two_cards(monkeypatch):
 
 
 def test_the_number_of_the_card(tmp_path, two_cards):
-    commands._require_card("1", "x")
+    commands.require_card("1", "x")
     with pytest.raises(UserError, match=r"^x: PyTorch \S+ sees 2 graphics cards of NVIDIA$"):
-        commands._require_card("2", "x")
+        commands.require_card("2", "x")
     programs.write(tmp_path, solver=programs.ENDLESS.replace("CPU", "GPU device_id: 5"))
     with pytest.raises(UserError, match="solver_mode is GPU, .*: PyTorch .* sees 2 graphics cards"):
         commands.train(flags.parse(["train", "-solver", str(tmp_path / "solver.prototxt")])[1])
