@@ -24,6 +24,8 @@ def evaluate_all(run_or_group: Union[Run, Group], split: str, snapshot: Snapshot
     counts = [{"name": name, "correct": metrics["correct"], "total": metrics["total"]}
               for name, metrics in zip(group.members, of_members)]
     merged = _of_folds(group, split, snapshot) if group.kind == "folds" else _of_seeds(of_members)
+    if group.kind != "folds" and of_members[0]["published"]:  # every seed counts: one may be of another engine
+        merged["published"] = evaluate.published(runs(group), split, of_members[0]["total"], snapshot=snapshot)
     metrics = {**of_members[0], **merged, group.kind: counts,
                "iterations": [iteration for metrics in of_members for iteration in metrics["iterations"]],
                "without_copies": _summed([metrics["without_copies"] for metrics in of_members])}

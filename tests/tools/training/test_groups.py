@@ -115,6 +115,24 @@ def test_seeds_of_folds_have_mean_and_deviation(tmp_path, folded):
     assert metrics["total"] == 36
 
 
+def test_what_is_published_of_seeds_is_compared_with_all_of_them(tmp_path, monkeypatch):
+    """The second seed was trained on PyTorch."""
+    for seed, engine in (("seed01", "caffe"), ("seed02", "torch")):
+        folder = hand_made.run(tmp_path / seed, "xie2019a/fer2013-softmax")
+        files.write_json(folder + "/run.json", {**files.read_json(folder + "/run.json"), "engine": engine})
+    group = groups.open_(hand_made.group(tmp_path, "seeds"))
+
+    def evaluated(one, split, snapshot):
+        return dict(accuracy=0.5, correct=1, total=2, confusion=[[1]], without_copies=dict(correct=1, total=2),
+                    published=evaluate.published([one], split, 2), iterations=[hand_made.ITERATIONS])
+    monkeypatch.setattr(evaluate, "evaluate", evaluated)
+    published = evaluate_all(group, "test")["published"]
+    assert not published["comparable"]
+    told = [(one["what"], one["here"], one["paper"]) for one in published["departures"]]
+    assert ("engine", "torch", "caffe") in told and ("trainings", "2 with other seeds", "one") in told
+    assert ("images", "2", "3589") in told
+
+
 def test_given_again_it_does_nothing_and_other_members_are_refused(folded, cross_validated):
     before = {one.folder: os.path.getmtime(one.caffemodel()) for one in groups.runs(cross_validated)}
     train(folded, cross_validated.folder)
