@@ -75,6 +75,8 @@ class Saved:
     results: list[Result]
     # Rows of the manifest: the test images, in the order of each result's `predicted`.
     rows: list[int]
+    # What computed the net whose features they are.
+    engine: str = departures.ENGINE
 
     @property
     def untuned(self) -> Result:
@@ -232,7 +234,7 @@ def saved(prefix: str, manifest_hash: str) -> Optional[Saved]:
         _, *lines = csv.reader(stream)
     columns = [[int(line[column]) for line in lines] for column in range(3, 3 + len(note["results"]))]
     return Saved([_result(fields, predicted) for fields, predicted in zip(note["results"], columns)],
-                 [int(line[0]) for line in lines])
+                 [int(line[0]) for line in lines], departures.engine_of(note))
 
 
 def _result(fields: dict[str, Any], predicted: Sequence[int]) -> Result:
@@ -266,8 +268,10 @@ def notes(results: Sequence[Result], data: str, run: Optional[Run] = None, limit
     published = {result.feature for result in results if result.published is not None}
     names = sorted(published - {DEEP})
     limited = [Departure("training images", f"the first {limit}", "all")] if limit else []
+    deep = [] if not run or DEEP not in published else departures.of_runs([run]) + departures.of_engine(
+        {"engine": all_cores().device.engine}) + limited
     for kind, departs in (("handcrafted features", departing(data, names) + limited if names else []),
-                          ("deep features", departures.of_runs([run]) + limited if run and DEEP in published else [])):
+                          ("deep features", deep)):
         if departs:
             lines.append(f"{kind} are not compared with the published ones: {'; '.join(map(str, departs))}")
     return lines

@@ -57,9 +57,14 @@ def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = Non
     return departures + of_count(figure, total)
 
 
+def engine_of(metrics: dict) -> str:
+    """The engine that computed the nets of metrics, which earlier versions did not note."""
+    return metrics.get("engine", ENGINE)
+
+
 def of_engine(metrics: dict) -> list[Departure]:
     """The departure of metrics of nets that Caffe did not compute."""
-    engine = metrics.get("engine", ENGINE)
+    engine = engine_of(metrics)
     return [] if engine == ENGINE else [Departure("evaluated by", engine, ENGINE)]
 
 

@@ -57,21 +57,22 @@ def every_snapshot(run: Run, split: str) -> Iterator[dict]:
     """Evaluates each snapshot that the run has kept, in their order. Yields "iteration", "correct" and "total" on a
     split. A run of many segments has kept the last snapshot of each round, pace or rate.
 
-    The results are saved in the run's folder when all are complete, and read from there as long as the snapshots are
-    the same. Raises UserError as `evaluate` does.
+    The results are saved in the run's folder when all are complete, and read from there as long as the snapshots and
+    the engine that evaluates are the same. Raises UserError as `evaluate` does.
     """
     run.caffemodel()
-    saved = saved_snapshots(run, split)
+    engine = all_cores()
+    saved = saved_snapshots(run, split, engine.device.engine)
     if saved:
         yield from saved
         return
     info, results = run.info, []
     samples = forward.read(info["data"], require_same_data(run), split)
     for iteration in run.snapshots():
-        predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob", all_cores())
+        predicted = predict(run.experiment, samples, run.path(DEPLOY), run.caffemodel(iteration), "prob", engine)
         results.append({"iteration": iteration, **_right(predicted)})
         yield results[-1]
-    files.write_json(snapshots_path(run, split), {"split": split, "snapshots": results})
+    files.write_json(snapshots_path(run, split), {"split": split, "snapshots": results, "engine": engine.device.engine})
 
 
 def best(snapshots: Sequence[dict]) -> dict:
@@ -130,8 +131,12 @@ def snapshots_path(run: Segment, split: str) -> str:
     return run.path(f"metrics-every-snapshot{'' if split == 'test' else '-' + split}.json")
 
 
-def saved_snapshots(run: Run, split: str) -> list[dict]:
-    """The saved results of `every_snapshot`; empty if there are none, or if the run has other snapshots by now."""
+def saved_snapshots(run: Run, split: str, engine: Optional[str] = None) -> list[dict]:
+    """The saved results of `every_snapshot`; empty if there are none, if the run has other snapshots by now, or if
+    another engine than `engine` has evaluated them (None: any may have)."""
     path = snapshots_path(run, split)
-    saved = files.read_json(path)["snapshots"] if os.path.exists(path) else []
+    note = files.read_json(path) if os.path.exists(path) else {"snapshots": []}
+    if engine not in (None, departures.engine_of(note)):
+        return []
+    saved = note["snapshots"]
     return saved if [snapshot["iteration"] for snapshot in saved] == run.snapshots() else []

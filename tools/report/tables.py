@@ -147,5 +147,6 @@ def svms(entries: Sequence[Entry]) -> list[Svm]:
             rows.setdefault((entry.info["manifest"], name), Svm(
                 name.upper(), results, svm.departing(entry.info["data"], [name])))
     deep = [(entry, svm.saved(svm.run_prefix(entry.run), entry.info["manifest"])) for entry in entries]
-    return list(rows.values()) + [Svm(entry.title, results, departures.of_runs([entry.run]))
+    return list(rows.values()) + [Svm(entry.title, results, departures.of_runs([entry.run]) + departures.of_engine(
+        {"engine": results.engine}))
                                   for entry, results in deep if results]

@@ -26,7 +26,7 @@ from tools.evaluation.departures import Departure
 from tools.report import entries, figures
 from tools.report.entries import Entry
 from tools.report.paper_report import PaperFigure, Target
-from tools.reproduce import targets
+from tools.reproduce import results, targets
 from tools.reproduce.plan import Cell, Plan
 from tools.training import groups
 from tools.training.groups import Group
@@ -110,8 +110,9 @@ def _is_measured(run_or_group: Union[Run, Group], measure: str, split: str) -> b
 def _departing(measured: Sequence[Entry], cells: Sequence[Cell], target: Target) -> list[str]:
     """In what they depart from the paper, beginning with what all have in common."""
     trainings = {use.experiment: len(use.seeds) or 1 for use in target.uses}
-    departing = {entry.title: departures.of_runs(entry.runs, trainings.get(entry.experiment.name))
-                 for entry in measured}
+    departing = {entry.title: departures.of_runs(entry.runs, trainings.get(entry.experiment.name)) + [
+        departure for cell in cells if cell.folder and cell.figure.experiment == entry.experiment.name
+        for departure in results.of_engines(cell.figure, cell.folder)] for entry in measured}
     departing.update({f"the SVM on {cell.figure.column}": departures.of_data(
         prepared_folder.any_note(cell.folder), cell.figure.data, [cell.figure.column]) for cell in cells
         if cell.folder and measured and not cell.figure.experiment})

@@ -80,7 +80,7 @@ def entry(cell: Cell, request: Request) -> Entry:
     trained = groups.runs(groups.open_(folder))
     return Entry(figure, measured, "", departures.of_figure(
         figure, trained, measured.total, prepared_folder.any_note(tested) if tested else None)
-        + _of_engines(figure, folder, tested), trained[0].info["weights"] or "")
+        + of_engines(figure, folder, tested), trained[0].info["weights"] or "")
 
 
 def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measured]:
@@ -97,11 +97,14 @@ def of_figure(figure: Figure, folder: str, tested: str = "") -> Optional[Measure
     return _READINGS[figure.measure](figure, metrics) if metrics else None
 
 
-def _of_engines(figure: Figure, folder: str, tested: str) -> list[departures.Departure]:
-    """The departures of what computed the nets that were measured."""
-    paths = {"svm": [svm.run_prefix(Run(folder)) + ".json"], "respond_ratio": [
-        run.path(respond_ratio.FILE) for run in groups.runs(groups.open_(folder))]}.get(figure.measure)
-    notes = [_metrics(figure, folder, tested)] if paths is None else map(files.read_json, paths)
+def of_engines(figure: Figure, folder: str, tested: str = "") -> list[Departure]:
+    """The departures of what computed the nets that were measured. The arguments are those of `of_figure`."""
+    runs = groups.runs(groups.open_(folder))
+    paths = {"svm": [svm.run_prefix(Run(folder)) + ".json"],
+             "respond_ratio": [run.path(respond_ratio.FILE) for run in runs],
+             "every_snapshot": [evaluate.snapshots_path(run, split) for run in runs for split in ("val", "test")],
+             }.get(figure.measure)
+    notes = [_metrics(figure, folder, tested)] if paths is None else map(files.read_json, filter(os.path.exists, paths))
     return list(dict.fromkeys(departure for note in notes for departure in departures.of_engine(note or {})))
 
 

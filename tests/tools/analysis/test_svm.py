@@ -14,6 +14,8 @@ from tests import small_data
 from tools.analysis import svm
 from tools.cli import main
 from tools.evaluation import evaluate
+from tools.report import tables
+from tools.report.entries import Entry
 from tools.training.run import Run
 
 
@@ -133,7 +135,7 @@ def test_published_figures_of_deep_features(experiment, values):
     assert tuple(figure and figure.value for figure in svm.published_deep(experiment)) == values
 
 
-def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
+def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path, monkeypatch):
     copy = Run(str(tmp_path / "run"))
     shutil.copytree(trained.folder, copy.folder)
     info = copy.info
@@ -144,6 +146,16 @@ def test_a_run_of_table_ii_has_its_published_figures(trained, tmp_path):
     table = svm.table(svm.svm_of_run(copy, None), info["data"], copy)
     assert table.splitlines()[-1].startswith("deep features are not compared with the published ones: weights: none "
                                              "(paper: face_model.caffemodel); ")
+    of_torch = "evaluated by: torch (paper: caffe)"
+    assert of_torch not in table
+    with monkeypatch.context() as patch:
+        patch.setenv("FER_ENGINE", "torch")
+        assert of_torch in svm.table(svm.saved(svm.run_prefix(copy), info["manifest"]).results, info["data"], copy)
+    # The report says it, too.
+    for engine in ("caffe", "torch"):
+        files.write_json(copy.path("svm.json"), {**files.read_json(copy.path("svm.json")), "engine": engine})
+        deep = tables.svms([Entry(copy, "a run")])[-1]
+        assert (of_torch in map(str, deep.departures)) == (engine == "torch")
     assert "geometry" in svm.table(svm.svm_of_run(trained, None), info["data"], trained).splitlines()[-1]
 
 

@@ -109,10 +109,18 @@ def test_every_snapshot_is_evaluated_and_kept(tmp_path, trained, monkeypatch):
     assert evaluate.saved_snapshots(trained, "test") == []
     found = list(evaluate.every_snapshot(trained, "test"))
     assert found == [{"iteration": iteration, "correct": right, "total": 12} for iteration, right in expected.items()]
-    assert files.read_json(trained.path("metrics-every-snapshot.json")) == {"split": "test", "snapshots": found}
+    assert files.read_json(trained.path("metrics-every-snapshot.json")) == {
+        "split": "test", "snapshots": found, "engine": "caffe"}
     assert evaluate.saved_snapshots(trained, "val") == []
-    monkeypatch.setattr(evaluate, "predict", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "predict", None)
+        assert list(evaluate.every_snapshot(trained, "test")) == found
+    # Those of another engine do not count as those of this one.
+    patched = {"split": "test", "snapshots": [dict(one, correct=0) for one in found], "engine": "torch"}
+    files.write_json(trained.path("metrics-every-snapshot.json"), patched)
+    assert evaluate.saved_snapshots(trained, "test") == patched["snapshots"]
     assert list(evaluate.every_snapshot(trained, "test")) == found
+    assert evaluate.saved_snapshots(trained, "test") == found
     # Of other snapshots it says nothing.
     monkeypatch.setattr(run.Run, "snapshots", lambda _: [4, 12])
     assert evaluate.saved_snapshots(trained, "test") == []

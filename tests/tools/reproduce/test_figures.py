@@ -134,6 +134,26 @@ def test_accuracy_of_snapshots(tmp_path):
         ["test", "1000", "3", "12", "25"], ["test", "2000", "6", "12", "50"]]
 
 
+def test_what_evaluated_departs_too(tmp_path):
+    """The net was trained on Caffe, and its results are those of the engine on PyTorch."""
+    def told(name, number):
+        one, _ = drawn(f"xie2019b-fig{number}", tmp_path / f"out-{name}", tmp_path / name)
+        return "evaluated by: torch (paper: caffe)" in "\n".join(one.notes)
+    for engine in ("caffe", "torch"):
+        hand_made.run(tmp_path / engine, "xie2019b/fer2013-norm-2")
+        for part in ("", "-val"):
+            files.write_json(f"{tmp_path / engine}/metrics-every-snapshot{part}.json", {"engine": engine, "snapshots": [
+                {"iteration": hand_made.ITERATIONS, "correct": 3, "total": 12}]})
+        assert told(engine, 9) == (engine == "torch")
+        folder = hand_made.run(tmp_path / f"ratio-{engine}", "xie2019b/mmi-one_map-norm")
+        files.write_json(folder + "/respond_ratio.json", {"engine": engine, "respond_ratio": {"fear": {"mouth": 2}}})
+        assert told(f"ratio-{engine}", 7) == (engine == "torch")
+        folder = hand_made.run(tmp_path / f"roc-{engine}", "xie2019b/fer2013-softmax", metrics={"engine": engine})
+        write(folder + "/decisions-test.csv", [Prediction(str(row), row % 2, 0, (0.5, 0.5), (row,))
+                                               for row in range(4)])
+        assert told(f"roc-{engine}", 8) == (engine == "torch")
+
+
 def test_loss_and_accuracy_of_passes(tmp_path):
     """Two passes of two iterations: means 3.5 and 1.5."""
     folders = []

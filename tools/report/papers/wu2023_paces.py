@@ -34,7 +34,8 @@ def paces(run: Run) -> int:
 
 def accuracies(run: Run, split: str) -> list[float]:
     """Of a self-paced run after each pace; kept in its folder, since each takes a forward pass over the split."""
-    return [snapshot["correct"] / snapshot["total"] for snapshot in evaluate.every_snapshot(run, split)]
+    evaluated = evaluate.saved_snapshots(run, split) or evaluate.every_snapshot(run, split)
+    return [snapshot["correct"] / snapshot["total"] for snapshot in evaluated]
 
 
 def accuracy_per_pace(paced: Mapping[str, Sequence[float]], levels: Mapping[str, float]) -> Figure:
