@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from google.protobuf import text_format
 
+from common import signals
 from common.errors import LAST_WORDS, UserError
 
 from . import messages
@@ -47,8 +48,10 @@ def weights(solver: Any, path: str) -> Optional[Any]:
         # Layers in Python are found in the same folders as here. Caffe's fatal lines have level 3.
         variables = dict(os.environ, GLOG_minloglevel="2", GLOG_logtostderr="1",
                          PYTHONPATH=os.pathsep.join(one or os.getcwd() for one in sys.path))
+        # In a session of its own: Ctrl-C in a terminal is for this process only, which asks its solver to stop.
         child = subprocess.run([sys.executable, "-c", CHILD, definition, made], env=variables, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", check=False)
+                               stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", check=False,
+                               start_new_session=True, preexec_fn=signals.die_with_parent)
         if child.returncode or not os.path.exists(made):
             raise UserError(f"{path}: real Caffe, which makes the start weights, ended with status "
                             f"{child.returncode}: {_last_words(child.stdout)}")

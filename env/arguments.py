@@ -12,10 +12,11 @@ Makes the environment, and prints what it holds, where it is, and what is there 
                    afterwards. NVIDIA's toolkit comes from Debian's section non-free and has NVIDIA's licence.
   --arch LIST      the compute capabilities of the cards to build for (default: %s); fewer are built
                    faster
-  --torch VERSION  install this PyTorch from PyPI, once, and use it in ./fer engine, python and test from now on.
-                   %s, the last one for the environment's Python, is pinned by checksums; others are what pip
-                   chooses. With CUDA this downloads 3.8 GB, and needs 10 GB of disk while it installs and 6 GB
-                   afterwards. --torch %s goes back to Debian's own PyTorch, which the environment has.
+  --torch VERSION  install this PyTorch from PyPI, once, and use it in the environment from now on: in ./fer engine,
+                   with --engine torch, and in ./fer python and test. %s, the last one for the environment's
+                   Python, is pinned by checksums; others are what pip chooses. With CUDA this downloads 3.8 GB, and
+                   needs 10 GB of disk while it installs and 6 GB afterwards. --torch %s goes back to Debian's own
+                   PyTorch, which the environment has.
 
 examples
   ./fer setup

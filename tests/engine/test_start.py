@@ -1,8 +1,10 @@
 """Start weights are those that `caffe train` begins with, byte for byte."""
 import glob
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -118,6 +120,42 @@ class TestSameAsCaffeTrain:
         solver, _, _ = write(tmp_path, inputs() + LAYERS.replace("DROPOUT", ""))
         monkeypatch.chdir(tmp_path)
         assert start.weights(solver, "net.prototxt").layer
+
+
+STARTS = """
+import signal
+from engine import messages, start
+signal.signal(signal.SIGINT, lambda *_: None)
+start.CHILD = "import os, time; print(os.getpid(), file=open('child', 'w')); os.rename('child', 'pid'); time.sleep(60)"
+start.weights(messages.SolverParameter(), "net.prototxt")
+"""
+
+
+def test_the_child_gets_no_ctrl_c_and_ends_with_its_parent(tmp_path):
+    """A terminal sends Ctrl-C to the whole group of processes."""
+    def until(happened):
+        end = time.monotonic() + 30
+        while not happened() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert happened()
+
+    def lives(number):
+        if not os.path.exists(f"/proc/{number}"):
+            return False
+        with open(f"/proc/{number}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[0] not in "ZX"
+    engine = subprocess.Popen([sys.executable, "-c", STARTS], cwd=tmp_path, start_new_session=True,
+                              env=dict(os.environ, PYTHONPATH=ROOT))
+    try:
+        until((tmp_path / "pid").exists)
+        child = int((tmp_path / "pid").read_text())
+        os.killpg(engine.pid, signal.SIGINT)
+        time.sleep(0.5)
+        assert lives(engine.pid) and lives(child)
+    finally:
+        engine.kill()
+        engine.wait()
+    until(lambda: not lives(child))
 
 
 class TestErrors:
