@@ -8,8 +8,10 @@ from typing import Any, Union
 from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
+from common.machine import Device
 from data_prep import datasets, prepared_folder
 from data_prep.settings import Settings, completed, of_note
+from tools.evaluation import departures
 from tools.report.entries import Entry
 from tools.training import groups
 from tools.training.groups import Group
@@ -47,13 +49,17 @@ def again(entry: Entry) -> Commands:
                                 for member in _members(entry)]
     words += ["--threads", str(info["threads"])]
     words += run.device.options()
+    trained_on = sorted({one.trained_on for one in entry.runs if one.has_begun})
+    if trained_on != [str(run.device)]:
+        notes.append(f"It was trained on {'; or on '.join(trained_on)}; the command trains all on {run.device}.")
     for change in changes:
         words += ["--set", change]
     if unlike:
         notes.append("These settings differ from those of the experiment as it is defined now, and --set cannot change "
                      "them: {}.".format(", ".join(unlike)))
+    measured = [(split, entry.metrics(split)) for split in ("val", "test")]
     tests = [["evaluate", entry.folder] + (["--split", "val"] if split == "val" else [])
-             for split in ("val", "test") if entry.metrics(split)]
+             + Device(departures.engine_of(metrics)).options() for split, metrics in measured if metrics]
     return Commands([_line(words) for words in [_prepare(info["data"]), words] + tests], notes)
 
 

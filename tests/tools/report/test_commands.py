@@ -52,6 +52,20 @@ def test_a_run_s_commands(trained, data):
         trained.info["weights"])]
 
 
+def test_another_engine(tmp_path, trained):
+    """It was begun on Caffe, continued on PyTorch, and evaluated by both."""
+    one = Run(str(tmp_path))
+    files.write_json(one.path("run.json"), {**trained.info, "engine": "torch", "weights": None, "trained_before_on": [
+        {"engine": "caffe", "gpu": None, "precision": "float32", "up_to": 1, "versions": {}}]})
+    files.write_json(one.path("metrics-val.json"), {"total": 12, "engine": "torch"})
+    files.write_json(one.path("metrics.json"), {"total": 12, "engine": "caffe"})
+    again = commands.again(Entry(one, "t"))
+    _, train, *evaluate = map(options, again.commands)
+    assert train.engine == "torch"
+    assert [(found.split, found.engine) for found in evaluate] == [("val", "torch"), (None, None)]
+    assert again.notes == ["It was trained on caffe up to iteration 1, then torch; the command trains all on torch."]
+
+
 @pytest.mark.parametrize("given", [
     prepare.Settings("synthetic", None, "plain", features=("gabor",)),
     prepare.Settings("fer2013", "/a b/fer2013.csv", "xie2019a", features=("gabor", "gsf"), geometry="literal",
