@@ -33,12 +33,12 @@ def last_words(text: str, lost: bool = False) -> None:
     """Writes the last line of a program that fails. A rank leaves it to its launcher to do so. lost: it has failed
     because another one did."""
     folder, rank = os.environ.get(VARIABLE), os.environ.get("RANK", "0")
-    if not folder:
-        log.fatal(text if rank == "0" else f"rank {rank}: {text}")
-        return
-    with contextlib.suppress(OSError):  # the launcher has ended
-        with open(_file(folder, "lost" if lost else "words", rank), "w", encoding="utf-8") as stream:
-            stream.write(text)
+    if folder:
+        with contextlib.suppress(OSError):  # the launcher has ended, or its disk is full
+            with open(_file(folder, "lost" if lost else "words", rank), "w", encoding="utf-8") as stream:
+                stream.write(text)
+            return
+    log.fatal(text if rank == "0" else f"rank {rank}: {text}")
 
 
 def run(command: Sequence[str], ranks: int) -> None:

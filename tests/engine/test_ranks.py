@@ -11,7 +11,7 @@ import pytest
 
 from bench import engine as bench_engine
 from common.errors import UserError
-from engine import messages, ranks
+from engine import launcher, messages, ranks
 from tests import small_data
 from tests.tools import small_pairs
 
@@ -313,6 +313,14 @@ def failure(folder, net, monkeypatch, *words, program="2 ranks", solver=SMALL % 
     before, _, last = log.rstrip("\n").rpartition("\n")
     assert last.startswith("F") and " engine] " in last and "\nF" not in before, log
     return last.partition(" engine] ")[2], before
+
+
+def test_last_words_on_a_full_disk(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv(launcher.VARIABLE, str(tmp_path))
+    os.symlink("/dev/full", str(tmp_path / "words.0"))
+    launcher.last_words("snap_iter_5.caffemodel: cannot be written")
+    assert capfd.readouterr().err.endswith(" engine] snap_iter_5.caffemodel: cannot be written\n")
 
 
 def test_errors(tmp_path, monkeypatch):
