@@ -106,6 +106,12 @@ class Run(Segment):
         return self.snapshots()[-1:] == [self.info["iterations"]]
 
     @property
+    def has_inner_snapshots(self) -> bool:
+        """Whether a training inside of its schedule, such as one of a round, has left a snapshot."""
+        trained = glob.glob(os.path.join(glob.escape(self.folder), "**", "iter_*.caffemodel"), recursive=True)
+        return bool({os.path.dirname(path) for path in trained} - {self.path("snapshots")})
+
+    @property
     def device(self) -> Device:
         """On what it is trained."""
         return device_of(self.info)
@@ -291,10 +297,10 @@ def project() -> Optional[dict[str, Any]]:
 
 def require_same(run: Run, info: dict[str, Any]) -> bool:
     """Whether a run is what `info`, see `described`, says; the project's commit may differ. Raises UserError if it is
-    another one that has snapshots: without, little is lost by beginning anew."""
+    another one that has snapshots, also of a part of its schedule: without, little is lost by beginning anew."""
     present, wanted = (_deciding(noted) for noted in (run.info, json.loads(json.dumps(info))))
     different = {key: value for key, value in wanted.items() if present.get(key) != value}
-    if different and run.snapshots():
+    if different and (run.snapshots() or run.has_inner_snapshots):
         key, value = next(iter(different.items()))
         raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
             run.folder, key, *_difference(present.get(key), value)))

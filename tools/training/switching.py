@@ -1,7 +1,5 @@
 """A run that continues on another device: on another engine, on a card, or in another precision."""
 import dataclasses
-import glob
-import os
 from collections.abc import Sequence
 
 from common import files
@@ -37,6 +35,4 @@ def continuing(begun: Sequence[Run]) -> Run:
 def _has_trained(run: Run, since: int) -> bool:
     """Whether anything that is kept was trained on the run's present device, which it has had since an iteration. What
     the trainings inside of a schedule have done counts, too; when they did it is not known."""
-    trained = glob.glob(os.path.join(glob.escape(run.folder), "**", "iter_*.caffemodel"), recursive=True)
-    inner = {os.path.dirname(path) for path in trained} - {run.path("snapshots")}
-    return bool(inner) or max(run.snapshots(), default=0) > since
+    return run.has_inner_snapshots or max(run.snapshots(), default=0) > since

@@ -202,6 +202,16 @@ def test_a_group_goes_on_as_each_of_its_runs_does(tmp_path, trained, monkeypatch
     assert second.trained_on == "caffe up to iteration 8, then torch"
 
 
+def test_what_a_first_round_has_trained_is_not_thrown_away(tmp_path, trained, data, small):
+    one = stopped(trained, tmp_path / "run", 4, 8, 12)
+    inner = one.path("rounds", "01", "training", "snapshots", "iter_4.caffemodel")
+    os.makedirs(os.path.dirname(inner))
+    shutil.copy(trained.weights_of(4), inner)
+    with pytest.raises(UserError, match="belongs to another run, whose engine was caffe, not torch; give another"):
+        run.train(small, data, one.folder, None, Engine(1, TORCH))
+    assert os.path.exists(inner)
+
+
 def test_a_run_of_torch_is_printed_with_its_options(tmp_path, on_torch, capsys):
     one = stopped(on_torch, tmp_path / "run", 12)
     edit(one, gpu="0,1", precision="bf16")
