@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         "train xie2019a/fer2013-alaw --data data/fer2013 --out runs/fast --engine torch --gpu 0,1",
         "train runs/mine")
     command.usage = ("fer train [-h] PAPER/EXPERIMENT|FILE.yml --data DATA --out RUN [options]\n"
-                     "       fer train RUN [--processes N] [--engine ENGINE] [--gpu NUMBERS]")
+                     "       fer train RUN [--processes N] [--engine ENGINE] [--gpu NUMBERS] [--precision PRECISION]")
     command.add_argument("experiment", type=path, metavar="PAPER/EXPERIMENT|FILE.yml|RUN",
                          help="The experiment; or the file of your own one; or the folder of a run or group that "
                          "continues with all that it was begun with.")
