@@ -93,6 +93,9 @@ def read(path: str) -> Study:
     if study.baseline not in study.rows:
         raise UserError(f"{path}: baseline: " + suggestions.unknown("row", study.baseline, study.rows))
     rows = [_row(path, str(name), fields, study) for name, fields in study.rows.items()]
+    for change in study.set or []:
+        if not any(change in row.changes for row in rows):
+            raise UserError(f"{path}: set: {change}: no row has an experiment with this setting")
     return Study(path, study.title, study.prepare, study.baseline, study.test is not False, rows)
 
 

@@ -40,7 +40,18 @@ def header(study: Study) -> list[str]:
 
 
 def as_text(study: Study, rows: Sequence[Measured]) -> str:
-    return tabulate.tabulate(cells(study, rows), header(study), "plain", disable_numparse=True)
+    return "\n".join([tabulate.tabulate(cells(study, rows), header(study), "plain", disable_numparse=True),
+                      *engines(rows)])
+
+
+def engines(rows: Sequence[Measured]) -> list[str]:
+    """What computed the rows, in a line for all of them or for each of those that share it."""
+    sharing: dict[str, list[str]] = {}
+    for one in rows:
+        if one.trained_on:
+            words = f"trained on {', '.join(one.trained_on)}, evaluated by {', '.join(one.evaluated_by)}"
+            sharing.setdefault(words, []).append(one.row.name)
+    return [words if len(sharing) == 1 else f"{', '.join(names)}: {words}" for words, names in sharing.items()]
 
 
 def as_markdown(study: Study, rows: Sequence[Measured], options: Sequence[str]) -> str:
@@ -52,7 +63,8 @@ def as_markdown(study: Study, rows: Sequence[Measured], options: Sequence[str]) 
     return "\n".join([
         f"# {study.title}", "", table, "",
         "Accuracies: mean and standard deviation over the seeds. `p`: McNemar's exact test of the units of the test "
-        f"split that only one of the two predicts rightly, against `{study.baseline}` with the same seed.", "",
+        f"split that only one of the two predicts rightly, against `{study.baseline}` with the same seed.",
+        *(f"{line[0].upper()}{line[1:]}." for line in engines(rows)), "",
         "The table is made by", "", "```", *commands, "```", "", "The experiments, with what is changed:", "",
         *(f"- {one.row.name}: {described(one.row)}" for one in rows), ""])
 

@@ -49,6 +49,9 @@ class Measured:
     without_copies: Sequence[float] = ()
     # Against the baseline; empty for the baseline.
     versus: Sequence[Versus] = ()
+    # What trained the runs, and what evaluated them, such as "torch".
+    trained_on: Sequence[str] = ()
+    evaluated_by: Sequence[str] = ()
     hours: Optional[float] = None
 
 
@@ -90,6 +93,8 @@ def measured(study: Study, out: str) -> list[Measured]:
             for seed, right in _right(row, out).items() if seed in baseline]
         found.append(Measured(row, [_percent(one) for one in val], [_percent(one) for one in test],
                               [_percent(one["without_copies"]) for one in test], versus,
+                              sorted({_run(row, out, seed).trained_on for seed in row.seeds}) if val else (),
+                              sorted({one["engine"] for one in (*val, *test)}),
                               times[row.name] / 3600 if val and row.name in times else None))
     return found
 
