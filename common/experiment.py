@@ -117,7 +117,7 @@ def opened(name_or_file: str, changes: Sequence[str] = ()) -> Experiment:
     for paper in papers.names():
         if folder == papers.get(paper).experiments:
             return load(f"{paper}/{os.path.splitext(file)[0]}", changes)
-    own = _read_own(path)
+    own = read_yaml(path, f"lines such as `data: NAME`, with the keys {', '.join(OWN_TEXTS)} and others")
     for key in OWN_TEXTS:
         if key not in own:
             raise UserError(f"{path}: missing {key}")
@@ -254,8 +254,8 @@ def _read(path: str) -> dict[str, Any]:
         return yaml.load(stream, yaml.CSafeLoader)
 
 
-def _read_own(path: str) -> dict[str, Any]:
-    """What a file of the user's own holds. Raises UserError if it cannot be read."""
+def read_yaml(path: str, expected: str) -> dict[str, Any]:
+    """What a YAML file of the user's own holds. expected: in words. Raises UserError if it cannot be read."""
     try:
         own = _read(path)
     except OSError as error:
@@ -268,7 +268,7 @@ def _read_own(path: str) -> dict[str, Any]:
             path, f":{mark.line + 1}" if mark else "", getattr(error, "problem", None) or "it cannot be read")
             ) from None
     if not isinstance(own, dict):
-        raise UserError(f"{path}: expected lines such as `data: NAME`, with the keys {', '.join(OWN_TEXTS)} and others")
+        raise UserError(f"{path}: expected {expected}")
     return own
 
 

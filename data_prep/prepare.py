@@ -214,8 +214,10 @@ class _Preparation:
         trained = {face.class_name for face in faces if face.split == "train" or protocol.folds}
         if self.settings.hold_out:
             faces = _held_out(faces, self.settings.hold_out, self.settings.seed, trained)
-        if not trained:
-            raise UserError(f"{self.where}: no train images")
+        fitted = sorted(set(self.settings.features or ()) & set(features.PROJECTED))
+        if fitted and not trained:
+            raise UserError("{}: no train images, to which {} are fitted; to evaluate nets on these data, prepare them "
+                            "without (--features)".format(self.where, " and ".join(fitted)))
         if len(trained) == 1:
             raise UserError("{}: all train images are of the class {}; at least two classes are needed".format(
                 self.where, *trained))

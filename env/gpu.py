@@ -24,7 +24,7 @@ KNOWN = (35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86)
 # Bytes: of the system that is built in and thrown away, and of what is kept.
 NEEDED, KEPT = 8 * 10**9, 10**9
 # Commands that take --gpu.
-COMMANDS = ("demo", "train", "evaluate", "predict", "features", "respond-ratio", "reproduce")
+COMMANDS = ("demo", "train", "evaluate", "predict", "features", "respond-ratio", "reproduce", "study")
 CARDS = "/dev/nvidia[0-9]*"
 LIBRARIES = ("libcuda.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvidia-ml.so.1")
 # Where drivers put their libraries if ldconfig does not know them.

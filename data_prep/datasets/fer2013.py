@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Optional
 
@@ -21,8 +22,13 @@ COUNTS = {"train": 28709, "val": 3589, "test": 3589}
 PLAIN = Protocol(SEVEN, COUNTS, features=("gabor",), subjects=False)
 PROTOCOLS = {"plain": PLAIN,
              "xie2019a": replace(PLAIN, crops="xie2019a", features=("gabor", "gsf", "sift"), geometry="literal"),
-             "liu2017": replace(PLAIN, crops="liu2017", features=())}
+             "liu2017": replace(PLAIN, crops="liu2017", features=()),
+             # For who chooses settings and has no PrivateTest, or keeps it for later: PublicTest is the test split, and
+             # a part of Training the validation split.
+             "public": replace(PLAIN, counts={}, hold_out=0.1, features=())}
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+# Of the protocol "public"; it leaves out PrivateTest.
+USAGE_PUBLIC = {"Training": "train", "PublicTest": "test", "PrivateTest": ""}
 SIDE = 48
 
 
@@ -31,10 +37,11 @@ def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
 
     Raises UserError with file and line, or with the path, on anything else.
     """
-    return _read_folder(source) if os.path.isdir(source) else _read_csv(source, folder)
+    usage = USAGE_PUBLIC if protocol == "public" else USAGE
+    return _read_folder(source, usage) if os.path.isdir(source) else _read_csv(source, folder, usage)
 
 
-def _read_csv(path: str, folder: str) -> Dataset:
+def _read_csv(path: str, folder: str, usage: Mapping[str, str]) -> Dataset:
     name = os.path.basename(path)
     faces: list[Face] = []
     position: dict[Optional[int], int] = {}
@@ -50,21 +57,23 @@ def _read_csv(path: str, folder: str) -> Dataset:
                 raise UserError(f"{path}:1: the columns are {','.join(header)[:60]!r}, expected emotion,pixels,Usage")
             for row in rows:
                 line = rows.line_num
-                face = _face(row, name, line, f"{path}:{line}")
-                pixels.write(_pixels(row[1], f"{path}:{line}"))
-                position[line] = len(faces)
-                faces.append(face)
+                face = _face(row, name, line, f"{path}:{line}", usage)
+                values = _pixels(row[1], f"{path}:{line}")
+                if face.split:
+                    pixels.write(values)
+                    position[line] = len(faces)
+                    faces.append(face)
             pixels.flush()
             if faces:
                 images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV: {error}") from None
     if not faces:
-        raise UserError(f"{path}: no rows")
+        raise UserError(f"{path}: no rows" + " of Training and PublicTest" * (usage is USAGE_PUBLIC))
     return Dataset("fer2013", SEVEN, faces, lambda face: np.asarray(images[position[face.row]]))
 
 
-def _face(row: list[str], name: str, line: int, where: str) -> Face:
+def _face(row: list[str], name: str, line: int, where: str, usage: Mapping[str, str]) -> Face:
     if len(row) != 3:
         raise UserError(f"{where}: {len(row)} fields, expected 3 (emotion,pixels,Usage)")
     if row[0] not in map(str, range(len(SEVEN))):
@@ -72,7 +81,7 @@ def _face(row: list[str], name: str, line: int, where: str) -> Face:
     if row[2] not in USAGE:
         raise UserError(f"{where}: unknown Usage {row[2]!r}, expected {', '.join(USAGE)}")
     label = int(row[0])
-    return Face(name, line, label, SEVEN[label], split=USAGE[row[2]])
+    return Face(name, line, label, SEVEN[label], split=usage[row[2]])
 
 
 def _pixels(text: str, where: str) -> np.ndarray:
@@ -90,24 +99,26 @@ def _pixels(text: str, where: str) -> np.ndarray:
     return pixels.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def _read_folder(root: str) -> Dataset:
+def _read_folder(root: str, usage: Mapping[str, str]) -> Dataset:
     faces: list[Face] = []
     for name in trees.folders(root):
         split = trees.SPLITS.get(name.lower())
         if not split:
             raise UserError(f"{os.path.join(root, name)}: unknown split, expected one of {', '.join(trees.SPLITS)}")
         for emotion in trees.folders(root, name):
-            faces += _read_class(root, os.path.join(name, emotion), split)
+            faces += _read_class(root, os.path.join(name, emotion), split, usage)
     if not faces:
         raise UserError(f"{root}: no images, expected {os.path.join(root, 'train')}/<emotion>/*.jpg")
     return Dataset("fer2013", SEVEN, faces, lambda face: read_image(os.path.join(root, face.path)))
 
 
-def _read_class(root: str, folder: str, split: str) -> list[Face]:
+def _read_class(root: str, folder: str, split: str, usage: Mapping[str, str]) -> list[Face]:
     """The faces in root/folder, a class of a split."""
     label = expressions.label(os.path.basename(folder))
     if label is None:
         raise UserError(f"{os.path.join(root, folder)}: unknown label, expected one of {', '.join(SEVEN)}")
     # The common folder version merges both test splits; the file name still tells the split.
-    return [Face(path, None, label, SEVEN[label], split=USAGE.get(os.path.basename(path).split("_")[0], split))
-            for path in trees.images(root, folder)]
+    of_usage = {split: part for part, split in USAGE.items()}
+    splits = [(path, usage[part if part in usage else of_usage[split]]) for path in trees.images(root, folder)
+              for part in [os.path.basename(path).split("_")[0]]]
+    return [Face(path, None, label, SEVEN[label], split=split) for path, split in splits if split]

@@ -9,6 +9,8 @@ import numpy as np
 from caffe import layers as L
 from caffe.proto.caffe_pb2 import NetParameter
 
+from common.errors import UserError
+
 FROZEN = dict(param=dict(lr_mult=0, decay_mult=0))
 MEAN, SCALE = 127.5, 1 / 128
 
@@ -56,7 +58,9 @@ class Data:
 
 
 def prepared(root: str, note: dict[str, Any]) -> Data:
-    """The data in a prepared folder. note: its prepare.json."""
+    """The data in a prepared folder. note: its prepare.json. Raises UserError if nothing can be trained on them."""
+    if "train" not in note["records"]:
+        raise UserError(f"{root}: has no train split; `./fer evaluate RUN --data {root}` tests a net on it")
     return Data(root, len(note["classes"]), note["records"], tuple(note["shape"]), note["class_counts"]["train"])
 
 

@@ -11,8 +11,8 @@ from data_prep.datasets import fer2013
 from tests import small_data
 
 
-def read(path):
-    return fer2013.read(str(path), "plain", "", 1)
+def read(path, protocol="plain"):
+    return fer2013.read(str(path), protocol, "", 1)
 
 
 def test_csv(tmp_path):
@@ -26,6 +26,19 @@ def test_csv(tmp_path):
         image = dataset.load(face)
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(image.ravel(), list(map(int, row[1].split())))
+
+
+def test_public_test_as_the_test_split(tmp_path):
+    table = list(small_data.rows((3, 2, 2)))
+    table = [table[5], *table[:5], table[6]]  # what is left out may stand anywhere
+    dataset = read(small_data.write_csv(tmp_path / "fer2013.csv", table), "public")
+    assert [(face.split, face.row) for face in dataset.faces] == [
+        ("train", 3), ("train", 4), ("train", 5), ("test", 6), ("test", 7)]
+    for face in dataset.faces:
+        np.testing.assert_array_equal(dataset.load(face).ravel(), list(map(int, table[face.row - 2][1].split())))
+    alone = small_data.write_csv(tmp_path / "private.csv", small_data.rows((0, 0, 2)))
+    with pytest.raises(UserError, match="private.csv: no rows of Training and PublicTest"):
+        read(alone, "public")
 
 
 def test_compressed_csv_and_byte_order_mark(tmp_path):
@@ -95,6 +108,14 @@ def test_folder_that_merges_both_test_parts(tmp_path):
         image_file(tmp_path / part / "neutral" / (name + ".jpg"), 9)
     assert {face.path.split("/")[-1]: face.split for face in read(tmp_path).faces} == {
         "Training_1.jpg": "train", "PublicTest_2.jpg": "val", "PrivateTest_3.jpg": "test"}
+
+
+def test_public_test_of_folders(tmp_path):
+    for part, name in (("train", "a"), ("val", "b"), ("test", "PublicTest_1"), ("test", "PrivateTest_1"),
+                       ("test", "c")):
+        image_file(tmp_path / part / "happy" / (name + ".png"), 7)
+    splits = {face.path: face.split for face in read(tmp_path, "public").faces}
+    assert splits == {"train/happy/a.png": "train", "val/happy/b.png": "test", "test/happy/PublicTest_1.png": "test"}
 
 
 def test_folders_with_unknown_names(tmp_path):

@@ -13,6 +13,7 @@ from common import files
 from common.errors import UserError
 from data_prep import features, lmdb_io, manifest, prepare, prepared_folder, records
 from data_prep.crops import Window
+from prototxt.builders import parts
 from tests import small_data
 
 
@@ -124,11 +125,23 @@ def test_bad_input_leaves_nothing(tmp_path, source):
     assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
 
 
-def test_no_training_part_is_named_and_leaves_nothing(tmp_path):
-    broken = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((0, 5, 5)))
-    with pytest.raises(UserError, match="no train images"):
-        run(broken, tmp_path / "out")
+def test_without_a_training_part_there_are_no_fitted_features(tmp_path):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((0, 0, 5)))
+    with pytest.raises(UserError, match="no train images, to which gsf and sift are fitted.*--features"):
+        run(source, tmp_path / "out", features=("gabor", "gsf", "sift"))
     assert os.listdir(str(tmp_path)) == ["fer2013.csv"]
+    note = run(source, tmp_path / "out", features=("gabor",))
+    assert note["records"] == {"test": 5}
+    with pytest.raises(UserError, match="out: has no train split; `./fer evaluate RUN --data .*out` tests a net on it"):
+        parts.prepared(str(tmp_path / "out"), note)
+
+
+def test_of_the_public_part_a_tenth_of_training_is_for_validation(tmp_path):
+    source = small_data.write_csv(tmp_path / "fer2013.csv", small_data.rows((140, 14, 7)))
+    note = run(source, tmp_path / "out", protocol="public", features=())
+    assert note["class_counts"] == {"train": [18] * 7, "val": [2] * 7, "test": [2] * 7}
+    held_out = {face.row for face in manifest.read(str(tmp_path / "out" / "manifest.csv")) if face.split == "val"}
+    assert held_out < set(range(2, 142))  # of the lines with Training
 
 
 def test_other_parts_may_be_missing_and_that_is_said(tmp_path):

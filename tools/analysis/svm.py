@@ -96,6 +96,8 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
     Raises UserError if a split or a feature is missing, or if the kernel matrix does not fit in memory.
     """
     note = prepared_folder.read_note(data)
+    if not names and not note["features"]:
+        raise UserError(f"{data}: has no handcrafted features; prepare it with --features gabor, gsf or sift")
     for name in names or note["features"]:
         if name not in note["features"]:
             raise UserError(f"{data}: has no {name} features; it has {', '.join(note['features']) or 'none'}")

@@ -15,7 +15,7 @@ from common.errors import UserError
 from tools.cli.arguments import Commands, Parser
 
 COMMANDS = ("demo", "prepare", "template", "features", "experiments", "train", "watch", "evaluate", "predict",
-            "export", "convert-net", "respond-ratio", "report", "reproduce", "weights", "bench")
+            "export", "convert-net", "respond-ratio", "report", "reproduce", "study", "weights", "bench")
 
 
 def main(arguments: list[str]) -> int:

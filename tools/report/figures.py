@@ -92,6 +92,22 @@ def repetitions(groups: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     return figure
 
 
+def accuracies(groups: Sequence[tuple[str, Sequence[float]]], label: str) -> Figure:
+    """A line for each group of values, the first one on top: a dot for each value, the mean, the standard deviation."""
+    figure, axes = plain(WIDTH, 0.8 + 0.32 * len(groups))
+    for place, (_, values) in enumerate(groups):
+        axes.plot(values, [place + 0.18] * len(values), "o", markersize=3, alpha=0.6, color=COLORS[0])
+        axes.errorbar(np.mean(values), place, xerr=deviation(values), marker="D", markersize=5, capsize=4,
+                      color=COLORS[0])
+        axes.annotate(f"{np.mean(values):.2f}", (np.mean(values), place), (0, 6), textcoords="offset points",
+                      ha="center", fontsize=7)
+    axes.set(ylim=(len(groups) - 0.5, -0.6), xlabel=label)
+    axes.margins(x=0.1)
+    axes.set_yticks(range(len(groups)))
+    axes.set_yticklabels([name for name, _ in groups])
+    return figure
+
+
 def deviation(values: Sequence[float]) -> float:
     """Standard deviation of a sample; 0 of a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,124 @@
+"""`./fer study`, from the file to the table."""
+import csv
+import os
+
+import numpy as np
+import pytest
+
+from tests import small_data
+from tools.cli import main
+from tools.studies.results import Versus, mean
+
+STUDY = """
+title: A small study
+prepare: fer2013 x.csv
+seeds: [1, 2]
+baseline: softmax
+set: [solver.max_iter=6, solver.snapshot=6, solver.test_interval=6, solver.batch_size=8]
+rows:
+  softmax: {experiment: xie2019a/fer2013-toy-softmax}
+  center + GABOR: {experiment: xie2019a/fer2013-toy-center-gabor}
+  one seed: {experiment: xie2019a/fer2013-toy-softmax, set: [solver.base_lr=0.05], seeds: [1]}
+"""
+
+
+@pytest.mark.parametrize("gained, lost, p", ((6, 0, 2 / 2 ** 6), (0, 6, 2 / 2 ** 6), (2, 1, 1), (0, 0, 1),
+                                             (10, 2, 2 * (1 + 12 + 66) / 2 ** 12)))
+def test_mcnemar_by_hand(gained, lost, p):
+    assert Versus(1, gained, lost).p == pytest.approx(p, rel=1e-12)
+
+
+def test_mean():
+    assert mean([]) == "" and mean([50.0]) == "50.00" and mean([1.0, 3.0]) == "2.00 ± 1.41"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.yml").write_text(STUDY)
+    data = small_data.prepared(folder, counts=(56, 14, 21))
+    words = ["study", str(folder / "study.yml"), "--data", data, "--out", str(folder / "out"), "--processes", "2"]
+    assert main.main(words) == 0
+    return folder, words
+
+
+def right(folder, row, seed):
+    """Unit -> whether its prediction is right, by the file of decisions alone."""
+    with open(str(folder / "out" / row / f"seed{seed:02d}" / "decisions-test.csv"), newline="") as stream:
+        return {line["unit"]: line["label"] == line["predicted"] for line in csv.DictReader(stream)}
+
+
+def test_the_lines_of_the_csv_are_what_the_decisions_say(made):
+    folder, _ = made
+    with open(str(folder / "out" / "study.csv"), newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [(line["row"], line["seed"]) for line in lines] == [
+        ("softmax", "1"), ("softmax", "2"), ("center + GABOR", "1"), ("center + GABOR", "2"), ("one seed", "1")]
+    for line in lines:
+        own, base = right(folder, line["row"], int(line["seed"])), right(folder, "softmax", int(line["seed"]))
+        assert len(own) == 21 and float(line["test"]) == pytest.approx(100 * sum(own.values()) / 21, abs=1e-4)
+        if line["row"] == "softmax":
+            assert line["gained"] == line["lost"] == line["p"] == ""
+        else:
+            assert int(line["gained"]) == sum(own[unit] and not base[unit] for unit in own)
+            assert int(line["lost"]) == sum(base[unit] and not own[unit] for unit in own)
+
+
+def test_the_page_has_the_means_and_the_commands(made):
+    folder, words = made
+    text = (folder / "out" / "study.md").read_text()
+    values = [100 * np.mean(list(right(folder, "center + GABOR", seed).values())) for seed in (1, 2)]
+    assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in text
+    bases = [100 * np.mean(list(right(folder, "softmax", seed).values())) for seed in (1, 2)]
+    assert f"{np.mean(values) - np.mean(bases):+.2f}" in text
+    assert "./fer prepare fer2013 x.csv" in text and f"./fer study {words[1]} --data {words[3]}" in text
+    assert "Trained on caffe, evaluated by caffe." in text
+    assert "xie2019a/fer2013-toy-softmax`, `solver.max_iter=6" in text
+    assert (folder / "out" / "study.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_nothing_is_done_twice(made, capsys):
+    folder, words = made
+    files = [os.path.join(place, name) for place, _, names in os.walk(str(folder / "out")) for name in names
+             if name.endswith((".caffemodel", "metrics.json", "metrics-val.json", "decisions-test.csv"))]
+    before = {path: os.stat(path).st_mtime_ns for path in files}
+    assert len(before) > 15
+    assert main.main(words) == 0
+    assert {path: os.stat(path).st_mtime_ns for path in files} == before
+    text = (folder / "out" / "study.md").read_bytes()
+    capsys.readouterr()
+    assert main.main([*words, "--show"]) == 0
+    assert "center + GABOR" in capsys.readouterr().out
+    assert (folder / "out" / "study.md").read_bytes() == text
+
+
+def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys):
+    _, words = made
+    study = tmp_path / "choice.yml"
+    study.write_text(STUDY + "test: false\n")
+    out = tmp_path / "out"
+    assert main.main(["study", str(study), *words[2:4], "--out", str(out), "--rows", "one seed", "--threads", "1"]) == 0
+    found = {name for _, _, names in os.walk(str(out)) for name in names}
+    assert "metrics-val.json" in found and not {"metrics.json", "decisions-test.csv"} & found
+    shown = capsys.readouterr().out
+    assert "one seed" in shown and "better with" in shown
+    assert not os.path.exists(str(out / "softmax"))
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--rows", "sofmax"], "--rows: there is no row 'sofmax'; did you mean softmax?"),
+    (["--data", "gone"], "gone: no such folder; `./fer prepare fer2013 x.csv --out gone` makes it")])
+def test_what_is_wrong_is_said_in_one_line(made, tmp_path, capsys, words, said):
+    _, given = made
+    assert main.main([*given[:4], "--out", str(tmp_path / "out"), *words]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("fer: " + said) and "\n" not in error
+    assert not os.path.exists(str(tmp_path / "out"))
+
+
+def test_a_folder_of_the_users_is_refused(made, tmp_path, capsys):
+    _, given = made
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main.main([*given[:4], "--out", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+    assert os.listdir(str(tmp_path)) == ["mine.txt"]

@@ -1,0 +1,60 @@
+"""`./fer study`: several experiments on the same data, compared."""
+import argparse
+import os
+
+from common import suggestions
+from common.errors import UserError
+from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, cores, device, path
+
+
+def add(commands: Commands) -> None:
+    command = commands.add(
+        "study", run, "Train several experiments on the same data, each with several seeds, and compare them with one "
+        "of them: means, standard deviations, McNemar's test. A YAML file says which ones; docs/studies.md describes "
+        "it. The results are written to OUT/study.md, .csv and .png. What is there already is not trained again.",
+        "study experiments/studies/fer2013-toy.yml --data data/fer2013-public --out runs/toy --engine torch",
+        "study my-study.yml --data data/mine --out runs/study --weights models/dlib_face.caffemodel",
+        "study my-study.yml --data data/mine --out runs/study --show")
+    command.add_argument("study", type=path, metavar="FILE.yml", help="The file of the study.")
+    command.add_argument("--data", type=path, required=True, help="The folder that `./fer prepare` made.")
+    command.add_argument("--out", type=path, required=True, help="The folder of the runs and of the results.")
+    command.add_argument("--weights", metavar="CAFFEMODEL|RUN", type=path,
+                         help="Initialises the nets, but for rows with `weights: none`.")
+    add_several(command, "--rows", "The rows to train now (default: all).", metavar="ROW")
+    command.add_argument("--processes", type=at_least(1), default=cores(),
+                         help="How many trainings run side by side (default: one a core; with --gpu one a card).")
+    command.add_argument("--threads", type=at_least(1, MOST_THREADS),
+                         help="The number of BLAS threads of each training (default: 1 if several run side by side, "
+                         "else one a core).")
+    command.add_argument("--show", action="store_true", help="Only print what is measured so far.")
+    add_device(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    from common import files
+    from tools.studies import definition, output, results
+    study = definition.read(options.study)
+    names = [row.name for row in study.rows]
+    for name in options.rows:
+        if name not in names:
+            raise UserError("--rows: " + suggestions.unknown("row", name, names))
+    if not os.path.exists(options.data):
+        made = f"; `./fer prepare {study.prepare} --out {options.data}` makes it" if study.prepare else ""
+        raise UserError(f"{options.data}: no such folder{made}")
+    out = os.path.abspath(options.out)
+    files.require_claimable(out, results.KIND)
+    if not options.show:
+        files.claim(out, results.KIND)
+        for row in study.rows:
+            if not options.rows or row.name in options.rows:
+                results.train(study, row, options.data, out, options.weights, options.threads, device(options),
+                              options.processes)
+                print(output.as_text(study, results.measured(study, out)) + "\n", flush=True)
+    rows = results.measured(study, out)
+    if options.show:
+        print(output.as_text(study, rows))
+        return 0
+    words = ["--data", options.data, "--out", options.out, *(["--weights", options.weights] if options.weights else []),
+             *(["--threads", str(options.threads)] if options.threads else []), *device(options).options()]
+    print("\n".join(output.write(study, rows, out, words)))
+    return 0

@@ -1,0 +1,127 @@
+"""Trains the rows of a study and measures them."""
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional, Union
+
+import numpy as np
+import scipy.stats
+
+from common import files
+from common.machine import Device
+from tools.evaluation import evaluate, groups, predictions
+from tools.report.figures import deviation
+from tools.studies.definition import Row, Study
+from tools.training import groups as training
+from tools.training.groups import Group
+from tools.training.run import Run
+
+KIND = "study"
+# Row -> seconds in which it was trained, of all calls that ended or were stopped.
+TIMES = "times.json"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A row beside the baseline, trained with the same seed, on the units of the test split."""
+
+    seed: int
+    # Units that only the row, and only the baseline, predicts rightly.
+    gained: int
+    lost: int
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact test, two-sided: the chance of a difference as large or larger if each of these units is as
+        likely to fall to the one as to the other."""
+        return min(1.0, 2 * float(scipy.stats.binom.cdf(min(self.gained, self.lost), self.gained + self.lost, 0.5)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a row. Accuracies are in %, one for each seed, and empty where nothing is measured yet."""
+
+    row: Row
+    val: Sequence[float] = ()
+    test: Sequence[float] = ()
+    # The same without units that have the pixels of a training image.
+    without_copies: Sequence[float] = ()
+    # Against the baseline; empty for the baseline.
+    versus: Sequence[Versus] = ()
+    # What trained the runs, and what evaluated them, such as "torch".
+    trained_on: Sequence[str] = ()
+    evaluated_by: Sequence[str] = ()
+    hours: Optional[float] = None
+
+
+def train(study: Study, row: Row, data: str, out: str, weights: Optional[str], threads: Optional[int], device: Device,
+          processes: int) -> None:
+    """Trains a row with all its seeds, or continues, and evaluates it. The test split is evaluated once for each
+    training. Raises UserError as groups.train."""
+    folder = os.path.join(out, row.name)
+    began = time.monotonic()
+    try:
+        group = training.train(row.experiment, data, folder, weights if row.takes_weights else None, row.seeds, threads,
+                               device, processes)
+    finally:
+        path = os.path.join(out, TIMES)
+        times = files.read_json(path) if os.path.exists(path) else {}
+        files.write_json(path, {**times, row.name: times.get(row.name, 0) + time.monotonic() - began})
+    for split in ("val", "test") if study.tests else ("val",):
+        if not _is_evaluated(group, split):
+            groups.evaluate_all(group, split)
+
+
+def _is_evaluated(group: Union[Run, Group], split: str) -> bool:
+    """Of a run that is trained anew the metrics are removed; those of its group stay."""
+    return all(os.path.exists(evaluate.metrics_path(one, split)) for one in (group, *training.runs(group)))
+
+
+def measured(study: Study, out: str) -> list[Measured]:
+    """What the rows have reached so far."""
+    path = os.path.join(out, TIMES)
+    times = files.read_json(path) if os.path.exists(path) else {}
+    rows = {row.name: row for row in study.rows}
+    baseline = _right(rows[study.baseline], out) if study.tests else {}
+    found = []
+    for row in study.rows:
+        val = _metrics(row, out, "val")
+        test = _metrics(row, out, "test") if study.tests else []
+        versus = [] if row.name == study.baseline else [
+            Versus(seed, int(np.sum(right & ~baseline[seed])), int(np.sum(baseline[seed] & ~right)))
+            for seed, right in _right(row, out).items() if seed in baseline]
+        found.append(Measured(row, [_percent(one) for one in val], [_percent(one) for one in test],
+                              [_percent(one["without_copies"]) for one in test], versus,
+                              sorted({_run(row, out, seed).trained_on for seed in row.seeds}) if val else (),
+                              sorted({one["engine"] for one in (*val, *test)}),
+                              times[row.name] / 3600 if val and row.name in times else None))
+    return found
+
+
+def _run(row: Row, out: str, seed: int) -> Run:
+    return Run(os.path.join(out, row.name, training.seed_name(seed)))
+
+
+def _metrics(row: Row, out: str, split: str) -> list[dict]:
+    """The metrics of all seeds; none as long as one is missing."""
+    paths = [evaluate.metrics_path(_run(row, out, seed), split) for seed in row.seeds]
+    return list(map(files.read_json, paths)) if all(map(os.path.exists, paths)) else []
+
+
+def _right(row: Row, out: str) -> dict[int, np.ndarray]:
+    """Seed -> whether the prediction for each unit of the test split is right, where it is evaluated."""
+    paths = {seed: evaluate.decisions_path(_run(row, out, seed), "test") for seed in row.seeds}
+    return {seed: np.array([one.right for one in predictions.read(path)]) for seed, path in paths.items()
+            if os.path.exists(path)}
+
+
+def _percent(counts: dict) -> float:
+    return 100 * counts["correct"] / counts["total"]
+
+
+def mean(values: Sequence[float]) -> str:
+    """The mean as text, with the standard deviation where there are several values."""
+    if not values:
+        return ""
+    return f"{np.mean(values):.2f}" + (f" ± {deviation(values):.2f}" if len(values) > 1 else "")
