@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from common import machine
+
 os.environ.setdefault("GLOG_minloglevel", "2")
 # Two threads gain nothing on nets this small, and lose much where other work wants the processors too.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -22,6 +24,14 @@ def pytest_runtest_makereport(item):
     """Note on a test whether one of its parts failed, for `tmp_path` below."""
     outcome = yield
     item.failed = getattr(item, "failed", False) or outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def computes():
+    """What a test chooses to compute nets with is not what the next one does."""
+    before = machine.device()
+    yield
+    machine.use(before)
 
 
 @pytest.fixture
