@@ -317,7 +317,8 @@ def test_nothing_runs_ahead_beside_caffe(monkeypatch):
 # ---------------------------------------------------------------- the end of the program
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 from google.protobuf import text_format
 from engine import ahead, messages
 from engine.net import Net
@@ -332,7 +333,7 @@ for _ in range(3):
 @pytest.mark.parametrize("param_str, end, status, said", [
     ("", "", 0, ""), ("wait 3", "", 0, ""), ("wait 4", "raise SystemExit(3)", 3, ""), ("fail 3", "", 0, ""),
     ("", "1 / 0", 1, "ZeroDivisionError: division by zero"),
-    ("wait 3", "import os, signal; os.kill(os.getpid(), signal.SIGINT)", -2, "KeyboardInterrupt")])
+    ("wait 3", "import os; os.kill(os.getpid(), signal.SIGINT)", -2, "KeyboardInterrupt")])
 def test_the_end_does_not_wait(param_str, end, status, said):
     done = subprocess.run([sys.executable, "-c", CHILD.format(end=end), counted(param_str)], cwd=ROOT, timeout=60,
                           env=dict(os.environ, PYTHONPATH=os.pathsep.join([ROOT, LAB, os.environ["PYTHONPATH"]])),
