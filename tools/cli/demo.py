@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
     files.claim(folder, KIND)
     data = os.path.join(folder, "data")
     prepare.prepare(prepare.Settings("synthetic", None), data, cores())
-    # One thread each, side by side: faster than two threads, one after the other.
+    # One thread each, side by side: faster than two threads, one after the other. A card trains one net at a time.
     engine = Engine(1, computes)
-    runs = list(children.in_order(cores(), lambda: None, (), lambda name: run.train(
+    runs = list(children.in_order(cores() if computes.gpu is None else 1, lambda: None, (), lambda name: run.train(
         experiment.load(name), data, os.path.join(folder, os.path.basename(name)), None, engine), EXPERIMENTS))
     print(tabulate.tabulate([[trained.experiment.title, *(
         _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))] for trained in runs],

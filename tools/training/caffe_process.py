@@ -257,6 +257,8 @@ def _failure(segment: Segment, engine: Engine, status: int, last_words: Sequence
         with open(segment.path(LOG), encoding="utf-8", errors="replace") as log:
             announced = caffe_log.SNAPSHOT.findall(log.read())
         return f"{_not_whole((announced or [segment.path('scratch')])[-1])}: {text}"
+    if "not enough memory" in text:  # the engine gives the advice itself
+        return text
     if status == -signal.SIGKILL or re.search("bad_alloc|MemoryError|host allocation|out of memory", text):
         return "there is not enough memory; a smaller solver.batch_size needs less: " + text
     return text

@@ -14,6 +14,7 @@ import pytest
 
 from common import experiment, files
 from common.errors import UserError
+from common.machine import Device
 from data_prep import prepared_folder
 from tests import small_data
 from tests.tools.conftest import SMALL
@@ -359,3 +360,9 @@ def test_what_caffe_died_of_is_named(tmp_path, status, words, said):
     (tmp_path / "caffe.log").write_text("I1 s.cpp:1] Snapshotting to binary proto file /q/s_iter_4.caffemodel\n")
     told = caffe_process._failure(caffe_process.Segment(str(tmp_path)), Engine(1), status, [words])
     assert told.startswith(said) and told.endswith(f"caffe train ended with status {status}: {words}")
+
+
+def test_the_engines_own_advice_is_not_given_twice(tmp_path):
+    words = "F1125 12:00:00.0 1 engine] there is not enough memory; a smaller batch_size needs less: out of memory"
+    told = caffe_process._failure(caffe_process.Segment(str(tmp_path)), Engine(1, Device("torch")), 1, [words])
+    assert told == f"engine train ended with status 1: {words}"
