@@ -88,7 +88,9 @@ class Docker:
             (folder / name).mkdir()
         (folder / "containers.conf").write_text(CONTAINERS)
         (folder / "storage.conf").write_text(STORAGE.format(folder))
-        self.program("docker", 'exec podman "$@"')
+        # A kernel of OpenBLAS that is set on this machine holds for the launcher, and so for the image, too.
+        self.program("docker", 'command=$1; shift\nexec podman "$command" '
+                     '$([ "$command" != run ] || echo ${OPENBLAS_CORETYPE:+-e OPENBLAS_CORETYPE}) "$@"')
         self.program("id", f"echo {USER}")
         self.variables = dict(os.environ, PATH=f"{folder}/bin:{os.environ['PATH']}", TMPDIR=str(folder / "tmp"),
                               CONTAINERS_CONF=str(folder / "containers.conf"),
