@@ -16,11 +16,11 @@ from typing import Any, Optional
 from bench import gpu_nets, gpu_rows
 from common import files
 from common.errors import UserError
+from common.machine import PRECISIONS
 from engine import tuning
 
 # Seconds after which nothing new is begun, and what runs is stopped.
 BUDGET = 450
-PRECISIONS = ("float32", "tf32", "bf16")
 FORMAT = 1
 
 

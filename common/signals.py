@@ -5,7 +5,8 @@ import ctypes
 import os
 import signal
 import time
-from typing import Callable
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Signals within this many seconds count as one signal: a process may get it from its group and from its parent too.
@@ -37,7 +38,14 @@ def handled(act: Callable[[int], None]):
         if now - _last >= REPEATED:
             _last = now
             act(number)
-    before = {number: signal.signal(number, handler) for number in SIGNALS
+    with installed(dict.fromkeys(SIGNALS, handler)):
+        yield
+
+
+@contextlib.contextmanager
+def installed(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
+    """While it is open, signals have these handlers. Those that this process ignores, as under nohup, stay ignored."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()
               if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield

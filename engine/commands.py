@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
 
+from common import signals
 from common.errors import UserError
 
 from . import launcher, log, messages, precision, ranks, snapshot, solver_param, start
@@ -88,16 +89,11 @@ class _Requests:
 @contextlib.contextmanager
 def _signals(options: argparse.Namespace) -> Iterator[_Requests]:
     """While it is open, signals have their effects. One that this process ignores, as under nohup, stays ignored."""
-    requests, before = _Requests(), {}
-    for number, effect in ((signal.SIGINT, options.sigint_effect), (signal.SIGHUP, options.sighup_effect)):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            asked = {"stop": STOP, "snapshot": SNAPSHOT, "none": ""}[effect]
-            before[number] = signal.signal(number, functools.partial(requests.handle, asked))
-    try:
+    requests, asked = _Requests(), {"stop": STOP, "snapshot": SNAPSHOT, "none": ""}
+    effects = {signal.SIGINT: options.sigint_effect, signal.SIGHUP: options.sighup_effect}
+    with signals.installed({number: functools.partial(requests.handle, asked[effect])
+                            for number, effect in effects.items()}):
         yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def test(options: argparse.Namespace) -> None:

@@ -4,10 +4,10 @@ import re
 from typing import Dict, NoReturn, Sequence, Tuple
 
 from common import suggestions
+from common.machine import PRECISIONS
 
 COMMANDS = ("train", "test", "time", "device_query")
 EFFECTS = ("snapshot", "stop", "none")
-PRECISIONS = ("float32", "tf32", "bf16")
 # Flag: default and what it says. A flag whose default is a number takes numbers.
 FLAGS = {
     "solver": ("", "the solver's prototxt"),

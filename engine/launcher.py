@@ -87,13 +87,8 @@ def _handing_on(started: Sequence[Any]) -> Iterator[None]:
     def hand_on(number: int, _: Any) -> None:
         for one in started[:1]:
             one.send_signal(number)
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGHUP)
-              if signal.getsignal(number) != signal.SIG_IGN}
-    try:
+    with signals.installed(dict.fromkeys((signal.SIGINT, signal.SIGHUP), hand_on)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(started: Sequence[Any]) -> Dict[int, int]:
