@@ -94,6 +94,7 @@ def _whole(side: int) -> tuple[Window, ...]:
     return (Window(0, 0, side),)
 
 
+_CORNERS_112 = centre_and_corners(128, 112)
 _XIE2019A = and_mirrored(centre_and_corners(256, 227))
 _XIE2019B_18 = and_mirrored(grid(256, 227, 3, 3))
 _XIE2019B_16 = and_mirrored(grid(256, 227, 4, 2))
@@ -108,6 +109,7 @@ SETS: dict[str, CropSet] = {
     "whole": CropSet(48, _whole(48), _whole(48)),
     "whole-112": CropSet(112, _whole(112), _whole(112)),
     "whole-150": CropSet(150, _whole(150), _whole(150)),
+    "corners-112": CropSet(128, and_mirrored(_CORNERS_112), and_mirrored(_CORNERS_112[:1])),
     "xie2019a": CropSet(256, _XIE2019A, _XIE2019A, stretched=True),
     "xie2019b-ckplus": CropSet(256, _XIE2019B_18, _XIE2019B_18, stretched=True, neutral_repeats=3),
     "xie2019b-oulu": CropSet(256, _XIE2019B_16, _XIE2019B_16, stretched=True),

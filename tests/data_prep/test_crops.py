@@ -17,6 +17,7 @@ def test_window_cuts_and_mirrors():
 
 @pytest.mark.parametrize("name, side, region, train, test", [
     ("whole", 48, 48, 1, 1), ("whole-112", 112, 112, 1, 1), ("whole-150", 150, 150, 1, 1),
+    ("corners-112", 112, 128, 10, 2),
     ("xie2019a", 227, 256, 10, 10), ("xie2019b-ckplus", 227, 256, 18, 18),
     ("xie2019b-oulu", 227, 256, 16, 16), ("xie2019b-mmi", 227, 256, 25, 25), ("liu2017", 48, 60, 1, 1),
     ("farzaneh2021", 224, 256, 1, 1), ("farzaneh2021-small", 56, 64, 1, 1), ("wu2023", 224, 224, 1, 1),
@@ -33,13 +34,20 @@ def test_sets(name, side, region, train, test):
 
 
 def test_all_sets_are_tested_above():
-    assert len(SETS) == 12
+    assert len(SETS) == 13
 
 
 def test_ten_crops_of_xie2019a():
     windows = SETS["xie2019a"].train
     assert [(w.x, w.y) for w in windows[:5]] == [(14, 14), (0, 0), (29, 0), (0, 29), (29, 29)]
     assert [w._replace(mirrored=True) for w in windows[:5]] == list(windows[5:])
+
+
+def test_corners_are_tested_by_the_central_window_and_its_mirror_image():
+    crop_set = SETS["corners-112"]
+    assert crop_set.test == (Window(8, 8, 112), Window(8, 8, 112, True))
+    assert [(w.x, w.y, w.mirrored) for w in crop_set.train[4:7]] == [
+        (16, 16, False), (8, 8, True), (0, 0, True)]
 
 
 def test_published_numbers_of_crops():
