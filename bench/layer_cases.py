@@ -51,6 +51,8 @@ def _windows(made: _Cases) -> None:
                  "kernel_size: 1 stride: 2", "kernel_size: 2 dilation: 2"):
         made.of("Deconvolution", f"convolution_param {{ num_output: 4 {text} }}", IMAGE)
     made.of("Deconvolution", "convolution_param { num_output: 3 kernel_size: 2 group: 3 stride: 3 }", IMAGE)
+    for text in ("kernel_size: 1 pad: 1", "kernel_size: 3 stride: 2 pad: 1", "kernel_h: 2 kernel_w: 3 dilation: 2"):
+        made.of("Im2col", f"convolution_param {{ {text} }}", IMAGE)
     for pool in "MAX", "AVE":
         for text in ("kernel_size: 2 stride: 2", "kernel_size: 3 stride: 2", "kernel_size: 3 stride: 2 pad: 1",
                      "kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 3", "global_pooling: true",

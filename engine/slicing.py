@@ -14,7 +14,8 @@ from .layer import Layer, Shape
 # Types of layers that calculate each row of their bottoms by itself, or (BatchNorm, Dropout) know of parts. All others
 # see whole blobs.
 BY_ROW = {"AbsVal", "BNLL", "BatchNorm", "Convolution", "Deconvolution", "Dropout", "ELU", "Eltwise", "Embed", "Exp",
-          "LRN", "Log", "MVN", "PReLU", "Pooling", "Power", "ReLU", "Sigmoid", "Silence", "Split", "TanH", "Threshold"}
+          "Im2col", "LRN", "Log", "MVN", "PReLU", "Pooling", "Power", "ReLU", "Sigmoid", "Silence", "Split", "TanH",
+          "Threshold"}
 # Those that do so if their `axis` is not the axis of the rows.
 BY_ROW_BEHIND_AXIS_0 = {"Crop", "Flatten", "InnerProduct", "Reduction", "Softmax", "Tile"}
 

@@ -1,4 +1,4 @@
-"""Layers of windows over an image: convolution and pooling."""
+"""Layers of windows over an image: convolution, pooling, and windows as columns."""
 from typing import List, Optional, Tuple
 
 import torch
@@ -10,25 +10,21 @@ from .layer import Layer, Shape
 _LEAST = torch.finfo(torch.float32).min
 
 
-class Convolution(Layer):
-    """Convolution of bottoms (N, C, L) or (N, C, H, W), which have the same shape; a top for each.
-
-    Blobs: weights (num_output, C / group, kernel ...), bias (num_output). Volumes are refused: torch 1.7 gets the
-    gradient of their weights wrong.
-    """
+class _Windows(Layer):
+    """What layers of windows with the settings of a convolution share."""
 
     MESSAGE = "convolution_param"
     FIELDS = ("num_output", "bias_term", "pad", "pad_h", "pad_w", "kernel_size", "kernel_h", "kernel_w", "stride",
               "stride_h", "stride_w", "dilation", "group", "weight_filler", "bias_filler", "axis", "engine",
               "force_nd_im2col")
-    BOTTOMS = (1, None)
-    TOPS = (1, None)
-    FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d}
+    # How many axes may come after the channels.
+    DIMENSIONS: Tuple[int, ...] = (1, 2)
 
     def setup(self, shapes):
         options, dimensions = self.options, len(shapes[0]) - 2
-        if dimensions not in self.FUNCTIONS:
-            self.fail(f"the bottom has the shape {shapes[0]}, expected 1 or 2 axes after the channels")
+        if dimensions not in self.DIMENSIONS:
+            self.fail(f"the bottom has the shape {shapes[0]}, expected {' or '.join(map(str, self.DIMENSIONS))} axes "
+                      "after the channels")
         if self.axis(options.axis, shapes[0]) != 1:
             self.fail(f"convolution_param.axis {options.axis} is not supported by the engine, expected 1")
         self.kernel = self._sizes("kernel_size", "kernel", dimensions, None)
@@ -38,17 +34,6 @@ class Convolution(Layer):
         for name, sizes in (("kernel", self.kernel), ("stride", self.stride), ("dilation", self.dilation)):
             if min(sizes) < 1:
                 self.fail(f"{name} {sizes}, expected 1 or more")
-        self.channels, self.group = shapes[0][1], options.group
-        if not options.num_output or not self.group or self.channels % self.group or options.num_output % self.group:
-            self.fail(f"group {self.group}, but {self.channels} channels and num_output {options.num_output}, expected "
-                      "multiples of it")
-        self.add_blob(self._weights() + self.kernel, options.weight_filler)
-        if options.bias_term:
-            self.add_blob((options.num_output,), options.bias_filler)
-
-    def _weights(self) -> Shape:
-        """The first two axes of the weights."""
-        return (self.options.num_output, self.channels // self.group)
 
     def _sizes(self, name: str, short: Optional[str], dimensions: int, default: Optional[int]) -> Shape:
         """A setting along each axis: `name`, once or once an axis, or `short`_h and `short`_w."""
@@ -72,14 +57,51 @@ class Convolution(Layer):
         if len(shapes) != len(self.param.top):
             self.fail(f"{len(self.param.top)} tops, expected one for each of the {len(shapes)} bottoms")
         shape = shapes[0]
-        if len(shape) != len(self.kernel) + 2 or shape[1] != self.channels:
-            self.fail(f"the bottom has the shape {shape}, but the weights {tuple(self.blobs[0].shape)} are for "
-                      f"{self.channels} channels")
         kernel = [(size - 1) * step + 1 for size, step in zip(self.kernel, self.dilation)]
         sizes = tuple(map(self._size, shape[2:], kernel, self.stride, self.pad))
         if min(sizes) < 1:
             self.fail(f"the bottom has the shape {shape}, too small for the kernel {self.kernel} with pad {self.pad}")
-        return [(shape[0], self.options.num_output, *sizes)] * len(shapes)
+        return [(shape[0], self._width(shape), *sizes)] * len(shapes)
+
+    def _width(self, shape: Shape) -> int:
+        """The number of channels of the top."""
+        raise NotImplementedError
+
+
+class Convolution(_Windows):
+    """Convolution of bottoms (N, C, L) or (N, C, H, W), which have the same shape; a top for each.
+
+    Blobs: weights (num_output, C / group, kernel ...), bias (num_output). Volumes are refused: torch 1.7 gets the
+    gradient of their weights wrong.
+    """
+
+    BOTTOMS = (1, None)
+    TOPS = (1, None)
+    FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d}
+
+    def setup(self, shapes):
+        super().setup(shapes)
+        options = self.options
+        self.channels, self.group = shapes[0][1], options.group
+        if not options.num_output or not self.group or self.channels % self.group or options.num_output % self.group:
+            self.fail(f"group {self.group}, but {self.channels} channels and num_output {options.num_output}, expected "
+                      "multiples of it")
+        self.add_blob(self._weights() + self.kernel, options.weight_filler)
+        if options.bias_term:
+            self.add_blob((options.num_output,), options.bias_filler)
+
+    def _weights(self) -> Shape:
+        """The first two axes of the weights."""
+        return (self.options.num_output, self.channels // self.group)
+
+    def reshape(self, shapes):
+        if len(shapes[0]) != len(self.kernel) + 2 or shapes[0][1] != self.channels:
+            self.fail(f"the bottom has the shape {shapes[0]}, but the weights {tuple(self.blobs[0].shape)} are for "
+                      f"{self.channels} channels")
+        return super().reshape(shapes)
+
+    def _width(self, shape):
+        return self.options.num_output
 
     def forward(self, bottoms):
         bias = self.blobs[1] if self.options.bias_term else None
@@ -106,6 +128,24 @@ class Deconvolution(Convolution):
         top = self.FUNCTIONS[len(self.kernel)](bottom, functional.pad(weights, (0, 1)) if wider else weights, bias,
                                                self.stride, self.pad, 0, self.group, self.dilation)
         return top[..., :-self.dilation[-1]] if wider else top
+
+
+class Im2col(_Windows):
+    """The values of each window of a bottom (N, C, H, W), one under the other: (N, C * kernel_h * kernel_w, rows,
+    columns). Caffe has it for its own convolution; with a kernel of 1x1 it puts zeros around the maps."""
+
+    DIMENSIONS = (2,)
+
+    def _width(self, shape):
+        return shape[1] * self.kernel[0] * self.kernel[1]
+
+    def forward(self, bottoms):
+        (bottom,) = bottoms
+        if max(self.kernel) == max(self.stride) == 1:  # faster, and the same
+            above, left = self.pad
+            return [functional.pad(bottom, (left, left, above, above))]
+        columns = functional.unfold(bottom, self.kernel, self.dilation, self.pad, self.stride)
+        return [columns.view(self.reshape([tuple(bottom.shape)])[0])]
 
 
 class Pooling(Layer):
@@ -196,4 +236,4 @@ class Pooling(Layer):
         return [top, places.to(top.dtype)]
 
 
-TYPES = {"Convolution": Convolution, "Deconvolution": Deconvolution, "Pooling": Pooling}
+TYPES = {"Convolution": Convolution, "Deconvolution": Deconvolution, "Im2col": Im2col, "Pooling": Pooling}

@@ -1,4 +1,4 @@
-"""Convolution, Deconvolution and Pooling against real Caffe."""
+"""Convolution, Deconvolution, Im2col and Pooling against real Caffe."""
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +59,22 @@ def test_deconvolution(case):
     compare.run(net("Deconvolution", text, *shapes, tops=len(shapes)), drawn(2, *shapes))
 
 
+@FEW
+@given(convolutions())
+def test_im2col(case):
+    text, (shape, *_) = case
+    if len(shape) == 3:
+        compare.refused(net("Im2col", text, shape), "expected 2 axes after the channels")
+    else:
+        compare.run(net("Im2col", text, shape), drawn(3, shape))
+
+
+def test_im2col_lays_the_rows_of_a_window_under_each_other():
+    text = net("Im2col", "convolution_param { kernel_h: 2 kernel_w: 1 stride_h: 1 stride_w: 2 }", (1, 2, 2, 3))
+    outputs = compare.run(text, {"data0": np.arange(12).reshape(1, 2, 2, 3)}).outputs
+    np.testing.assert_array_equal(outputs["top0"], [[[[0, 2]], [[3, 5]], [[6, 8]], [[9, 11]]]])
+
+
 def test_convolution_is_no_flipped_kernel():
     text = net("Convolution", "convolution_param { num_output: 1 kernel_size: 2 }", (1, 1, 1 + 1, 3))
     outputs = compare.run(text, {"data0": [[[[1, 2, 3], [4, 5, 6]]]]},
@@ -89,6 +105,7 @@ def test_inner_layers_and_shared_weights():
     ("Convolution", "num_output: 4 kernel_size: 3", (1, 3), "the bottom has the shape (1, 3), expected 1 or 2 axes"),
     ("Convolution", "num_output: 4 kernel_size: 1", (1, 3, 2, 2, 2), "(1, 3, 2, 2, 2), expected 1 or 2 axes"),
     ("Convolution", "num_output: 4 kernel_size: 3 dilation: 3", (1, 3, 5, 7), "(1, 3, 5, 7), too small for the kernel"),
+    ("Im2col", "kernel_size: 4", (1, 3, 5, 3), "(1, 3, 5, 3), too small for the kernel"),
     ("Deconvolution", "num_output: 4 kernel_size: 1 pad: 1", (1, 3, 2, 7), "(1, 3, 2, 7), too small for the kernel"),
 ])
 def test_convolution_refused(kind, text, shape, expected):
