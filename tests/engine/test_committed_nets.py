@@ -65,12 +65,11 @@ def name_of(path):
     return os.path.relpath(os.path.dirname(path), os.path.join(ROOT, "prototxt"))
 
 
-def on_inputs(path, smooth):
+def on_inputs(path, settings, smooth):
     """The training net with Input layers in place of its data layers, and what to fill them with. Dropout has the ratio
     0, since each engine has its own random numbers. smooth: whether layers whose gradient jumps are replaced. The
     batch: two tuplets, or four images."""
     definition = read(path)
-    settings = experiment.load(name_of(path))
     data = build.expected(settings)
     sizes = paper_nets.top_shapes(data)
     random = np.random.RandomState(1)
@@ -99,10 +98,10 @@ def on_inputs(path, smooth):
     return made, values
 
 
-def both(path, smooth):
+def both(path, smooth, settings=None):
     """Loss and gradients of a net: (engine's, Caffe's) loss, and (layer, number) of a parameter -> the same of its
     gradient."""
-    made, values = on_inputs(path, smooth)
+    made, values = on_inputs(path, settings or experiment.load(name_of(path)), smooth)
     reference, net = compare.caffe_net(str(made)), compare.engine_net(str(made))
     for name, value in values.items():
         reference.blobs[name].data[...] = value
@@ -146,14 +145,25 @@ def test_loss_and_gradients_are_those_of_caffe(path):
     assert max(worst.values()) <= 1e-4, max(worst.items(), key=lambda item: item[1])
 
 
-@pytest.mark.parametrize("name", ["xie2019a/fer2013-alfw", "xie2019b/fer2013-toy-v-l2-cp", "liu2017/ckplus-2b-nm",
-                                  "farzaneh2021/raf_db-dacl", "wu2023/ckplus-ndf"])
-def test_nets_as_they_are(name):
-    """With ReLU, PReLU and MAX pooling: a gradient as a whole differs by few jumps only."""
-    (loss, expected), gradients = both(os.path.join(ROOT, "prototxt", name, "train_val.prototxt"), False)
+def require_nearly_equal(losses, gradients):
+    loss, expected = losses
     assert abs(loss - expected) <= 1e-5 * abs(expected)
     largest = max(np.linalg.norm(theirs) for _, theirs in gradients.values())
     worst = {key: np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), FLOOR * largest)
              for key, (ours, theirs) in gradients.items()}
     print(max(worst.items(), key=lambda item: item[1]))
     assert max(worst.values()) <= 0.05, max(worst.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize("name", ["xie2019a/fer2013-alfw", "xie2019b/fer2013-toy-v-l2-cp", "liu2017/ckplus-2b-nm",
+                                  "farzaneh2021/raf_db-dacl", "wu2023/ckplus-ndf"])
+def test_nets_as_they_are(name):
+    """With ReLU, PReLU and MAX pooling: a gradient as a whole differs by few jumps only."""
+    require_nearly_equal(*both(os.path.join(ROOT, "prototxt", name, "train_val.prototxt"), False))
+
+
+def test_the_backbone_of_dlib_which_no_committed_net_has(tmp_path):
+    settings = experiment.load("xie2019a/fer2013-center-gsf", ["net=dlib_face"])
+    path = tmp_path / "train_val.prototxt"
+    path.write_text(build.definitions(settings, build.expected(settings), "", "")[path.name])
+    require_nearly_equal(*both(str(path), False, settings))
