@@ -4,7 +4,10 @@
     DATA/svm/gabor.csv, RUN/svm.csv      predictions on the test split, with a row for each image
 """
 import csv
+import datetime
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -13,7 +16,7 @@ import numpy as np
 import tabulate
 from sklearn.svm import SVC
 
-from common import files, papers, progress
+from common import children, files, machine, papers, progress
 from common.errors import UserError
 from data_prep import lmdb_io, manifest, prepared_folder, records
 from data_prep.features import NAMES
@@ -29,8 +32,12 @@ from tools.training.run import DEPLOY, Run, require_same_data
 DEEP = "x"
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
 COSTS = (1.0, 3.0, 10.0)
-# Bytes of a value of the Gram matrix: LIBSVM's and scikit-learn's copy, both float64.
-GRAM_BYTES = 2 * 8
+# Bytes of a value of the kernel matrix: the product in float32, and LIBSVM's float64.
+GRAM_BYTES = 4 + 8
+# Rows of the kernel matrix that are computed at a time.
+BLOCK = 1024
+# LIBSVM's memory for rows of the kernel matrix, of each fit.
+CACHE_MB = 1000
 
 
 @dataclass(frozen=True)
@@ -84,15 +91,13 @@ class Saved:
         return max((result for result in self.results if result.setting == "published"),
                    key=lambda result: result.val[0])
 
-    def with_setting(self, setting: str) -> Optional[Result]:
-        return next((result for result in self.results if result.setting == setting), None)
 
-
-def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iterator[Result]:
-    """Yields the results for each feature of a prepared folder, and saves them there: of untuned SVMs, and of one that
-    is tuned on the validation split. The test split is used once for each result.
+def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int], tunes: bool = True) -> Iterator[Result]:
+    """Yields each result for each feature of a prepared folder when it is known, and saves those of a feature there: of
+    untuned SVMs, and of one that is tuned on the validation split. The test split is used once for each result.
 
     names: of the features; None for all. limit: maximum number of training images, the first ones in training order.
+    tunes: whether an SVM is tuned.
     Raises UserError if a split or a feature is missing, or if the kernel matrix does not fit in memory.
     """
     note = prepared_folder.read_note(data)
@@ -104,14 +109,16 @@ def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int]) -> Iter
         splits = {split: read(data, split, name, limit if split == "train" else None) for split in manifest.SPLITS}
         printed = published_handcrafted(name)
         value = float(printed.value) if printed and _is_of_same_images(note, printed.data) else None
-        results = [replace(result, published=value) for result in _results(name, splits)]
+        results = []
+        for result in _results(name, splits, tunes):
+            results.append(replace(result, published=value))
+            yield results[-1]
         _save(data_prefix(data, name), data, results, splits["test"], limit)
-        yield from results
 
 
-def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
-    """The same results for the deep features of a trained run, saved in its folder. The last result is that of the
-    net's own softmax on the same crops.
+def svm_of_run(run: Run, limit: Optional[int], tunes: bool = True) -> Iterator[Result]:
+    """Yields the same results for the deep features of a trained run, and saves them in its folder. The last result is
+    that of the net's own softmax on the same crops.
 
     Raises UserError as `svm` does, and if training is not complete.
     """
@@ -124,12 +131,15 @@ def svm_of_run(run: Run, limit: Optional[int]) -> list[Result]:
         right[split] = predicted == splits[split].labels
     with_svm, with_softmax = (float(figure.value) if figure else None
                                for figure in published_deep(info["experiment"]["name"]))
-    results = [replace(result, published=with_svm) for result in _results(DEEP, splits)]
+    results = []
+    for result in _results(DEEP, splits, tunes):
+        results.append(replace(result, published=with_svm))
+        yield results[-1]
     own = splits["test"].own
     results.append(Result(DEEP, "softmax", "softmax", _counts(right["val"]), _counts(right["test"]),
                           _counts(right["test"][own]), predicted.tolist(), with_softmax))
+    yield results[-1]
     _save(run_prefix(run), data, results, splits["test"], limit, engine=all_cores().device.engine)
-    return results
 
 
 def published_handcrafted(name: str) -> Optional[Figure]:
@@ -295,47 +305,85 @@ def _counts(right: np.ndarray) -> tuple[int, int]:
     return int(right.sum()), len(right)
 
 
-def _results(name: str, splits: dict[str, Split]) -> Iterator[Result]:
-    train = splits["train"]
-    products = {name: train.vectors @ split.vectors.T for name, split in splits.items()}
-    norms = {name: (split.vectors ** 2).sum(axis=1) for name, split in splits.items()}
+class _Kernels:
+    """The kernel matrices of the images of a split with the training images."""
 
-    def kernel(split: str, gamma: Optional[float]) -> np.ndarray:
-        """The kernel matrix (M, training images): linear if gamma is None, else RBF."""
-        if gamma is None:
-            return products[split].T.astype(np.float64)
-        distances = norms[split][:, None] + norms["train"][None, :] - 2 * products[split].T
-        return np.exp(-gamma * np.maximum(distances, 0), dtype=np.float64)
+    def __init__(self, splits: dict[str, Split]):
+        train = splits["train"].vectors
+        self._products = {name: split.vectors @ train.T for name, split in splits.items()}
+        self._norms = {name: (split.vectors ** 2).sum(axis=1) for name, split in splits.items()}
 
-    def fitted(gamma, cost):
-        machine = SVC(C=cost, kernel="precomputed", cache_size=1000)
-        return machine.fit(kernel("train", gamma), train.labels)
+    def matrix(self, split: str, gamma: Optional[float]) -> np.ndarray:
+        """float64 (M, training images): linear if gamma is None, else RBF."""
+        products, norms = self._products[split], self._norms[split]
+        result = np.empty(products.shape)
+        # In blocks: the matrices of the differences would be as large as the result.
+        for start in range(0, len(products), BLOCK):
+            rows = slice(start, start + BLOCK)
+            if gamma is None:
+                result[rows] = products[rows]
+            else:
+                distances = norms[rows, None] + self._norms["train"][None, :] - 2 * products[rows]
+                np.exp(-gamma * np.maximum(distances, 0), out=result[rows], dtype=np.float64)
+        return result
 
-    def right(machine, gamma, split):
-        return machine.predict(kernel(split, gamma)) == splits[split].labels
 
-    def result(setting, words, machine, gamma):
-        predicted = machine.predict(kernel("test", gamma))
+def _fitted(matrix: np.ndarray, labels: np.ndarray, cost: float) -> SVC:
+    return SVC(C=cost, kernel="precomputed", cache_size=CACHE_MB).fit(matrix, labels)
+
+
+def _results(name: str, splits: dict[str, Split], tunes: bool) -> Iterator[Result]:
+    labels = splits["train"].labels
+    kernels = _Kernels(splits)
+
+    def right(svc, matrix, split):
+        return svc.predict(matrix) == splits[split].labels
+
+    def result(setting, words, svc, gamma):
+        predicted = svc.predict(kernels.matrix("test", gamma))
         test, own = predicted == splits["test"].labels, splits["test"].own
-        return Result(name, setting, words, _counts(right(machine, gamma, "val")), _counts(test), _counts(test[own]),
-                      predicted.tolist())
+        return Result(name, setting, words, _counts(right(svc, kernels.matrix("val", gamma), "val")), _counts(test),
+                      _counts(test[own]), predicted.tolist())
 
-    dimension = train.vectors.shape[1]
-    yield result("published", "linear, C 1", fitted(None, 1.0), None)
-    yield result("published", f"RBF, C 1, gamma 1/{dimension}", fitted(1 / dimension, 1.0), 1 / dimension)
-    machine, gamma, cost, best = None, 0.0, 0.0, -1
-    for try_gamma, try_cost in progress.each(f"{name}: tuning", [(g, c) for g in GAMMAS for c in COSTS]):
-        candidate = fitted(try_gamma, try_cost)
-        count = right(candidate, try_gamma, "val").sum()
-        if count > best:
-            machine, gamma, cost, best = candidate, try_gamma, try_cost, count
-    yield result("tuned", f"RBF, C {cost:g}, gamma {gamma:g}", machine, gamma)
+    dimension = splits["train"].vectors.shape[1]
+    began = time.monotonic()
+    for words, gamma in (("linear, C 1", None), (f"RBF, C 1, gamma 1/{dimension}", 1 / dimension)):
+        yield result("published", words, _fitted(kernels.matrix("train", gamma), labels, 1.0), gamma)
+    if not tunes:
+        return
+    side_by_side = _side_by_side(len(labels))
+    rounds = len(GAMMAS) * -(-len(COSTS) // side_by_side)
+    print(f"fer: {name}: tuning fits {len(GAMMAS) * len(COSTS)} SVMs, {side_by_side} at a time: about "
+          f"{datetime.timedelta(seconds=round((time.monotonic() - began) / 2 * rounds))}", file=sys.stderr, flush=True)
+    best: Optional[tuple[SVC, float, float]] = None
+    most = -1
+    with progress.bar(f"{name}: tuning", len(GAMMAS) * len(COSTS)) as bar:
+        for gamma in GAMMAS:
+            matrix, matrix_val = kernels.matrix("train", gamma), kernels.matrix("val", gamma)
+
+            def fit(cost, matrix=matrix, matrix_val=matrix_val):
+                svc = _fitted(matrix, labels, cost)
+                return svc, right(svc, matrix_val, "val").sum()
+
+            fits = children.in_order(side_by_side, lambda: None, (), fit, COSTS)
+            for cost, (svc, count) in zip(COSTS, fits):
+                if count > most:
+                    best, most = (svc, gamma, cost), count
+                bar.update()
+    assert best is not None
+    svc, gamma, cost = best
+    yield result("tuned", f"RBF, C {cost:g}, gamma {gamma:g}", svc, gamma)
+
+
+def _side_by_side(count: int) -> int:
+    """How many SVMs for this many training images are fitted at a time, as memory allows. They share the kernel
+    matrix."""
+    free = machine.memory()[1] - GRAM_BYTES * count ** 2
+    return max(1, min(all_cores().threads, len(COSTS), int(free / (CACHE_MB * 1e6))))
 
 
 def _require_memory(data: str, count: int) -> None:
-    needed = GRAM_BYTES * count ** 2
-    with open("/proc/meminfo") as stream:
-        available = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
+    needed, available = GRAM_BYTES * count ** 2, machine.memory()[1]
     if needed > available:
         raise UserError(f"{data}: the kernel matrix of {count} training images needs {needed / 1e9:.1f} GB of "
                         f"memory, {available / 1e9:.1f} GB are available; --limit N uses fewer images")
