@@ -1,10 +1,15 @@
 """`./fer study`: several experiments on the same data, compared."""
 import argparse
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from common import suggestions
 from common.errors import UserError
 from tools.cli.arguments import MOST_THREADS, Commands, add_device, add_several, at_least, cores, device, path
+
+if TYPE_CHECKING:
+    from tools.studies.definition import Study
 
 
 def add(commands: Commands) -> None:
@@ -21,6 +26,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--weights", metavar="CAFFEMODEL|RUN", type=path,
                          help="Initialises the nets, but for rows with `weights: none`.")
     add_several(command, "--rows", "The rows to train now (default: all).", metavar="ROW")
+    add_several(command, "--seeds", "The seeds to train now (default: all of the file).", metavar="SEED",
+                type=at_least(0))
     command.add_argument("--processes", type=at_least(1), default=cores(),
                          help="How many trainings run side by side (default: one a core; with --gpu one a card).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
@@ -38,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     for name in options.rows:
         if name not in names:
             raise UserError("--rows: " + suggestions.unknown("row", name, names))
+    _require_seeds(study, options.seeds)
     if not os.path.exists(options.data):
         made = f"; `./fer prepare {study.prepare} --out {options.data}` makes it" if study.prepare else ""
         raise UserError(f"{options.data}: no such folder{made}")
@@ -46,9 +54,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.show:
         files.claim(out, results.KIND)
         for row in study.rows:
-            if not options.rows or row.name in options.rows:
+            now = [seed for seed in row.seeds if not options.seeds or seed in options.seeds]
+            if now and (not options.rows or row.name in options.rows):
                 results.train(study, row, options.data, out, options.weights, options.threads, device(options),
-                              options.processes)
+                              options.processes, now)
                 print(output.as_text(study, results.measured(study, out)) + "\n", flush=True)
     rows = results.measured(study, out)
     if options.show:
@@ -58,3 +67,10 @@ def run(options: argparse.Namespace) -> int:
              *(["--threads", str(options.threads)] if options.threads else []), *device(options).options()]
     print("\n".join(output.write(study, rows, out, words)))
     return 0
+
+
+def _require_seeds(study: "Study", seeds: Sequence[int]) -> None:
+    known = sorted({seed for row in study.rows for seed in row.seeds})
+    for seed in seeds:
+        if seed not in known:
+            raise UserError(f"--seeds {seed}: {study.path} has the seeds {' '.join(map(str, known))}")

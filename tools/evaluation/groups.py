@@ -1,4 +1,5 @@
 """The metrics of a group of runs, merged from the metrics of its members."""
+import os
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -14,13 +15,17 @@ from tools.training.snapshots import Snapshot
 Metrics = dict[str, Any]
 
 
-def evaluate_all(run_or_group: Union[Run, Group], split: str, snapshot: Snapshot = None) -> Metrics:
+def evaluate_all(run_or_group: Union[Run, Group], split: str, snapshot: Snapshot = None, anew: bool = True) -> Metrics:
     """Evaluates a run, or all runs of a group, on a split and writes the metrics. The counts of folds are summed. For
-    seeds, the mean and the standard deviation are computed. snapshot: see `evaluate.evaluate`."""
+    seeds, the mean and the standard deviation are computed. snapshot: see `evaluate.evaluate`. anew: whether runs
+    that have metrics are evaluated again."""
     if isinstance(run_or_group, Run):
+        path = evaluate.metrics_path(run_or_group, split, snapshot)
+        if not anew and os.path.exists(path):
+            return files.read_json(path)
         return evaluate.evaluate(run_or_group, split, snapshot)
     group = run_or_group
-    of_members = [evaluate_all(member, split, snapshot) for member in members(group)]
+    of_members = [evaluate_all(member, split, snapshot, anew) for member in members(group)]
     counts = [{"name": name, "correct": metrics["correct"], "total": metrics["total"]}
               for name, metrics in zip(group.members, of_members)]
     merged = _of_folds(group, split, snapshot) if group.kind == "folds" else _of_seeds(of_members)

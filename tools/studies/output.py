@@ -26,10 +26,10 @@ def cells(study: Study, rows: Sequence[Measured]) -> list[list[str]]:
 
 
 def _cells(one: Measured, baseline: Measured) -> list[str]:
-    value_of = dict(zip(baseline.row.seeds, baseline.test))
-    differences = [value - value_of[seed] for seed, value in zip(one.row.seeds, one.test) if seed in value_of]
+    value_of = dict(zip(baseline.seeds, baseline.test))
+    differences = [value - value_of[seed] for seed, value in zip(one.seeds, one.test) if seed in value_of]
     compared = bool(differences) and one is not baseline
-    return [one.row.name, " ".join(map(str, one.row.seeds)), mean(one.val), mean(one.test), mean(one.without_copies),
+    return [one.row.name, " ".join(map(str, one.seeds)), mean(one.val), mean(one.test), mean(one.without_copies),
             f"{np.mean(differences):+.2f}" if compared else "",
             f"{sum(one > 0 for one in differences)} of {len(differences)} seeds" if compared else "",
             " ".join(f"{versus.p:.2g}" for versus in one.versus), "" if one.hours is None else f"{one.hours:.1f}"]
@@ -76,13 +76,13 @@ def described(row: Row) -> str:
 
 
 def as_csv(rows: Sequence[Measured]) -> str:
-    """A line for each row and seed."""
+    """A line for each row and seed that is measured."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(COLUMNS)
     for one in rows:
         versus = {against.seed: against for against in one.versus}
-        for number, seed in enumerate(one.row.seeds):
+        for number, seed in enumerate(one.seeds):
             against = versus.get(seed)
             out.writerow([one.row.name, one.row.experiment.origin, " ".join(one.row.changes), seed, *(
                 f"{values[number]:.4f}" if values else "" for values in (one.val, one.test, one.without_copies)), *(

@@ -3,7 +3,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional
 
 import numpy as np
 import scipy.stats
@@ -14,7 +14,6 @@ from tools.evaluation import evaluate, groups, predictions
 from tools.report.figures import deviation
 from tools.studies.definition import Row, Study
 from tools.training import groups as training
-from tools.training.groups import Group
 from tools.training.run import Run
 
 KIND = "study"
@@ -40,9 +39,11 @@ class Versus:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured of a row. Accuracies are in %, one for each seed, and empty where nothing is measured yet."""
+    """What is measured of a row. Accuracies are in %."""
 
     row: Row
+    # The seeds that are measured: of each there is a value in the three sequences below.
+    seeds: Sequence[int] = ()
     val: Sequence[float] = ()
     test: Sequence[float] = ()
     # The same without units that have the pixels of a training image.
@@ -56,26 +57,33 @@ class Measured:
 
 
 def train(study: Study, row: Row, data: str, out: str, weights: Optional[str], threads: Optional[int], device: Device,
-          processes: int) -> None:
+          processes: int, now: Sequence[int] = ()) -> None:
     """Trains a row with all its seeds, or continues, and evaluates it. The test split is evaluated once for each
-    training. Raises UserError as groups.train."""
+    training. now: which of the seeds; empty for all. Raises UserError as groups.train."""
     folder = os.path.join(out, row.name)
     began = time.monotonic()
     try:
         group = training.train(row.experiment, data, folder, weights if row.takes_weights else None, row.seeds, threads,
-                               device, processes)
+                               device, processes, now=now)
     finally:
         path = os.path.join(out, TIMES)
         times = files.read_json(path) if os.path.exists(path) else {}
         files.write_json(path, {**times, row.name: times.get(row.name, 0) + time.monotonic() - began})
-    for split in ("val", "test") if study.tests else ("val",):
-        if not _is_evaluated(group, split):
-            groups.evaluate_all(group, split)
+    for split in splits(study):
+        runs = training.runs(group)
+        finished = [run for run in runs if run.has_begun and run.is_finished]
+        if finished == runs:
+            # Of a run that is trained anew the metrics are removed; those of its group stay.
+            if not all(os.path.exists(evaluate.metrics_path(one, split)) for one in (group, *runs)):
+                groups.evaluate_all(group, split, anew=False)
+        else:
+            for run in finished:
+                groups.evaluate_all(run, split, anew=False)
 
 
-def _is_evaluated(group: Union[Run, Group], split: str) -> bool:
-    """Of a run that is trained anew the metrics are removed; those of its group stay."""
-    return all(os.path.exists(evaluate.metrics_path(one, split)) for one in (group, *training.runs(group)))
+def splits(study: Study) -> Sequence[str]:
+    """What is evaluated."""
+    return ("val", "test") if study.tests else ("val",)
 
 
 def measured(study: Study, out: str) -> list[Measured]:
@@ -86,14 +94,16 @@ def measured(study: Study, out: str) -> list[Measured]:
     baseline = _right(rows[study.baseline], out) if study.tests else {}
     found = []
     for row in study.rows:
-        val = _metrics(row, out, "val")
-        test = _metrics(row, out, "test") if study.tests else []
+        seeds = [seed for seed in row.seeds if all(
+            os.path.exists(evaluate.metrics_path(_run(row, out, seed), split)) for split in splits(study))]
+        val = _metrics(row, out, seeds, "val")
+        test = _metrics(row, out, seeds, "test") if study.tests else []
         versus = [] if row.name == study.baseline else [
             Versus(seed, int(np.sum(right & ~baseline[seed])), int(np.sum(baseline[seed] & ~right)))
             for seed, right in _right(row, out).items() if seed in baseline]
-        found.append(Measured(row, [_percent(one) for one in val], [_percent(one) for one in test],
+        found.append(Measured(row, seeds, [_percent(one) for one in val], [_percent(one) for one in test],
                               [_percent(one["without_copies"]) for one in test], versus,
-                              sorted({_run(row, out, seed).trained_on for seed in row.seeds}) if val else (),
+                              sorted({_run(row, out, seed).trained_on for seed in seeds}),
                               sorted({one["engine"] for one in (*val, *test)}),
                               times[row.name] / 3600 if val and row.name in times else None))
     return found
@@ -103,10 +113,8 @@ def _run(row: Row, out: str, seed: int) -> Run:
     return Run(os.path.join(out, row.name, training.seed_name(seed)))
 
 
-def _metrics(row: Row, out: str, split: str) -> list[dict]:
-    """The metrics of all seeds; none as long as one is missing."""
-    paths = [evaluate.metrics_path(_run(row, out, seed), split) for seed in row.seeds]
-    return list(map(files.read_json, paths)) if all(map(os.path.exists, paths)) else []
+def _metrics(row: Row, out: str, seeds: Sequence[int], split: str) -> list[dict]:
+    return [files.read_json(evaluate.metrics_path(_run(row, out, seed), split)) for seed in seeds]
 
 
 def _right(row: Row, out: str) -> dict[int, np.ndarray]:

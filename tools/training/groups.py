@@ -109,15 +109,16 @@ def seed_name(seed: int) -> str:
 
 
 def train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
-          threads: Optional[int], device: Device, processes: int, fresh_head: bool = False) -> Union[Run, Group]:
+          threads: Optional[int], device: Device, processes: int, fresh_head: bool = False,
+          now: Sequence[int] = ()) -> Union[Run, Group]:
     """Trains an experiment; of data with folds, one run a fold; with seeds, each seed by itself.
 
     weights: what the runs begin with, see `caffemodel`; None for random weights. threads: of BLAS; None for the number
     that a run was begun with, else one a core if there is one run, and one if several run side by side. processes: how
-    many trainings at a time. fresh_head: see `run.train`.
+    many trainings at a time. fresh_head: see `run.train`. now: which of the seeds are trained now; empty for all.
     Raises UserError as `run.train`, if the folder holds another group, and if there are no such weights for a run.
     """
-    return _train(experiment, data, folder, weights, seeds, threads, device, processes, fresh_head, False)
+    return _train(experiment, data, folder, weights, seeds, threads, device, processes, fresh_head, False, now)
 
 
 def resume(folder: str, processes: int, device: Optional[Device] = None) -> Union[Run, Group]:
@@ -148,8 +149,8 @@ def resume(folder: str, processes: int, device: Optional[Device] = None) -> Unio
 
 
 def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str], seeds: Sequence[int],
-           threads: Optional[int], device: Device, processes: int, fresh_head: bool, resumes: bool
-           ) -> Union[Run, Group]:
+           threads: Optional[int], device: Device, processes: int, fresh_head: bool, resumes: bool,
+           now: Sequence[int] = ()) -> Union[Run, Group]:
     """resumes: whether runs that have begun continue as they were begun."""
     _require_memory(experiment)
     groups: list[Group] = []
@@ -161,6 +162,9 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
             groups.append(replace(group_or_run, weights=given, fresh_head=fresh_head))
         else:
             planned.append(group_or_run)
+    if now:
+        planned = [this for this in planned if any(
+            os.path.relpath(this.folder, folder).split(os.sep)[0] == seed_name(seed) for seed in now)]
     begins_with: dict[str, str] = {}
     for this in planned:
         names = [] if this.folder == folder else os.path.relpath(this.folder, folder).split(os.sep)

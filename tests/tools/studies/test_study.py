@@ -92,6 +92,27 @@ def test_nothing_is_done_twice(made, capsys):
     assert (folder / "out" / "study.md").read_bytes() == text
 
 
+def test_one_seed_now_and_the_other_later(made, tmp_path, capsys):
+    folder, words = made
+    out = tmp_path / "out"
+    begun = [*words[:4], "--out", str(out), "--rows", "softmax", "center + GABOR", "--threads", "1"]
+    assert main.main([*begun, "--seeds", "2"]) == 0
+    assert not os.path.exists(str(out / "softmax" / "seed01"))
+    assert not os.path.exists(str(out / "softmax" / "metrics.json"))
+    with open(str(out / "study.csv"), newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    with open(str(folder / "out" / "study.csv"), newline="") as stream:
+        assert lines == [line for line in csv.DictReader(stream) if line["row"] != "one seed" and line["seed"] == "2"]
+    metrics = out / "softmax" / "seed02" / "metrics.json"
+    before = metrics.stat().st_mtime_ns
+    assert main.main(begun) == 0
+    assert metrics.stat().st_mtime_ns == before  # the test split is evaluated once
+    assert main.main([*words[:4], "--out", str(out), "--show"]) == 0
+    expected = (folder / "out" / "study.csv").read_text().splitlines()
+    assert (out / "study.csv").read_text().splitlines() == [line for line in expected if "one seed" not in line]
+    assert (out / "softmax" / "metrics.json").read_bytes() == (folder / "out" / "softmax" / "metrics.json").read_bytes()
+
+
 def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys):
     _, words = made
     study = tmp_path / "choice.yml"
@@ -107,6 +128,7 @@ def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys
 
 @pytest.mark.parametrize("words, said", [
     (["--rows", "sofmax"], "--rows: there is no row 'sofmax'; did you mean softmax?"),
+    (["--seeds", "1", "3"], "--seeds 3: "),
     (["--data", "gone"], "gone: no such folder; `./fer prepare fer2013 x.csv --out gone` makes it")])
 def test_what_is_wrong_is_said_in_one_line(made, tmp_path, capsys, words, said):
     _, given = made
