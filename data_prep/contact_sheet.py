@@ -46,14 +46,16 @@ def write(folder: str, note: dict[str, Any], crop_set: CropSet) -> None:
     of_fold = os.path.join(folder, *note["folds"][:1])
     splits = [split for split in manifest.SPLITS if os.path.exists(os.path.join(of_fold, split))]
     faces = manifest.read(os.path.join(of_fold, prepared_folder.MANIFEST))
-    shown = [_Split(of_fold, split, faces, crop_set) for split in splits]
+    shown = [_Split(of_fold, split, faces, crop_set) for split in splits[:2]]
+    # Validation and test have the same windows; often training has them too.
+    different = [split for split in shown if split is shown[0] or split.windows != shown[0].windows]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
                                      autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    fold = " of " + note["folds"][0] if note["folds"] else ""
+    fold = note["folds"][0] + ", " if note["folds"] else ""
     files.write_text(os.path.join(folder, FILE), environment.get_template("faces.html.j2").render(
-        signature=files.SIGNATURE, data=prepared_folder.data_set(note), split=splits[0] + fold,
+        signature=files.SIGNATURE, data=prepared_folder.data_set(note), split=fold + splits[0],
         registered=REGISTERED[of_note(note).registration], groups=list(shown[0].classes(note["classes"])),
-        crops=[split.crops() for split in shown[:2]]))
+        crops=[split.crops() for split in different]))
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -66,7 +68,7 @@ class _Split:
 
     def __init__(self, folder: str, split: str, faces: Sequence[Face], crop_set: CropSet):
         self._folder, self._split, self._faces, self._crop_set = os.path.join(folder, split), split, faces, crop_set
-        self._windows = crop_set.windows(split, "")
+        self.windows = crop_set.windows(split, "")
         self._records: dict[int, dict[int, Record]] = {}
         for record in records.read(folder, split):
             self._records.setdefault(record.row, {})[record.crop] = record
@@ -74,7 +76,7 @@ class _Split:
     def classes(self, names: Sequence[str]) -> Iterator[Row]:
         """Of each class, faces by the crop that is nearest to the middle."""
         side = self._crop_set.region
-        middle = min(range(len(self._windows)), key=lambda crop: _off_centre(self._windows[crop], side))
+        middle = min(range(len(self.windows)), key=lambda crop: _off_centre(self.windows[crop], side))
         reader = lmdb_io.Reader(os.path.join(self._folder, "images"))
         each = max(1, min(EACH, MOST // len(names)))
         for label, name in enumerate(names):
@@ -93,7 +95,7 @@ class _Split:
                 reader = lmdb_io.Reader(os.path.join(self._folder, name))
                 faces += [Shown(_jpeg(reader, self._records[row][crop], pictures.FACE_PIXELS),
                                 text + _described(window, self._crop_set.region))
-                          for crop, window in enumerate(self._windows)]
+                          for crop, window in enumerate(self.windows)]
                 reader.close()
         return Row(f"{self._split} split, {self._faces[row].source}", 1, faces)
 
