@@ -15,7 +15,7 @@ from common import files
 from common.errors import UserError
 from common.expressions import SEVEN
 from data_prep import alignment, folds, lmdb_io, manifest, prepare, prepared_folder, records, survey
-from data_prep.datasets import synthetic
+from data_prep.datasets import folder, synthetic
 from data_prep.images import read_image
 from data_prep.manifest import Face
 from tests.data_prep.test_prepare import same
@@ -138,7 +138,6 @@ def test_any_number_of_processes_and_killed_on_the_way(tmp_path, photographs):
 
 
 def test_the_survey_goes_on_behind_photographs_of_several_faces(tmp_path, photographs):
-    from data_prep.datasets import folder
     path, dataset = tmp_path / "survey.csv", folder.read(photographs[0], "plain", "", 1)
     whole = survey.survey(dataset, str(path), True, 1, faces_of="all")
     lines = path.read_text().splitlines(True)
@@ -146,6 +145,14 @@ def test_the_survey_goes_on_behind_photographs_of_several_faces(tmp_path, photog
     path.write_text("".join(lines[:5]) + lines[5][:60])
     assert survey.survey(dataset, str(path), True, 1, faces_of="all") == whole
     assert path.read_text() == "".join(lines)
+
+
+def test_small_faces_are_looked_for_as_predict_does(photographs, monkeypatch):
+    shares = []
+    monkeypatch.setattr(survey, "Detector", lambda share: shares.append(share))
+    for faces_of in ("largest", "all", None):
+        survey._Surveyor(folder.read(photographs[0], "plain", "", 1), True, faces_of)
+    assert shares == [1 / 32, 1 / 32, 0]
 
 
 def test_where_no_face_is_found_nothing_is_left(tmp_path, photographs):
