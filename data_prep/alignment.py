@@ -18,6 +18,9 @@ MARGINS = ("left", "right", "top", "bottom")
 # pixels, and their longer side at most LARGEST.
 SMALLEST = 192
 LARGEST = 1280
+# Smallest face in photographs, as a share of their shorter side. Up to 640 pixels this includes all that MTCNN can
+# find.
+SMALLEST_SHARE = 1 / 32
 # MTCNN's defaults: the side of the smallest face in pixels, and the factor between the scales that it searches.
 SMALLEST_FACE, STEP = 20, 0.709
 # From the five points to the outline of 68 landmarks (jaw, brows, chin): to the sides in eye distances, up and down in

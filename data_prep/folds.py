@@ -46,14 +46,14 @@ def split(faces: Sequence[Face], fold: int, folds: int, pairs: bool, validation:
             for face in faces]
 
 
-def hold_out(faces: Sequence[Face], share: float, seed: int) -> list[Face]:
+def hold_out(faces: Sequence[Face], share: float, seed: int, photographs: bool = False) -> list[Face]:
     """Faces with about `share` of the training images of each class moved to the validation split, whole subjects at a
-    time."""
+    time; of `photographs`, all faces of one at a time."""
     groups: dict[int, dict[str, list[int]]] = collections.defaultdict(lambda: collections.defaultdict(list))
     label_of: dict[str, int] = {}
     for row, face in enumerate(faces):
         if face.split == "train":
-            name = face.subject or face.unit
+            name = face.subject or (face.path if photographs else face.unit)
             groups[label_of.setdefault(name, face.label)][name].append(row)
     held_out: set[int] = set()
     for label in sorted(groups):

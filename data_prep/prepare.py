@@ -1,6 +1,7 @@
 """Prepares a data set: a folder with the manifest and, for each split, LMDBs with the same keys.
 
     DIR/manifest.csv   DIR/prepare.json   DIR/no_face.csv (if no face is found in some images)
+    DIR/faces.html                        some faces of each class, to look at
     DIR/projections/gsf.npz ...           PCA and LDA of features, fitted on the training split
     DIR/train/records.csv   DIR/train/images/   DIR/train/gabor/ ...      and the same for val and test
 
@@ -20,6 +21,7 @@ from common import files, locks
 from common.errors import UserError
 from data_prep import (
     alignment,
+    contact_sheet,
     crops,
     datasets,
     deformation,
@@ -35,7 +37,7 @@ from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 from data_prep.prepared_folder import MANIFEST, NO_FACE, NOTE
 from data_prep.settings import Settings, completed
-from data_prep.survey import survey
+from data_prep.survey import scenes, survey
 
 KIND = "prepared data"
 # In a partial folder: the settings, the results of the survey so far, and the descriptions of images.
@@ -144,7 +146,7 @@ class _Preparation:
             dataset = replace(dataset, faces=subjects.assign(dataset.faces, settings.subjects))
         faces = self._faces(dataset)
         template = None
-        if protocol.registration == "template":
+        if settings.registration == "template":
             content = alignment.read_template(settings.template or alignment.TEMPLATE_FILE)
             template = {key: content[key] for key in ("dataset", "protocol", "faces", "margins")}
         plan = self._plan(dataset, template)
@@ -169,6 +171,9 @@ class _Preparation:
                         **_counts(dataset, fold_of))
         if settings.source and os.path.isdir(settings.source):
             note = dict(note, left_out=trees.left_out(settings.source, dataset.faces))
+        if protocol.photographs and not settings.detect:
+            note = dict(note, **scenes(os.path.join(self.folder, SURVEY)))
+        contact_sheet.write(self.folder, note, plan.crops)
         files.write_json(os.path.join(self.folder, NOTE), note)
         for name in (DESCRIPTIONS, ASKED, SURVEY, deformation.FILE):
             files.remove(os.path.join(self.folder, name))
@@ -178,7 +183,7 @@ class _Preparation:
         settings = self.settings
         assert settings.crops and settings.geometry and settings.features is not None  # `completed` has filled them in
         return records.Plan(
-            crops=crops.SETS[settings.crops], registration=self.protocol.registration, references=self.protocol.pairs,
+            crops=crops.SETS[settings.crops], registration=settings.registration, references=self.protocol.pairs,
             features=settings.features, geometry=settings.geometry, features_of=settings.features_of,
             encoding=settings.encoding, seed=settings.seed, classes=len(dataset.classes),
             target=template and alignment.target_of(template["margins"]))
@@ -203,17 +208,18 @@ class _Preparation:
         manifest.check(dataset.faces, self.where)
         if not dataset.faces:
             raise UserError(f"{self.where}: no images")
-        faces, without_face = survey(dataset, os.path.join(self.folder, SURVEY), protocol.registration != "none",
-                                     self.processes)
+        faces, without_face = survey(dataset, os.path.join(self.folder, SURVEY), self.settings.registration != "none",
+                                     self.processes, faces_of=self.settings.detect)
         if without_face:
             manifest.write(os.path.join(self.folder, NO_FACE), without_face)
+            self._require_faces(faces, without_face)
         if protocol.folds:
             faces = folds.assign(faces, protocol.folds, self.where)
         elif not any(face.split for face in faces):
             faces = [face._replace(split="train") for face in faces]
         trained = {face.class_name for face in faces if face.split == "train" or protocol.folds}
         if self.settings.hold_out:
-            faces = _held_out(faces, self.settings.hold_out, self.settings.seed, trained)
+            faces = _held_out(faces, self.settings, trained)
         fitted = sorted(set(self.settings.features or ()) & set(features.PROJECTED))
         if fitted and not trained:
             raise UserError("{}: no train images, to which {} are fitted; to evaluate nets on these data, prepare them "
@@ -223,6 +229,17 @@ class _Preparation:
                 self.where, *trained))
         manifest.write(path, _with_copies(faces))
         return manifest.read(path)
+
+    def _require_faces(self, faces: Sequence[Face], without: Sequence[Face]) -> None:
+        """Raises UserError where no image shows a face, or, of photographs, no image that could train a class does."""
+        if not faces:
+            raise UserError(f"{self.where}: no face found in any of {len(without)} images")
+        if self.settings.detect:
+            trained = {face.class_name for face in faces if face.split in ("train", "")}
+            for face in without:
+                if face.split in ("train", "") and face.class_name not in trained:
+                    raise UserError(f"{self.where}: no face found in any train image of {face.class_name}, e.g. "
+                                    f"{face.source}")
 
     def _write(self, dataset: Dataset, plan: records.Plan, template: Optional[dict[str, Any]], folder: str,
                faces: Sequence[Face]) -> dict[str, Any]:
@@ -253,9 +270,11 @@ class _Preparation:
         return note
 
 
-def _held_out(faces: list[Face], share: float, seed: int, trained: set[str]) -> list[Face]:
+def _held_out(faces: list[Face], settings: Settings, trained: set[str]) -> list[Face]:
     """Faces with a share of the training images moved to the validation split. trained: names of the classes."""
-    divided = folds.hold_out(faces, share, seed)
+    share = settings.hold_out
+    assert share
+    divided = folds.hold_out(faces, share, settings.seed, bool(settings.detect))
     if divided == faces:
         raise UserError("hold-out {}: too small to hold out any of {} train images; give a larger share".format(
             share, sum(face.split == "train" for face in faces)))

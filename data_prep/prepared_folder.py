@@ -103,6 +103,9 @@ def summary(folder: str, note: dict[str, Any]) -> str:
         lines.append("aligned to the template of {dataset}-{protocol}, {faces} faces".format(**note["template"]))
     if note["no_face"]:
         lines.append(f"note: no face found in {note['no_face']} images, listed in {NO_FACE} and left out")
+    if note.get("squashed"):
+        lines.append("note: {count} images are not square, e.g. {example}, and were squashed to squares, each as one "
+                     "face; if they are photographs, prepare them with --detect".format(**note["squashed"]))
     for kind, rest in note.get("left_out", {}).items():
         lines.append(f"note: {rest['count']} {trees.LEFT_OUT[kind]} and are left out, e.g. {rest['example']}")
     if note["copies"]:

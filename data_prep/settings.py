@@ -7,6 +7,9 @@ from typing import Any, Optional
 from common.errors import UserError
 from data_prep import alignment, crops, datasets
 
+# Which faces of a photograph to take.
+LARGEST, ALL = FACES = "largest", "all"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,7 +46,14 @@ class Settings:
     template: Optional[str] = None
     # Which frames of a sequence are its peak, in datasets.FRAMES, where the protocol has the choice.
     frames: Optional[str] = None
+    # Which faces to detect in photographs, of FACES; None takes the images as the protocol does.
+    detect: Optional[str] = None
 
+    @property
+    def registration(self) -> str:
+        """How faces are registered, see datasets.Protocol. Of completed settings."""
+        return "template" if self.detect else datasets.module(self.dataset).PROTOCOLS[
+            self.protocol].registration
 
 
 def of_note(note: dict[str, Any]) -> Settings:
@@ -87,8 +97,12 @@ def completed(settings: Settings) -> Settings:
     for path in filter(None, (settings.source, settings.subjects, settings.template)):
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file or folder")
+    if settings.detect and not protocol.photographs:
+        raise UserError("detect: protocol {} of {} {}".format(
+            name, settings.dataset, "has registered faces" if protocol.registration == "none" else
+            "detects faces where it needs to"))
     if settings.template:
-        if protocol.registration != "template":
+        if settings.registration != "template":
             raise UserError("template {}: protocol {} of {} takes {}, so a template has no effect".format(
                 settings.template, name, settings.dataset,
                 "the box of each face" if protocol.registration == "box" else "the faces as they are"))

@@ -56,6 +56,8 @@ class Protocol:
     frames: Sequence[str] = ()
     # The way that the paper prints; empty where its words fit all of them.
     printed_frames: str = ""
+    # Whether the images may be photographs, in which faces are detected if the user asks for it.
+    photographs: bool = False
 
 
 def module(name: str) -> ModuleType:

@@ -5,7 +5,7 @@ from common.errors import UserError
 from data_prep.datasets import Protocol, trees
 from data_prep.manifest import Dataset, Face
 
-PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False)}
+PROTOCOLS = {"plain": Protocol((), {}, features=("gabor",), subjects=False, photographs=True)}
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:

@@ -1,4 +1,7 @@
-"""Writes reports on tiny runs of all kinds, to be opened in a browser: python3 -m tests.browser.pages FOLDER."""
+"""Writes reports on tiny runs of all kinds and a page of faces, to be opened in a browser:
+
+    python3 -m tests.browser.pages FOLDER
+"""
 import os
 import pathlib
 import shutil
@@ -6,6 +9,7 @@ import sys
 
 from common import experiment, files
 from common.machine import DEFAULT
+from data_prep import contact_sheet
 from tests import small_data
 from tests.tools import small_pairs
 from tools.analysis import respond_ratio
@@ -41,6 +45,8 @@ def write(folder: pathlib.Path) -> None:
 
     def page(name, *runs_and_groups):
         files.write_text(str(folder / "pages" / (name + ".html")), html_page.render(runs_and_groups))
+    (folder / "pages").mkdir()
+    shutil.copy(os.path.join(faces, contact_sheet.FILE), str(folder / "pages" / "faces.html"))
     page("pair", *(trained("xie2019a/fer2013-toy-" + name, faces, TOY) for name in ("softmax", "center-gabor")))
     sparse = trained("xie2019b/fer2013-toy-l2", faces, TOY)
     files.write_json(sparse.path(respond_ratio.FILE), {"respond_ratio": {

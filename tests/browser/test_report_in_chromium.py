@@ -11,7 +11,8 @@ from selenium.webdriver.chrome.service import Service
 
 pytestmark = pytest.mark.browser
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ("pair", "groups", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
+REPORTS = ("pair", "groups", "xie2019b", "liu2017", "farzaneh2021", "wu2023")
+PAGES = (*REPORTS, "faces")
 WIDTHS = (1280, 420)
 
 
@@ -74,7 +75,7 @@ def test_each_papers_figures_are_there(chromium, pages):
               "liu2017": ("[liu2017] Fig. 5", "[liu2017] Fig. 6"),
               "farzaneh2021": ("[farzaneh2021] Fig. 3", "[farzaneh2021] Fig. 4", "[farzaneh2021] Fig. 5"),
               "wu2023": tuple(f"[wu2023] Fig. {number}" for number in range(4, 9))}
-    for name in PAGES:
+    for name in REPORTS:
         chromium.get((pages / (name + ".html")).as_uri())
         text = chromium.execute_script("return document.body.innerText")
         assert [figure for figure in wanted[name] if figure not in text] == [], name

@@ -30,6 +30,7 @@ from data_prep.datasets import Protocol
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
 from data_prep.settings import completed
+from tests.data_prep.test_contact_sheet import Page
 from tests.data_prep.test_prepare import same
 
 CLASSES = ("angry", "happy")
@@ -204,7 +205,8 @@ def test_a_template_that_does_not_fit_leaves_nothing(tmp_path, tiny, monkeypatch
 
 def test_one_fold_alone(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds", folds=[2])
-    assert sorted(os.listdir(str(tmp_path / "out"))) == [".caffe-fer", "fold02", "manifest.csv", "prepare.json"]
+    assert sorted(os.listdir(str(tmp_path / "out"))) == [
+        ".caffe-fer", "faces.html", "fold02", "manifest.csv", "prepare.json"]
     assert note["folds"] == ["fold02"]
     with pytest.raises(UserError, match="fold 5: protocol folds of tiny has folds 1 to 4"):
         run(tiny, tmp_path / "other", "folds", folds=[5])
@@ -235,6 +237,22 @@ def test_pairs_come_with_the_neutral_frame_of_their_sequence(tmp_path, tiny):
             neutral = read_image(os.path.join(tiny, face.path[:-5] + "0.png"))
             np.testing.assert_array_equal(reference.transpose(1, 2, 0),
                                           alignment.box(neutral, face.landmarks, 224, "x"))
+
+
+def test_one_page_for_all_folds_has_pairs_with_their_neutral_faces(tmp_path, tiny):
+    run(tiny, tmp_path / "out", "pairs", folds=[2, 3])
+    assert list((tmp_path / "out").rglob("*.html")) == [tmp_path / "out/faces.html"]
+    page = Page(tmp_path / "out/faces.html")
+    assert "(fold02, train)" in page.text and "box around its landmarks" in page.text
+    # Fold 2 trains on subjects 0 and 3.
+    assert [[name for name, _ in row] for row in page.rows] == [
+        [f"{subject}_{name}_{frame}.png" for subject in (0, 3) for frame in (1, 2)] for name in CLASSES] + [
+        ["224x224", "neutral, 224x224"]]
+    (_, shown), (_, neutral) = page.rows[-1]
+    reference, image = (alignment.box(read_image(os.path.join(tiny, f"0_angry_{frame}.png")), LANDMARKS, 96, "x")
+                        for frame in (0, 1))
+    assert np.abs(shown.astype(int) - image).mean() < 4 > np.abs(neutral.astype(int) - reference).mean()
+    assert np.abs(neutral.astype(int) - image).mean() > 6
 
 
 def test_ten_crops_have_shuffled_keys_and_are_those_of_their_image(tmp_path, tiny):

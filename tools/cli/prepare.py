@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     from data_prep import crops, features
+    from data_prep.settings import FACES
     command = commands.add("prepare", run, "Make the manifest and the LMDBs of a data set.",
                            "prepare fer2013 fer2013.csv --out data/fer2013",
                            "prepare ckplus CK+ --protocol xie2019a --fold 1 2 --features gsf sift")
@@ -50,6 +51,11 @@ def add(commands: Commands) -> None:
                          help="For mmi: which three frames of a sequence are its peak. middle takes those in the "
                          "middle. deformation takes those whose landmarks are farthest from the landmarks of the "
                          "first frame, and detects the face in every frame (default: middle).")
+    command.add_argument("--detect", action="store_true",
+                         help="For folder: the images are photographs. Faces are detected by MTCNN and aligned to the "
+                         "template, as predict does it (default: each image is taken as one face).")
+    command.add_argument("--faces", choices=FACES,
+                         help="With --detect: the faces to take of each photograph (default: largest).")
     command.add_argument("--subjects", type=path, metavar="CSV",
                          help="A table with the columns path and subject, for a data set that does not say who is on "
                          "an image.")
@@ -80,12 +86,15 @@ def require_source(options: argparse.Namespace, command: str, rest: str = "") ->
 
 def run(options: argparse.Namespace) -> int:
     from common import files
-    from data_prep import prepare, prepared_folder
+    from data_prep import contact_sheet, prepare, prepared_folder
     require_source(options, "prepare")
     began = time.time()
     out = options.out or os.path.join(experiment.ROOT, "data", "-".join(
         filter(None, [options.dataset, options.protocol])))
     print(prepared_folder.summary(out, prepare.prepare(settings(options), out, options.processes)))
+    sheet = os.path.join(out, contact_sheet.FILE)
+    if os.path.exists(sheet):  # earlier versions wrote none
+        print(f"{sheet} shows some of the faces; look at it before a training")
     print(f"{files.amount(files.size(out))}, {time.time() - began:.0f} s")
     return 0
 
@@ -93,12 +102,16 @@ def run(options: argparse.Namespace) -> int:
 def settings(options: argparse.Namespace) -> "prepare.Settings":
     """The settings of the preparation that a command line asks for."""
     from data_prep import prepare
+    from data_prep.settings import LARGEST
+    if options.faces and not options.detect:
+        raise UserError("--faces: of photographs in which faces are detected; give --detect too")
     return prepare.Settings(
         dataset=options.dataset, source=_absolute(options.source), protocol=options.protocol, crops=options.crops,
         features=None if options.features is None else sorted(set(options.features)), geometry=options.geometry,
         features_of=options.features_of, encoding=options.encoding, folds=options.fold, validation=options.validation,
         hold_out=options.hold_out, seed=options.seed, subjects=_absolute(options.subjects),
-        template=_absolute(options.template), frames=options.frames)
+        template=_absolute(options.template), frames=options.frames,
+        detect=(options.faces or LARGEST) if options.detect else None)
 
 
 def _absolute(given):

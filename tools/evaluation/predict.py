@@ -13,10 +13,11 @@ import numpy as np
 
 from common import files
 from common.errors import UserError
-from data_prep import alignment, crops, datasets, lmdb_io, prepared_folder, records
-from data_prep.alignment import Detection, Detector
+from data_prep import alignment, crops, lmdb_io, prepared_folder, records
+from data_prep.alignment import SMALLEST_SHARE, Detection, Detector
 from data_prep.crops import CropSet
 from data_prep.images import read_image
+from data_prep.settings import of_note
 from tools.evaluation import forward, predictions
 from tools.training import groups, snapshots
 from tools.training.caffe_process import all_cores
@@ -27,8 +28,6 @@ from tools.training.snapshots import Snapshot
 FRAMING = "framing.json"
 # Number of training images in which faces are detected, and the minimum number of faces that must be found.
 LOOKED_AT, ENOUGH = 60, 10
-# Smallest face, as a share of the photograph's shorter side. Up to 640 pixels this includes all that MTCNN can find.
-SMALLEST_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,7 @@ class Preparation:
 def preparation(run: Run) -> Preparation:
     """How a run's data were prepared. Raises UserError if neither the run nor its unchanged data tell it."""
     note = _note(run)
-    asked = note["asked"]
-    return Preparation(note["classes"], crops.SETS[asked["crops"]],
-                       datasets.module(asked["dataset"]).PROTOCOLS[asked["protocol"]].registration,
+    return Preparation(note["classes"], crops.SETS[note["asked"]["crops"]], of_note(note).registration,
                        prepared_folder.template(note)["margins"])
 
 

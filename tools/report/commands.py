@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.experiment import Experiment
 from common.machine import Device
 from data_prep import datasets, prepared_folder
-from data_prep.settings import Settings, completed, of_note
+from data_prep.settings import LARGEST, Settings, completed, of_note
 from tools.evaluation import departures
 from tools.report.entries import Entry
 from tools.training import groups
@@ -119,6 +119,8 @@ def _prepare(data: str) -> list[str]:
                 "frames", "seed"):
         if getattr(asked, key) not in (getattr(default, key), None):
             words += ["--" + key.replace("_", "-"), str(getattr(asked, key))]
+    if asked.detect:
+        words += ["--detect"] + ["--faces", asked.detect] * (asked.detect != LARGEST)
     if asked.folds:
         words += ["--fold", *map(str, asked.folds)]
     return words + ["--out", os.path.dirname(data) if protocol.folds else data]

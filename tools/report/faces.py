@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from data_prep import lmdb_io, records
+from data_prep.pictures import as_picture
 from tools.evaluation import predictions
 from tools.evaluation.predictions import Prediction
 from tools.report.entries import Entry
@@ -58,8 +59,3 @@ def surest(entry: Entry, split: str, right: bool, count: int) -> list[tuple[np.n
 def grey(image: np.ndarray) -> np.ndarray:
     """(channels, height, width) -> (height, width), uint8."""
     return image[0] if len(image) == 1 else cv2.cvtColor(as_picture(image), cv2.COLOR_BGR2GRAY)
-
-
-def as_picture(image: np.ndarray) -> np.ndarray:
-    """(channels, height, width) -> (height, width) of a grey image, else (height, width, 3)."""
-    return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))

@@ -6,9 +6,11 @@ from typing import Union
 import jinja2
 
 from common import files, papers
+from data_prep import pictures
 from tools.analysis import svm
-from tools.report import commands, entries, paper_report, pictures, sections, tables, training
+from tools.report import commands, entries, paper_report, sections, tables, training
 from tools.report.paper_report import PARTS, PaperFigure
+from tools.report.pictures import svg
 from tools.training.groups import Group
 from tools.training.run import Run, require_same_data
 
@@ -24,7 +26,7 @@ def render(runs_and_groups: Sequence[Union[Run, Group]]) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
                                      autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        percent=lambda value: f"{100 * value:.2f}%", counts=svm.percent, svg=lambda draw: pictures.svg(draw()),
+        percent=lambda value: f"{100 * value:.2f}%", counts=svm.percent, svg=lambda draw: svg(draw()),
         face=lambda face: (pictures.encoded if face.full else pictures.jpeg)(face.image))
     names = [name for name in papers.names() if name in {entry.paper for entry in page}]
     return environment.get_template("page.html.j2").render(

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from data_prep.pictures import png
 from tools.evaluation.departures import Departure
 from tools.evaluation.predictions import Prediction
 from tools.report import commands, faces, figures, paper_report, pictures, tables, training
@@ -95,5 +96,5 @@ def _samples(entry: Entry, split: str, right: bool) -> list[Sample]:
 
 
 def _sample(image: np.ndarray, prediction: Prediction, classes: Sequence[str]) -> Sample:
-    return Sample(pictures.png(image.transpose(1, 2, 0)), prediction.unit, classes[prediction.label],
+    return Sample(png(image.transpose(1, 2, 0)), prediction.unit, classes[prediction.label],
                   classes[prediction.predicted], faces.probability(prediction))

@@ -73,7 +73,9 @@ def test_another_engine(tmp_path, trained):
     prepare.Settings("raf_db", "/raf", "farzaneh2021", features=(), encoding="png", hold_out=0.1),
     prepare.Settings("fer2013", "/f.csv", "liu2017", features=(), subjects="/who.csv", crops="whole"),
     prepare.Settings("mmi", "/mmi", "xie2019b_whole", frames="deformation"),
-    prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3], template="/ck.json")])
+    prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3], template="/ck.json"),
+    prepare.Settings("folder", "/photos", "plain", features=(), detect="largest"),
+    prepare.Settings("folder", "/photos", "plain", features=(), detect="all", template="/ck.json")])
 def test_a_preparation_is_asked_for_again(tmp_path, given):
     files_of_it = {key: getattr(given, key) for key in ("source", "subjects", "template")}
     without = dict.fromkeys(files_of_it)

@@ -10,12 +10,13 @@ import pytest
 from common import experiment, files
 from common.errors import UserError
 from common.machine import DEFAULT
+from data_prep import pictures
 from tests import small_data
 from tools.analysis import respond_ratio, svm
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
 from tools.evaluation.groups import evaluate_all
-from tools.report import entries, figures, html_page, pictures, sections, tables
+from tools.report import entries, figures, html_page, sections, tables
 from tools.report.entries import Entry
 from tools.report.papers import xie2019a, xie2019a_faces
 from tools.training import groups, run

@@ -37,6 +37,7 @@ def sections(entries: Sequence[Entry]) -> list[PaperFigure]:
 
 
 def samples(entries: Sequence[Entry]) -> PaperFigure:
+    from data_prep.pictures import as_picture
     from tools.report import faces
     table: Table = [("data", "unit", "prediction", "true class", "probability")]
     rows = []
@@ -46,7 +47,7 @@ def samples(entries: Sequence[Entry]) -> PaperFigure:
             surest = faces.surest(entry, "test", right, SAMPLES)
             if surest:
                 rows.append(Row(f"{entry.tested_on}, {title}", [
-                    Face(faces.as_picture(image), f"p: {classes[sample.predicted]}\nt: {classes[sample.label]}")
+                    Face(as_picture(image), f"p: {classes[sample.predicted]}\nt: {classes[sample.label]}")
                     for image, sample in surest]))
             table += [(entry.tested_on, sample.unit, classes[sample.predicted], classes[sample.label],
                        faces.probability(sample)) for _, sample in surest]

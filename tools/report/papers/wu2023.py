@@ -132,14 +132,14 @@ def _distribution(entry: Entry) -> Optional[PaperFigure]:
 
 
 def _excluded(entry: Entry) -> Optional[PaperFigure]:
-    from tools.report import faces
+    from data_prep.pictures import as_picture
     from tools.report.papers import wu2023_paces
     table: Table = [("pace", "training record", "class", "loss")]
     rows = []
     for pace in range(1, wu2023_paces.paces(entry.run) + 1):
         samples = wu2023_paces.excluded(entry.run, pace, EXCLUDED)
         if samples:
-            rows.append(Row(f"pace {pace}", [Face(faces.as_picture(sample.image), sample.text) for sample in samples]))
+            rows.append(Row(f"pace {pace}", [Face(as_picture(sample.image), sample.text) for sample in samples]))
         table += [(pace, sample.record, sample.label, sample.loss) for sample in samples]
     return PaperFigure(
         "Training samples that the paces leave out ([wu2023] Fig. 8)",
