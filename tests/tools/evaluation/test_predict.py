@@ -17,7 +17,7 @@ from data_prep.manifest import Dataset, Face
 from tests.tools import hand_made, small_pairs
 from tools.cli import main
 from tools.evaluation import draw_predictions, evaluate, predict, predictions
-from tools.evaluation.predict import FacePrediction
+from tools.evaluation.predicted_faces import FacePrediction
 from tools.training import pretrained, run
 from tools.training.caffe_process import Engine
 
@@ -75,13 +75,18 @@ def photographs(tmp_path_factory):
     return folder
 
 
+def faces_of(predictor, path):
+    [seen] = predictor.each([(path, lambda: read_image(path))])
+    return seen.faces
+
+
 def test_the_same_as_the_evaluation_of_the_same_images(faces_run, source):
     evaluate.evaluate(faces_run, "test")
     predictor = predict.Predictor(faces_run, whole=True)
     decided = predictions.read(faces_run.path("decisions-test.csv"))
     assert len(decided) == 2 * COUNTS["test"]
     for decision in decided:
-        [prediction] = predictor.predict(os.path.join(source, decision.unit))[1]
+        [prediction] = faces_of(predictor, os.path.join(source, decision.unit))
         assert prediction.box == (0, 0, 256, 256) and prediction.landmarks is None
         assert prediction.label == decision.predicted
         np.testing.assert_allclose(prediction.probabilities, decision.probabilities, atol=2e-6)
@@ -139,11 +144,12 @@ def test_several_faces_the_largest_first(faces_run, photographs, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
         str(photographs / "two.png") + f" face {number} of 2" for number in (1, 2)]
-    found = predict.Predictor(faces_run).predict(str(photographs / "two.png"))[1]
+    found = faces_of(predict.Predictor(faces_run), str(photographs / "two.png"))
     assert found[0].box[0] > 240 > found[1].box[0] and found[0].box[2] > found[1].box[2]
     first, second = found[0].ranked()
     assert lines[0].endswith(f": {CLASSES[first]} {100 * max(found[0].probabilities):.1f} %, {CLASSES[second]} "
-                             f"{100 * min(found[0].probabilities):.1f} %")
+                             f"{100 * min(found[0].probabilities):.1f} % (score {found[0].score:.4f}, "
+                             f"{found[0].box[2]:.0f} pixels)")
 
 
 def test_what_shows_no_face_is_named_and_the_others_go_on(faces_run, photographs, capsys):
@@ -206,8 +212,8 @@ def test_draws_a_picture_of_each_image_with_faces(faces_run, photographs, tmp_pa
     scale = 420 / 400
     # The photograph itself, away from the faces, is at the left; the colour of the first face is on its box.
     assert np.abs(marked[:80, :200].astype(int) - 150).max() < 12
-    x, y, _, height = (value * scale for value in predict.Predictor(faces_run).predict(
-        str(photographs / "two.png"))[1][0].box)
+    x, y, _, height = (value * scale for value in faces_of(
+        predict.Predictor(faces_run), str(photographs / "two.png"))[0].box)
     blue = np.array(draw_predictions.COLOURS[0][::-1])
     assert np.abs(marked[int(y + height / 2), int(x) - 3:int(x) + 4].astype(int) - blue).max(axis=1).min() < 40
 
@@ -256,7 +262,7 @@ def test_a_group_predicts_by_the_mean(faces_run, source, tmp_path, capsys):
         stream.write(model.SerializeToString())
     files.write_json(str(group / "group.json"), {"kind": "seeds", "members": ["seed01", "seed02"]})
     image = os.path.join(source, "test", "happy", "happy0.png")
-    [one] = predict.Predictor(faces_run, whole=True).predict(image)[1]
+    [one] = faces_of(predict.Predictor(faces_run, whole=True), image)
     assert abs(one.probabilities[0] - .5) > 1e-4
     assert main.main(["predict", str(group), image, "--whole", "--json"]) == 0
     said = capsys.readouterr()
