@@ -27,7 +27,7 @@ def listed(names: Sequence[str]) -> tuple[list[str], list[str]]:
         paths += [os.path.normpath(os.path.join(name, one)) for one in found]
         others = len(os.listdir(name)) - len(found)
         if not found:
-            raise UserError(f"{name}: no image among its {others} files; expected names that end in "
+            raise UserError(f"{name}: holds no image (other files: {others}); expected names that end in "
                             + ", ".join(SUFFIXES))
         if others:
             skipped.append(f"{name}: {len(found)} images; {others} others are skipped (hidden, or no images)")

@@ -73,8 +73,9 @@ class Video:
         number, last = 0, 0.0
         try:
             while capture.grab():
-                # In a file without times, all are 0.
-                last = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or number / self.rate
+                time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                # A frame without a time has 0, or a large negative number.
+                last = time if time > last else number / self.rate
                 if number % every == 0:
                     read, image = capture.retrieve()
                     if not read:
