@@ -196,6 +196,22 @@ def test_the_same_in_batches_as_one_by_one(faces_run, source, photographs, monke
                                      sizes == [14] if held > 1 else sizes.count(2) == 3 and max(sizes) == 2)
 
 
+def test_each_face_has_the_mean_of_its_own_crops(faces_run, monkeypatch):
+    """Three faces of two crops each in a batch: image k has the crops of .1 k and .1 k + .2. Each crop has its own
+    reference."""
+    predictor = predict.Predictor(faces_run, whole=True)
+    predictor._reference = ["first", "second"]
+    monkeypatch.setattr(predict, "face_crops", lambda prepared, image, *_: [image[0, 0, 0] / 10,
+                                                                          image[0, 0, 0] / 10 + .2])
+
+    def batch(net, crops, blobs, transform, references):
+        assert references == ["first", "second"] * 3
+        return {"prob": np.array([(share, 1 - share) for share in crops], np.float32)}
+    monkeypatch.setattr(forward, "batch", batch)
+    seen = list(predictor.each((str(k), lambda k=k: np.full((9, 9, 3), k, np.uint8)) for k in (1, 4, 7)))
+    np.testing.assert_allclose([one.faces[0].probabilities for one in seen], [(.2, .8), (.5, .5), (.8, .2)], atol=1e-6)
+
+
 def test_few_images_wait(faces_run, source, monkeypatch):
     """However many there are: when image k is read, all but a batch of those before it were yielded and are gone."""
     predictor = predict.Predictor(faces_run, whole=True)
