@@ -3,7 +3,8 @@
     what                             when it is ours
     a folder                         it holds MARK, which `claim` writes first of all, or one of the older NOTES
     everything in such a folder      the folder is ours, after links in the path are resolved
-    a single file                    its first bytes hold SIGNATURE: a report, picture or template that the user named
+    a single file                    its first or last bytes hold SIGNATURE: a report, picture, table, video or template
+                                     that the user named
     a partial file or a lock         its name comes from `hidden`, and nobody else uses such names
 
 Everything else belongs to the user, and a UserError names it; only the engine's snapshots replace any file of their
@@ -119,18 +120,21 @@ def require_replaceable(path: str, alone: bool = False, anyones: bool = False) -
 
 def _is_signed(path: str) -> bool:
     with open(path, "rb") as stream:
-        return SIGNATURE.encode() in stream.read(SIGNED_BYTES)
+        first = stream.read(SIGNED_BYTES)
+        stream.seek(max(0, os.path.getsize(path) - SIGNED_BYTES))
+        return SIGNATURE.encode() in first or SIGNATURE.encode() in stream.read(SIGNED_BYTES)
 
 
 @contextlib.contextmanager
-def replacing(path: str, alone: bool = False, anyones: bool = False):
+def replacing(path: str, alone: bool = False, anyones: bool = False, ending: str = ""):
     """Yields the path of a partial file beside `path`. The file replaces `path` if the block ends without an error.
 
-    A partial file of an interrupted earlier call is removed. The error for a full disk gets the name of the file.
-    Raises UserError as `require_replaceable` does.
+    ending: of the partial file's name, for a writer that goes by it, such as ".mp4". A partial file of an interrupted
+    earlier call is removed. The error for a full disk gets the name of the file. Raises UserError as
+    `require_replaceable` does.
     """
     require_replaceable(path, alone, anyones)
-    partial = hidden(path, "partial")
+    partial = hidden(path, "partial") + ending
     _unlink(partial)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

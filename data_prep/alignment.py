@@ -36,6 +36,8 @@ class Detection:
     box: tuple[float, ...]
     # x1, y1, ... in pixels, in the order of the manifest; None if nothing has looked for them.
     landmarks: Optional[tuple[float, ...]]
+    # How sure the detector is that this is a face, from 0 to 1; None if nothing has looked for it.
+    score: Optional[float] = None
 
 
 class Detector:
@@ -70,7 +72,8 @@ class Detector:
         def in_image(values: Iterable[float]) -> tuple[float, ...]:
             return tuple(round(float(value) / scale, 2) for value in values)
         return [Detection(in_image(face["box"]),
-                          in_image(value for point in POINTS for value in face["keypoints"][point])) for face in faces]
+                          in_image(value for point in POINTS for value in face["keypoints"][point]),
+                          round(float(face["confidence"]), 4)) for face in faces]
 
     def _network(self, smallest: float) -> Any:
         """MTCNN for faces of at least about `smallest` pixels. It searches a subset of the default scales, so it finds

@@ -29,6 +29,10 @@ UPRIGHT = {2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTT
            6: Image.ROTATE_270, 7: Image.TRANSVERSE, 8: Image.ROTATE_90}
 
 
+class NoImage(UserError):
+    """A file has none of the FORMATS."""
+
+
 def read_image(path: str) -> np.ndarray:
     """The first picture of a file, uint8 (height, width, 3) BGR, turned upright by its EXIF data.
 
@@ -58,7 +62,7 @@ def read_image(path: str) -> np.ndarray:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not a readable image") from None
+        raise NoImage(f"{path}: not a readable image") from None
     except Exception as error:  # Pillow's readers raise all kinds of errors on a broken file
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: {error.strerror}") from None

@@ -19,6 +19,24 @@ def test_a_full_disk_names_the_file(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
+def test_a_file_that_is_signed_at_its_end_is_ours(tmp_path):
+    """A partial file has the ending that its writer goes by."""
+    path, signature = str(tmp_path / "a.mp4"), files.SIGNATURE.encode()
+    for content, ours in ((bytes(9000), False), (bytes(9000) + signature, True), (signature + bytes(9000), True),
+                          (bytes(5000) + signature + bytes(5000), False)):
+        with open(path, "wb") as stream:
+            stream.write(content)
+        if ours:
+            with files.replacing(path, alone=True, ending=".mp4") as partial:
+                assert partial.endswith(".mp4") and os.path.dirname(partial) == str(tmp_path)
+                open(partial, "w").close()
+            assert os.path.getsize(path) == 0
+        else:
+            with pytest.raises(UserError, match="was not made by caffe-fer"), files.replacing(path, alone=True):
+                pass
+    assert os.listdir(str(tmp_path)) == ["a.mp4"]
+
+
 def test_other_errors_are_as_they_were(tmp_path):
     with pytest.raises(BrokenPipeError) as error:
         with files.replacing(str(tmp_path / "table.md")):

@@ -1,13 +1,13 @@
-"""Predictions for photographs. Faces are detected with MTCNN, then aligned and cropped as in training.
+"""Predictions for the faces in images. Faces are detected with MTCNN, then aligned and cropped as in training.
 
     RUN/framing.json     position of the faces in registered training images, measured once, see `framing`
 """
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Optional, Union
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from data_prep.crops import CropSet
 from data_prep.images import read_image
 from data_prep.settings import of_note
 from tools.evaluation import forward, predictions
+from tools.evaluation.predicted_faces import FacePrediction
 from tools.training import groups, snapshots
 from tools.training.caffe_process import all_cores
 from tools.training.groups import Group
@@ -28,27 +29,11 @@ from tools.training.snapshots import Snapshot
 FRAMING = "framing.json"
 # Number of training images in which faces are detected, and the minimum number of faces that must be found.
 LOOKED_AT, ENOUGH = 60, 10
+# Most bytes of the images that are kept until the nets have seen their faces.
+HELD = 256 * 10 ** 6
 
-
-@dataclass(frozen=True)
-class FacePrediction:
-    """The prediction for one face of a photograph."""
-
-    # x, y, width, height in pixels of the photograph.
-    box: tuple[float, ...]
-    # x1, y1, ... in pixels, as in the manifest; None if the whole image is the face.
-    landmarks: Optional[tuple[float, ...]]
-    # For each class, the probability: the experiment's vote over the crops, averaged over the nets.
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> int:
-        """The index of the predicted class."""
-        return int(np.argmax(self.probabilities))
-
-    def ranked(self) -> list[int]:
-        """The indices of the classes, the most probable first."""
-        return np.argsort(-np.array(self.probabilities), kind="stable").tolist()
+# The name of an image, and what reads it, uint8 (height, width, 3) BGR; it may raise UserError.
+Source = tuple[str, Callable[[], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -130,17 +115,30 @@ def face_crops(prepared: Preparation, image: np.ndarray, landmarks: Optional[tup
             for window in prepared.crops.windows("test", "")]
 
 
+@dataclass
+class Seen:
+    """What a predictor has seen in an image."""
+
+    name: str
+    # The predictions for its faces, the largest face first.
+    faces: list[FacePrediction] = field(default_factory=list)
+    # What went wrong: the image cannot be read, or a face cannot be registered.
+    problems: list[str] = field(default_factory=list)
+    # uint8 (height, width, 3) BGR, if it was asked for and can be read.
+    image: Optional[np.ndarray] = None
+
+
 class Predictor:
     """The nets of a run, or of all runs of a group, loaded once.
 
     whole: whether the images are registered faces, as in the data; reference: path of the image of the neutral face,
-    for a net of pairs; snapshot: which weights, see `snapshots`. Raises UserError if a training is not complete or has
-    no such snapshot, if the runs of a group have different classes or crops, and if a reference is missing, has no face
-    or is not used.
+    for a net of pairs; snapshot: which weights, see `snapshots`; min_score, min_size: detected faces with a smaller
+    score or size are left out. Raises UserError if a training is not complete or has no such snapshot, if the runs of a
+    group have different classes or crops, and if a reference is missing, has no face or is not used.
     """
 
     def __init__(self, run_or_group: Union[Run, Group], whole: bool = False, reference: Optional[str] = None,
-                 snapshot: Snapshot = None):
+                 snapshot: Snapshot = None, min_score: float = 0, min_size: float = 0):
         self.runs = groups.runs(run_or_group)
         # The iteration of each net's weights.
         self.iterations = [snapshots.iteration(run, snapshot) for run in self.runs]
@@ -151,8 +149,9 @@ class Predictor:
                                 "one of the two")
         self._experiments = [run.experiment for run in self.runs]
         trained = [run.caffemodel(iteration) for run, iteration in zip(self.runs, self.iterations)]
-        self._nets = [forward.open_net(run.path(DEPLOY), weights, all_cores())
-                      for run, weights in zip(self.runs, trained)]
+        engine = all_cores()
+        self._nets = [forward.open_net(run.path(DEPLOY), weights, engine) for run, weights in zip(self.runs, trained)]
+        self._batch = forward.batch_size(engine)
         paired = "reference" in self._nets[0].inputs
         if paired and not reference:
             raise UserError(f"{self.runs[0].folder}: compares a face with the same person's neutral face; give its "
@@ -160,9 +159,10 @@ class Predictor:
         if reference and not paired:
             raise UserError(f"{self.runs[0].folder}: does not compare with a neutral face; leave --reference out")
         self._detector = None if whole else Detector(SMALLEST_SHARE)
+        self._least = (min_score, min_size)
         self._framing = framing(self.runs[0], self._prepared) if (
             self._detector and self._prepared.registration == "none") else None
-        self._reference: Sequence[np.ndarray] = ()
+        self._reference: list[np.ndarray] = []
         if reference:
             image = read_image(reference)
             detections = self._find(image)
@@ -174,76 +174,71 @@ class Predictor:
     def classes(self) -> Sequence[str]:
         return self._prepared.classes
 
-    def predict(self, path: str) -> tuple[np.ndarray, list[FacePrediction], list[str]]:
-        """The image (BGR), the predictions for its faces, the largest face first, and an error message for each face
-        that cannot be registered.
+    def each(self, sources: Iterable[Source], keep: bool = False) -> Iterator[Seen]:
+        """What is seen in each image, in their order. keep: whether the images are kept, for drawing.
 
-        Raises UserError, which names the file, if it is not an image or shows no face.
+        The faces of several images go through the nets together, so an image may be read before those before it are
+        yielded. The memory for that does not depend on the number of images.
         """
-        image = read_image(path)
-        detections = self._find(image)
-        if not detections:
-            raise UserError(f"{path}: no face found")
-        predictions, problems = [], []
-        for face in detections:
+        waiting: list[Seen] = []
+        faces: list[_Face] = []
+        held = 0
+        for name, read in sources:
+            seen = Seen(name)
+            waiting.append(seen)
             try:
-                crops_of_face = face_crops(self._prepared, image, face.landmarks, path, self._framing)
+                image = read()
             except UserError as error:
-                problems.append(str(error))
+                seen.problems.append(str(error))
             else:
-                predictions.append(FacePrediction(face.box, face.landmarks, self._probabilities(crops_of_face)))
-        return image, predictions, problems
+                held += image.nbytes if keep else 0
+                seen.image = image if keep else None
+                for detection in self._wanted(image):
+                    try:
+                        crops_of_face = face_crops(self._prepared, image, detection.landmarks, name, self._framing)
+                    except UserError as error:
+                        seen.problems.append(str(error))
+                        continue
+                    faces.append(_Face(seen, detection, crops_of_face))
+                    if (len(faces) + 1) * len(crops_of_face) > self._batch:
+                        self._run(faces)
+            if not faces or len(waiting) >= self._batch or held > HELD:
+                self._run(faces)
+                yield from waiting
+                waiting, held = [], 0
+        self._run(faces)
+        yield from waiting
 
     def _find(self, image: np.ndarray) -> list[Detection]:
         if self._detector:
             return self._detector.faces(image)
         return [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), None)]
 
-    def _probabilities(self, crops_of_face: Sequence[np.ndarray]) -> tuple[float, ...]:
+    def _wanted(self, image: np.ndarray) -> Iterator[Detection]:
+        score, size = self._least
+        return (face for face in self._find(image)
+                if (face.score is None or face.score >= score) and min(face.box[2:]) >= size)
+
+    def _run(self, faces: "list[_Face]") -> None:
+        """Predicts faces in one batch, adds the predictions to their images, and empties the list."""
+        if not faces:
+            return
         votes = []
         for experiment, net in zip(self._experiments, self._nets):
-            values = forward.batch(net, crops_of_face, ["prob"], forward.transform(experiment),
-                                   self._reference)["prob"]
-            votes.append(predictions.RULES[experiment.decision](values.astype(np.float64), axis=0))
-        return tuple(np.mean(votes, axis=0).tolist())
+            values = forward.batch(net, [crop for face in faces for crop in face.crops], ["prob"],
+                                   forward.transform(experiment), self._reference * len(faces))["prob"]
+            by_face = values.astype(np.float64).reshape(len(faces), -1, len(self.classes))
+            votes.append(predictions.RULES[experiment.decision](by_face, axis=1))
+        for face, probabilities in zip(faces, np.mean(votes, axis=0).tolist()):
+            face.seen.faces.append(FacePrediction(face.detection.box, face.detection.landmarks, tuple(probabilities),
+                                                  face.detection.score))
+        faces.clear()
 
 
-# ---------------------------------------------------------------- output
+class _Face(NamedTuple):
+    """A face that waits for the nets."""
 
-def line(path: str, number: int, count: int, prediction: FacePrediction, classes: Sequence[str]) -> str:
-    """The prediction for a face as text. number: the number of the face, from 1; count: of all faces of the image."""
-    shares = [f"{classes[label]} {100 * prediction.probabilities[label]:.1f} %"
-              for label in prediction.ranked()]
-    return f"{path}{f' face {number} of {count}' if count > 1 else ''}: {', '.join(shares)}"
-
-
-def described(prediction: FacePrediction, classes: Sequence[str]) -> dict:
-    """The prediction for a face for JSON."""
-    points = prediction.landmarks and np.reshape(prediction.landmarks, (5, 2)).tolist()
-    return {"box": dict(zip(("x", "y", "width", "height"), prediction.box)),
-            "landmarks": points and dict(zip(alignment.POINTS, points)),
-            "label": classes[prediction.label], "probability": prediction.probabilities[prediction.label],
-            "probabilities": dict(zip(classes, prediction.probabilities))}
-
-
-def pictures(folder: str, paths: Iterable[str]) -> dict[str, str]:
-    """The path of an image -> the path of its picture, FOLDER/<name>.jpg, with a number if names repeat.
-
-    Raises UserError if a picture would replace an image, or any other file that is not ours.
-    """
-    paths = list(dict.fromkeys(paths))
-    taken, targets = set(), {}
-    for path in paths:
-        stem, number = os.path.splitext(os.path.basename(path))[0], 1
-        name = stem
-        while name in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name)
-        targets[path] = os.path.join(folder, name + ".jpg")
-    images = {os.path.realpath(path) for path in paths}
-    for target in targets.values():
-        if os.path.realpath(target) in images:
-            raise UserError(f"{target}: is an image to predict on; give another folder to --draw")
-        files.require_replaceable(target, alone=True)
-    return targets
+    seen: Seen
+    detection: Detection
+    # As `face_crops` returns them.
+    crops: list[np.ndarray]

@@ -156,6 +156,21 @@ def plain(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def over_time(times: Sequence[float], shares: np.ndarray, names: Sequence[str], title: str, axes: Axes) -> Figure:
+    """Probabilities over seconds, a line for each column of `shares` (times, names); NaN interrupts a line."""
+    for number, (name, column) in enumerate(zip(names, shares.T)):
+        axes.plot(times, 100 * column, color=COLORS[number % len(COLORS)], linewidth=1.2, marker=".", markersize=3,
+                  linestyle="-" if number < len(COLORS) else "--", label=name)
+    axes.set_title(title, fontsize=8, loc="left")
+    axes.set_xlabel("seconds", fontsize=8)
+    axes.set_ylabel("probability, %", fontsize=8)
+    axes.set_ylim(-3, 103)
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes.figure
+
+
 def side_by_side(draw: Sequence[Callable[..., Figure]], columns: int, size: tuple[float, float]) -> Figure:
     """One figure of what several functions draw on the axes that they are given, row by row; size: of each one's
     place, in inches."""

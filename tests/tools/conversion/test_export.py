@@ -18,11 +18,12 @@ from common import experiment, files
 from common.errors import UserError
 from common.experiment import ROOT
 from data_prep import lmdb_io
+from data_prep.images import read_image
 from tests.tools import hand_made, small_pairs
 from tests.tools.conversion.test_onnx_layers import session
 from tools.cli import main
 from tools.conversion import export, onnx_layers
-from tools.evaluation import predict
+from tools.evaluation import predict, predicted_faces
 from tools.training import groups, pretrained, run
 from tools.training.caffe_process import Engine
 from tools.training.run import Run
@@ -118,8 +119,8 @@ def test_program_of_the_documentation(exported, trained, data, tmp_path):
                           env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
                           stdout=subprocess.PIPE, check=True)
     predictor = predict.Predictor(trained, whole=True)
-    _, (found,), _ = predictor.predict(str(tmp_path / "face.png"))
-    expected = predict.line("face.png", 1, 1, found, predictor.classes)
+    [seen] = predictor.each([("face.png", lambda: read_image(str(tmp_path / "face.png")))])
+    expected = predicted_faces.line("face.png", 1, 1, seen.faces[0], predictor.classes)
     assert "face.png: " + ", ".join(done.stdout.splitlines()) == expected
 
 

@@ -1,7 +1,9 @@
 """Predictions on photographs: the same as an evaluation's on the same pixels, and what is said of what is wrong."""
+import csv
 import json
 import os
 import shutil
+import weakref
 
 import cv2
 import numpy as np
@@ -14,39 +16,23 @@ from data_prep import alignment, datasets, lmdb_io, prepare, records
 from data_prep.datasets import Protocol, synthetic
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
-from tests.tools import hand_made, small_pairs
+from tests.tools import hand_made, small_faces, small_pairs
+from tests.tools.small_faces import CLASSES, COUNTS
 from tools.cli import main
-from tools.evaluation import draw_predictions, evaluate, predict, predictions
-from tools.evaluation.predict import FacePrediction
+from tools.evaluation import draw_predictions, evaluate, forward, predict, predicted_faces, predictions
+from tools.evaluation.predicted_faces import FacePrediction
 from tools.training import pretrained, run
 from tools.training.caffe_process import Engine
-
-CLASSES = ("happy", "surprise")
-COUNTS = {"train": 12, "val": 4, "test": 4}
-SOFTMAX = ["solver.batch_size=4", "solver.max_iter=6", "solver.snapshot=6", "solver.test_interval=6",
-           "solver.display=1"]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Synthetic faces, <part>/<class>/<number>.png."""
-    root, subject = tmp_path_factory.mktemp("faces"), 500
-    for part, count in COUNTS.items():
-        for name in CLASSES:
-            (root / part / name).mkdir(parents=True)
-            for number in range(count):
-                subject += 1
-                drawn = synthetic.draw_face(subject, SEVEN.index(name), 4)[0]
-                cv2.imwrite(str(root / part / name / f"{name}{number}.png"), drawn)
-    return str(root)
+    return small_faces.source(str(tmp_path_factory.mktemp("faces")))
 
 
 @pytest.fixture(scope="module")
 def faces_run(tmp_path_factory, source):
-    folder = tmp_path_factory.mktemp("run")
-    prepare.prepare(prepare.Settings("folder", source, features=[]), str(folder / "data"), 1)
-    return run.train(experiment.load("xie2019a/fer2013-toy-softmax", SOFTMAX), str(folder / "data"),
-                     str(folder / "run"), None, Engine(1))
+    return small_faces.trained(str(tmp_path_factory.mktemp("run")), source)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +61,18 @@ def photographs(tmp_path_factory):
     return folder
 
 
+def faces_of(predictor, path):
+    [seen] = predictor.each([(path, lambda: read_image(path))])
+    return seen.faces
+
+
 def test_the_same_as_the_evaluation_of_the_same_images(faces_run, source):
     evaluate.evaluate(faces_run, "test")
     predictor = predict.Predictor(faces_run, whole=True)
     decided = predictions.read(faces_run.path("decisions-test.csv"))
     assert len(decided) == 2 * COUNTS["test"]
     for decision in decided:
-        [prediction] = predictor.predict(os.path.join(source, decision.unit))[1]
+        [prediction] = faces_of(predictor, os.path.join(source, decision.unit))
         assert prediction.box == (0, 0, 256, 256) and prediction.landmarks is None
         assert prediction.label == decision.predicted
         np.testing.assert_allclose(prediction.probabilities, decision.probabilities, atol=2e-6)
@@ -139,11 +130,12 @@ def test_several_faces_the_largest_first(faces_run, photographs, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
         str(photographs / "two.png") + f" face {number} of 2" for number in (1, 2)]
-    found = predict.Predictor(faces_run).predict(str(photographs / "two.png"))[1]
+    found = faces_of(predict.Predictor(faces_run), str(photographs / "two.png"))
     assert found[0].box[0] > 240 > found[1].box[0] and found[0].box[2] > found[1].box[2]
     first, second = found[0].ranked()
     assert lines[0].endswith(f": {CLASSES[first]} {100 * max(found[0].probabilities):.1f} %, {CLASSES[second]} "
-                             f"{100 * min(found[0].probabilities):.1f} %")
+                             f"{100 * min(found[0].probabilities):.1f} % (score {found[0].score:.4f}, "
+                             f"{found[0].box[2]:.0f} pixels)")
 
 
 def test_what_shows_no_face_is_named_and_the_others_go_on(faces_run, photographs, capsys):
@@ -172,6 +164,143 @@ def test_json_is_one_document(faces_run, photographs, capsys):
         assert list(face["probabilities"]) == list(CLASSES)
         assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert face["probability"] == face["probabilities"][face["label"]] == max(face["probabilities"].values())
+
+
+def test_the_same_in_batches_as_one_by_one(faces_run, source, photographs, monkeypatch):
+    """Also where the faces of an image go into two batches, and images without faces or pixels stand between."""
+    alone = {str(photographs / name): None for name in ("two.png", "nobody.png", "empty.jpg")}
+    alone.update({os.path.join(source, "test", name, f"{name}{number}.png"): None
+                  for name in CLASSES for number in range(4)})
+    predictor = predict.Predictor(faces_run)
+    for path in alone:
+        [alone[path]] = predictor.each([(path, lambda path=path: read_image(path))])
+    order = list(alone)[3:5] + [str(photographs / name) for name in ("nobody.png", "two.png", "empty.jpg")] * 2 + list(
+        alone)[5:] + list(alone)[:3]
+    sizes, batch = [], forward.batch
+    monkeypatch.setattr(forward, "batch", lambda net, images, *rest: sizes.append(len(images)) or batch(
+        net, images, *rest))
+    for most, held in ((3, predict.HELD), (64, predict.HELD), (64, 1)):
+        sizes.clear()
+        predictor._batch = most
+        monkeypatch.setattr(predict, "HELD", held)
+        together = list(predictor.each(((path, lambda path=path: read_image(path)) for path in order), keep=True))
+        assert [seen.name for seen in together] == order
+        for path, seen in zip(order, together):
+            assert seen.problems == alone[path].problems and len(seen.faces) == len(alone[path].faces)
+            assert (seen.image is None) == (path.endswith("empty.jpg"))
+            for face, expected in zip(seen.faces, alone[path].faces):
+                assert (face.box, face.landmarks, face.score) == (expected.box, expected.landmarks, expected.score)
+                np.testing.assert_allclose(face.probabilities, expected.probabilities, atol=1e-6)
+        # 8 images of one face, 3 of two, of one crop each. With HELD of a byte, no image waits for the next one.
+        assert sum(sizes) == 14 and (max(sizes) <= 3 and len(sizes) < 8 if most == 3 else
+                                     sizes == [14] if held > 1 else sizes.count(2) == 3 and max(sizes) == 2)
+
+
+def test_each_face_has_the_mean_of_its_own_crops(faces_run, monkeypatch):
+    """Three faces of two crops each in a batch: image k has the crops of .1 k and .1 k + .2. Each crop has its own
+    reference."""
+    predictor = predict.Predictor(faces_run, whole=True)
+    predictor._reference = ["first", "second"]
+    monkeypatch.setattr(predict, "face_crops", lambda prepared, image, *_: [image[0, 0, 0] / 10,
+                                                                          image[0, 0, 0] / 10 + .2])
+
+    def batch(net, crops, blobs, transform, references):
+        assert references == ["first", "second"] * 3
+        return {"prob": np.array([(share, 1 - share) for share in crops], np.float32)}
+    monkeypatch.setattr(forward, "batch", batch)
+    seen = list(predictor.each((str(k), lambda k=k: np.full((9, 9, 3), k, np.uint8)) for k in (1, 4, 7)))
+    np.testing.assert_allclose([one.faces[0].probabilities for one in seen], [(.2, .8), (.5, .5), (.8, .2)], atol=1e-6)
+
+
+def test_few_images_wait(faces_run, source, monkeypatch):
+    """However many there are: when image k is read, all but a batch of those before it were yielded and are gone."""
+    predictor = predict.Predictor(faces_run, whole=True)
+    predictor._batch = 4
+    image, read, alive = read_image(os.path.join(source, "test", "happy", "happy0.png")), [], []
+
+    def reading():
+        read.append(weakref.ref(own := image.copy()))
+        alive.append(sum(one() is not None for one in read))
+        return own
+    seen = predictor.each(((str(number), reading) for number in range(50)), keep=True)
+    for number, one in enumerate(seen):
+        assert one.name == str(number) and len(read) <= number + 4
+        del one
+    assert len(read) == 50 and max(alive) <= 6
+
+
+def test_faces_are_left_out_by_score_and_size(faces_run, photographs, capsys):
+    two = str(photographs / "two.png")
+    large, small = faces_of(predict.Predictor(faces_run), two)
+    assert small.size < 150 < large.size == min(large.box[2:])
+    for options, count in (([], 2), (["--min-size", "150"], 1), (["--min-size", str(int(large.size))], 1),
+                           (["--min-score", "0.5"], 2), (["--min-size", "399"], 0)):
+        assert main.main(["predict", faces_run.folder, two, *options]) == (0 if count else 1)
+        caught = capsys.readouterr()
+        assert len(caught.out.splitlines()) == count
+        assert caught.err == ("" if count else f"fer: {two}: no face found with --min-size 399\n")
+    limit = (large.score + small.score) / 2
+    assert large.score != small.score
+    for least, score in ((limit, max(large.score, small.score)), (max(large.score, small.score),) * 2):
+        [face] = faces_of(predict.Predictor(faces_run, min_score=least), two)
+        assert face.score == score
+    with pytest.raises(SystemExit) as end:
+        main.main(["predict", faces_run.folder, two, "--whole", "--min-score", ".5"])
+    assert end.value.code == 2 and "--whole detects no faces" in capsys.readouterr().err
+
+
+def test_the_most_probable_classes_only(faces_run, photographs, tmp_path, capsys):
+    two, out = str(photographs / "two.png"), str(tmp_path / "faces.csv")
+    asked = ["predict", faces_run.folder, two, "--top", "1", "--csv", out]
+    assert main.main(asked) == 0
+    for text, face in zip(capsys.readouterr().out.splitlines(), faces_of(predict.Predictor(faces_run), two)):
+        assert f": {CLASSES[face.label]} {100 * max(face.probabilities):.1f} % (score" in text
+    assert main.main([*asked, "--json"]) == 0
+    for face in json.loads(capsys.readouterr().out)["images"][0]["faces"]:
+        assert face["probabilities"] == {face["label"]: face["probability"]}
+    with open(out, newline="") as stream:
+        assert all(float(row["p_happy"]) + float(row["p_surprise"]) == pytest.approx(1, abs=1e-5)
+                   for row in csv.DictReader(stream))
+
+
+def test_a_folder_and_its_table(faces_run, photographs, tmp_path, monkeypatch, capsys):
+    """Its images by name; one of our tables is replaced, and no other file."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("in/inner.png")
+    for name in ("b.png", "A.PNG", ".hidden.png"):
+        shutil.copy(str(photographs / "two.png"), os.path.join("in", name))
+    shutil.copy(str(photographs / "nobody.png"), "in/c.png")
+    for name in ("notes.txt", "talk.mp4"):
+        (tmp_path / "in" / name).write_text("no image")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "notes.txt").write_text("no image")
+    (tmp_path / "mine.csv").write_text("image,face\n")
+    for _ in range(2):
+        assert main.main(["predict", faces_run.folder, "in", "--csv", "faces.csv"]) == 1
+        caught = capsys.readouterr()
+        assert caught.err.splitlines() == ["fer: in: 3 images; 4 others are skipped (hidden, or no images)",
+                                           "fer: in/c.png: no face found"]
+        with open("faces.csv", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [(row["image"], row["face"], row["faces"]) for row in rows] == [
+            ("in/A.PNG", "1", "2"), ("in/A.PNG", "2", "2"), ("in/b.png", "1", "2"), ("in/b.png", "2", "2")]
+        assert len(caught.out.splitlines()) == 4
+    for words, said in ((["none"], "none: holds no image (other files: 1); expected names that end in .jpg,"),
+                        (["in", "--csv", "mine.csv"], "mine.csv: exists and was not made by caffe-fer"),
+                        (["in", "--csv", "in/b.png"], "in/b.png: is named twice on the command line"),
+                        (["in", "--csv", "none"], "none: is a folder, expected a file")):
+        assert main.main(["predict", faces_run.folder, *words]) == 1
+        caught = capsys.readouterr()
+        assert len(caught.err.splitlines()) == 1 and said in caught.err and caught.out == ""
+    assert (tmp_path / "mine.csv").read_text() == "image,face\n"
+    assert sorted(os.listdir(".")) == ["faces.csv", "in", "mine.csv", "none"]
+
+
+@pytest.mark.parametrize("entries", [[], [{"a": 1}], [{"a": [1, "ü\n"], "b": {}}, {}]])
+def test_json_that_is_written_bit_by_bit(entries):
+    head = {"run": "r", "classes": ["x", "y"]}
+    assert "".join(predicted_faces.document(head, "images", iter(entries))) == json.dumps(
+        {**head, "images": entries}, indent=2)
 
 
 def test_the_weights_are_those_of_the_snapshot(faces_run, source, tmp_path, capsys):
@@ -206,8 +335,8 @@ def test_draws_a_picture_of_each_image_with_faces(faces_run, photographs, tmp_pa
     scale = 420 / 400
     # The photograph itself, away from the faces, is at the left; the colour of the first face is on its box.
     assert np.abs(marked[:80, :200].astype(int) - 150).max() < 12
-    x, y, _, height = (value * scale for value in predict.Predictor(faces_run).predict(
-        str(photographs / "two.png"))[1][0].box)
+    x, y, _, height = (value * scale for value in faces_of(
+        predict.Predictor(faces_run), str(photographs / "two.png"))[0].box)
     blue = np.array(draw_predictions.COLOURS[0][::-1])
     assert np.abs(marked[int(y + height / 2), int(x) - 3:int(x) + 4].astype(int) - blue).max(axis=1).min() < 40
 
@@ -256,7 +385,7 @@ def test_a_group_predicts_by_the_mean(faces_run, source, tmp_path, capsys):
         stream.write(model.SerializeToString())
     files.write_json(str(group / "group.json"), {"kind": "seeds", "members": ["seed01", "seed02"]})
     image = os.path.join(source, "test", "happy", "happy0.png")
-    [one] = predict.Predictor(faces_run, whole=True).predict(image)[1]
+    [one] = faces_of(predict.Predictor(faces_run, whole=True), image)
     assert abs(one.probabilities[0] - .5) > 1e-4
     assert main.main(["predict", str(group), image, "--whole", "--json"]) == 0
     said = capsys.readouterr()
