@@ -13,14 +13,14 @@ def add(commands: Commands) -> None:
         "that Caffe gives.",
         "export runs/softmax --out softmax.onnx",
         "export runs/softmax@best --out best.onnx")
-    snapshots.add_arguments(command, "A trained run. Of a group, export each run.")
+    snapshots.add_run(command, "A trained run. Of a group, export each run.")
     command.add_argument("--out", type=path, metavar="FILE", required=True, help="The ONNX file to write.")
 
 
 def run(options: argparse.Namespace) -> int:
     from tools.conversion import export
     from tools.training import groups
-    folder, snapshot = snapshots.chosen(options)
+    folder, snapshot = snapshots.split(options.folder)
     opened = groups.open_(folder)
     if isinstance(opened, groups.Group):
         raise UserError(f"{folder}: is a group; give one of its runs: {', '.join(opened.members)}")

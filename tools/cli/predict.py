@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         "predict runs/softmax holiday.jpg party.jpg",
         "predict runs/softmax photos/*.jpg --json --draw marked > faces.json",
         "predict runs/spndl@best angry.jpg --reference neutral.jpg")
-    snapshots.add_arguments(command, "A trained run, or a group of folds or seeds.")
+    snapshots.add_run(command, "A trained run, or a group of folds or seeds.")
     command.add_argument("images", type=path, metavar="IMAGE", nargs="+", help="The photographs.")
     command.add_argument("--whole", action="store_true",
                          help="Take each image as a face, as the data set has them, and detect none.")
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from tools.evaluation import predict
     from tools.training import groups
     targets = predict.pictures(options.draw, options.images) if options.draw else {}
-    folder, snapshot = snapshots.chosen(options)
+    folder, snapshot = snapshots.split(options.folder)
     predictor = predict.Predictor(groups.open_(folder), options.whole, options.reference, snapshot)
     if len(predictor.runs) > 1:
         print(f"fer: probabilities are the mean of {len(predictor.runs)} nets", file=sys.stderr)

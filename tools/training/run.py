@@ -52,7 +52,8 @@ MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attenti
         "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
         "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
-        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html",
+        "report@*.html")
 # Snapshots that a message names at each end of a long list.
 LISTED = 4
 # What of an experiment only people read.
