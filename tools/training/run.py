@@ -22,11 +22,11 @@ from typing import Any, Optional
 import caffe
 import numpy as np
 
-from common import files, locks, machine
+from common import files, locks, machine, suggestions
 from common.errors import UserError
 from common.experiment import Experiment, from_note
 from common.machine import Device
-from data_prep import prepared_folder
+from data_prep import crops, prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
 from tools.evaluation import forward
@@ -335,6 +335,15 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
         raise UserError("{}: has no validation split, which {} needs for {}; `./fer prepare ...` makes one by "
                         "{}".format(data.root, experiment.name, purpose, "--validation fold" if note["asked"].get(
                             "validation") else "--hold-out 0.1, of the training split"))
+    crop_set = crops.SETS[note["asked"]["crops"]]
+    if (not crop_set.cut_in_training) not in nets.trains_on_cut(experiment):
+        raise UserError("{}: made with crops {}, whose training images are {}cut to the size of the net's input; {} "
+                        "needs --crops {}".format(
+                            data.root, note["asked"]["crops"], "not " if crop_set.cut_in_training else "",
+                            experiment.name, suggestions.first([name for name, other in crops.SETS.items() if (
+                                not other.cut_in_training) in nets.trains_on_cut(experiment)
+                                and backbone.takes(other.shape)], LISTED)))
+    nets.require_drawable(experiment, data)
 
 
 def _require_complete(data: parts.Data, note: dict[str, Any]) -> None:
