@@ -17,13 +17,14 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from common import files
+    from common import files, progress
     from tools.report import html_page
     from tools.training import groups
     folders, chosen = zip(*map(snapshots.split, options.folders))
     out, named = options.out or os.path.join(folders[0], f"report{snapshots.text(chosen[0])}.html"), bool(options.out)
     files.require_replaceable(out, alone=named)
-    files.write_text(out, html_page.render([groups.open_(folder) for folder in folders], chosen, options.out),
-                     alone=named)
+    with progress.doing("reading the runs and drawing the page"):
+        page = html_page.render([groups.open_(folder) for folder in folders], chosen, options.out)
+    files.write_text(out, page, alone=named)
     print(out)
     return 0

@@ -22,7 +22,7 @@ from typing import Any, Optional
 import caffe
 import numpy as np
 
-from common import files, locks, machine, suggestions
+from common import files, locks, machine, progress, suggestions
 from common.errors import UserError
 from common.experiment import Experiment, from_note
 from common.machine import Device
@@ -251,8 +251,9 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
         if weights and not run.snapshots():
             try:
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
-                fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
-                                               nets.copied_suffix(experiment), fresh_head, experiment.net)
+                with progress.doing(f"taking what fits from {weights}"):
+                    fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
+                                                   nets.copied_suffix(experiment), fresh_head, experiment.net)
             except UserError:
                 if not existed:
                     files.remove(run.folder)
