@@ -139,15 +139,13 @@ def of_last(page: Sequence[Entry]) -> list[Entry]:
 def _require_same_snapshot(entry: Entry) -> None:
     for run, iteration in zip(entry.runs, entry.iterations):
         run.caffemodel(iteration)
-    single = [Entry(run, "", entry.snapshot) for run in entry.runs]
-    for one in [entry, *(single if entry.kind != "run" else ())]:
-        for split in ("val", "test"):
-            metrics = one.metrics(split)
-            if metrics and metrics["iterations"] != one.iterations:
-                raise UserError("{}: is of iteration {}, but the best snapshot is now that of iteration {}; evaluate "
-                                "{} anew".format(metrics_path(one.run_or_group, split, one.snapshot), *(", ".join(
-                                    map(str, iterations)) for iterations in (metrics["iterations"], one.iterations)),
-                                    entry.argument))
+    for split in ("val", "test"):
+        metrics = entry.metrics(split)
+        if metrics and metrics["iterations"] != entry.iterations:
+            raise UserError("{}: is of iteration {}, but the best snapshot is now that of iteration {}; evaluate {} "
+                            "anew".format(metrics_path(entry.run_or_group, split, entry.snapshot), *(", ".join(
+                                map(str, iterations)) for iterations in (metrics["iterations"], entry.iterations)),
+                                entry.argument))
 
 
 def _title(ran: Experiment) -> str:

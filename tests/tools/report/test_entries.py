@@ -120,10 +120,17 @@ def test_a_group_has_the_best_snapshot_of_each_run(tmp_path, trained):
     assert [test for _, test in rows(page)] == ["{:.2f}% ({}/24)".format(
         100 * one["correct"] / 24, one["correct"]) for one in (last, best)]
     assert "best on the validation split, iterations 8, 4" in page
-    # Evaluated alone, and of another iteration by now.
+    # Another one is the best of the first fold by now.
     hand_made.log(str(tmp_path / "fold01"), [1.0], {4: .3, 8: .2})
     with pytest.raises(UserError, match=r"metrics@best.json: is of iteration 8, 4, but .* iteration 4, 4; evaluate"):
         html_page.render([group], ["best"])
+
+
+def test_another_snapshot_is_a_departure_from_the_published_figure(tmp_path):
+    one = Run(hand_made.run(tmp_path / "run", "xie2019a/fer2013-center-norm-gsf", iterations=(10, 20, 30)))
+    told = [[departure.here for departure in tables.departing(Entry(one, "t", snapshot))
+             if departure.what == "snapshot"] for snapshot in (None, 20)]
+    assert told == [[], ["iteration 20"]]
 
 
 def test_titles_of_equal_snapshots_have_the_folder(tmp_path, copied):
