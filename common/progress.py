@@ -1,6 +1,9 @@
-"""Shows the progress of work on stderr: a bar on a terminal, otherwise a line from time to time."""
+"""Shows the progress of work on stderr: a bar on a terminal, otherwise a line from time to time. Work that cannot be
+counted is named when it takes long."""
+import contextlib
 import datetime
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Optional
@@ -13,6 +16,31 @@ from common import children
 QUIET, SHARE = 10, 1 / 500
 # Factor of this minimum for lines that show nothing but the progress.
 PLAIN = 3
+# Seconds after which work says what it is.
+SILENT = 5
+
+
+class Notice:
+    """Names work that has gone on for SILENT seconds, once, unless it ended or has shown something before. The line
+    comes late where compiled code, such as a pass of pycaffe, lets no other thread run."""
+
+    def __init__(self, what: str):
+        self._timer = threading.Timer(SILENT, print, [f"{what} ..."], {"file": sys.stderr, "flush": True})
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Names work that cannot be counted if it takes long. what: in words, such as "reading the logs"."""
+    notice = Notice(what)
+    try:
+        yield
+    finally:
+        notice.cancel()
 
 
 class Lines:
@@ -48,6 +76,18 @@ class Bar(tqdm):
         super().__init__(total=total, initial=done, desc=what, disable=None, file=sys.stderr, dynamic_ncols=True,
                          position=children.number, leave=None)
         self._what, self._total, self._done, self._lines = what, total, done, lines
+        self._notice = Notice(f"{what}: {done}/{total}") if self.disable and done < total else None
+
+    def quiet(self) -> None:
+        """Lines have shown what the work is."""
+        if self._notice:
+            self._notice.cancel()
+
+    def close(self) -> None:
+        # tqdm also closes a bar whose making has failed.
+        if hasattr(self, "_notice"):
+            self.quiet()
+        super().close()
 
     def update(self, count: int = 1) -> None:
         super().update(count)
@@ -57,6 +97,7 @@ class Bar(tqdm):
         self._lines.step(self._done)
         if self._lines.due(PLAIN) and self._done < self._total:
             rate = self._lines.rate(self._done)
+            self.quiet()
             self._lines.say("{}: {}/{}{}".format(self._what, self._done, self._total, "" if rate is None else
                                                  f", {rate:.3g} a second, "
                                                  f"{remaining((self._total - self._done) / rate)}"))

@@ -17,7 +17,7 @@ import lmdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common import files, locks
+from common import files, locks, progress
 from common.errors import UserError
 from data_prep import (
     alignment,
@@ -55,8 +55,9 @@ def prepare(settings: Settings, out: str, processes: int) -> dict[str, Any]:
     out = os.path.abspath(out)
     settings = completed(settings)
     require_apart(out, (settings.source, settings.subjects, settings.template))
-    asked = {**asdict(settings), **{key + "_digest": path and files.digest(path) for key, path in (
-        ("source", settings.source), ("subjects", settings.subjects), ("template", settings.template))}}
+    with progress.doing("computing the digests of the source"):
+        asked = {**asdict(settings), **{key + "_digest": path and files.digest(path) for key, path in (
+            ("source", settings.source), ("subjects", settings.subjects), ("template", settings.template))}}
     if os.path.lexists(out):
         return _existing(asked, out)
     os.makedirs(os.path.dirname(out), exist_ok=True)
@@ -139,9 +140,10 @@ class _Preparation:
     def run(self) -> dict[str, Any]:
         """Makes the folder and returns its note."""
         settings, protocol = self.settings, self.protocol
-        dataset = datasets.module(settings.dataset).read(
-            settings.source, settings.protocol, self.folder, self.processes,
-            *([settings.frames] if protocol.frames else []))
+        with progress.doing(f"reading {self.where}"):
+            dataset = datasets.module(settings.dataset).read(
+                settings.source, settings.protocol, self.folder, self.processes,
+                *([settings.frames] if protocol.frames else []))
         if settings.subjects:
             dataset = replace(dataset, faces=subjects.assign(dataset.faces, settings.subjects))
         faces = self._faces(dataset)
@@ -170,7 +172,8 @@ class _Preparation:
             note = dict(note, folds=sorted(manifests), copies=0, records={}, published_counts=protocol.counts,
                         **_counts(dataset, fold_of))
         if settings.source and os.path.isdir(settings.source):
-            note = dict(note, left_out=trees.left_out(settings.source, dataset.faces))
+            with progress.doing(f"looking for files in {self.where} that are left out"):
+                note = dict(note, left_out=trees.left_out(settings.source, dataset.faces))
         if protocol.photographs and not settings.detect:
             note = dict(note, **scenes(os.path.join(self.folder, SURVEY)))
         contact_sheet.write(self.folder, note, plan.crops)

@@ -128,10 +128,7 @@ class TupletDataLayer(WindowDataLayer):
             self.sampler = tuplets.sampler([face.label for face in self.faces], [face.subject for face in self.faces],
                                            self.params.positives, self.params.negatives)
         except ValueError as error:
-            raise ValueError("{}: {}{}".format(
-                os.path.join(self.params.data, "manifest.csv"), error,
-                "" if all(face.subject for face in self.faces) else
-                "; `./fer prepare ... --subjects TABLE.csv` reads them from a CSV (path,subject)")) from None
+            raise ValueError("{}: {}".format(os.path.join(self.params.data, "manifest.csv"), error)) from None
 
     @property
     def images_per_draw(self) -> int:

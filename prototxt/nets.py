@@ -58,6 +58,17 @@ def inputs(experiment: Experiment, data: Data) -> dict[str, Sequence[int]]:
             **_ask(experiment, "inputs", lambda *_: {}, data)}
 
 
+def trains_on_cut(experiment: Experiment) -> Sequence[bool]:
+    """Which training records it takes: those of the size of the net's input (True), larger ones out of which its data
+    layer cuts windows (False), or both."""
+    return _ask(experiment, "trains_on_cut", lambda _: (True,))
+
+
+def require_drawable(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if the data layer cannot draw its samples from the training images."""
+    _ask(experiment, "require_drawable", lambda *_: None, data)
+
+
 def require_buildable(experiment: Experiment, data: Data) -> None:
     """Raises UserError if images of this shape, which the backbone takes, do not suit the layers after it."""
     _ask(experiment, "require_buildable", lambda *_: None, data)

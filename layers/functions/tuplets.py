@@ -62,7 +62,7 @@ def sampler(labels: Sequence[int], subjects: Sequence[str], positives: int, nega
     if without:
         raise ValueError(f"{without} of {len(subjects)} images have no subject, but tuplets need subjects: the "
                          "negatives of a query are other expressions of the same subject, its positives are of other "
-                         "subjects")
+                         "subjects; `./fer prepare ... --subjects TABLE.csv` reads them from a CSV (path,subject)")
     classes = np.asarray(labels)
     numbers = np.unique(subjects, return_inverse=True)[1]
     class_images, subject_images = _groups(classes.tolist()), _groups(list(zip(numbers.tolist(), classes.tolist())))

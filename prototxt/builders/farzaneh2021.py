@@ -1,4 +1,6 @@
 """The nets of [farzaneh2021]: a ResNet with softmax loss and the (sparse) center loss with its attention network."""
+from collections.abc import Sequence
+
 import caffe
 from caffe import layers as L
 
@@ -43,6 +45,11 @@ def _center_loss(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None
     net.sparse_center_loss = python_layer(
         "sparse_center_loss", "sparse_center_loss", "SparseCenterLossLayer", *bottoms, stateful=True,
         loss_weight=settings.pop("weight"), classes=data.classes, seed=experiment.solver["random_seed"], **settings)
+
+
+def trains_on_cut(experiment: Experiment) -> Sequence[bool]:
+    """A window of a record that has the size of the window is the whole record."""
+    return True, False
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:

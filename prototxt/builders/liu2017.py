@@ -1,9 +1,14 @@
 """The nets of [liu2017]: the inception FER net, one or two branches of FC layers, softmax loss, and a tuplet loss."""
+import os
+from collections.abc import Sequence
+
 import caffe
 from caffe import layers as L
 
 from common.errors import UserError
 from common.experiment import Experiment
+from data_prep import prepared_folder
+from layers.functions import tuplets
 from prototxt.builders.backbones import BACKBONES, inner_product
 from prototxt.builders.parts import Data, NetParameter, Transform, merge, python_layer, validation_data
 from prototxt.schemas.liu2017 import TUPLET_LOSSES
@@ -79,13 +84,30 @@ def _softmax_loss(net: caffe.NetSpec, scores):
 def _train_data(net: caffe.NetSpec, experiment: Experiment, data: Data) -> None:
     """The data layer. Its name contains the data set, so that training on another data set does not take over its
     position."""
-    layer, tuplets = "WindowDataLayer", {}
+    layer, of_tuplets = "WindowDataLayer", {}
     if _tuplet_loss(experiment):
         layer = "TupletDataLayer"
-        tuplets = dict(positives=_positives(experiment), negatives=experiment.tuplets["negatives"])
+        of_tuplets = dict(positives=_positives(experiment), negatives=experiment.tuplets["negatives"])
     net.data, net.label = python_layer(
         "train_data_" + _data_set(experiment), "window_data", layer, ntop=2, stateful=True, data=data.root,
-        batch_size=experiment.solver["batch_size"], seed=experiment.solver["random_seed"], **tuplets)
+        batch_size=experiment.solver["batch_size"], seed=experiment.solver["random_seed"], **of_tuplets)
+
+
+def trains_on_cut(experiment: Experiment) -> Sequence[bool]:
+    """The data layer also normalises the illumination of the windows that it cuts."""
+    return (False,)
+
+
+def require_drawable(experiment: Experiment, data: Data) -> None:
+    """Raises UserError if there is a tuplet loss, but the training images make no tuplets."""
+    if not _tuplet_loss(experiment):
+        return
+    faces = [face for face in prepared_folder.faces(data.root) if face.split == "train"]
+    try:
+        tuplets.sampler([face.label for face in faces], [face.subject for face in faces], _positives(experiment),
+                        experiment.tuplets["negatives"])
+    except ValueError as error:
+        raise UserError(f"{os.path.join(data.root, prepared_folder.MANIFEST)}: {error}") from None
 
 
 def train_val(experiment: Experiment, data: Data) -> NetParameter:

@@ -1,5 +1,7 @@
 """Lines on stderr, now and then, where no terminal is there."""
+import contextlib
 import sys
+import time
 
 import pytest
 
@@ -51,3 +53,47 @@ def test_a_terminal_has_a_bar_and_no_line(monkeypatch, capsys):
 @pytest.mark.parametrize("things", ([], [3, 1, 2]))
 def test_each_gives_all(things):
     assert list(progress.each("things", things)) == things
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(progress, "SILENT", 0.05)
+
+
+def test_long_work_is_named_once_and_short_work_is_not(soon, capsys):
+    with progress.doing("reading the logs"):
+        time.sleep(0.5)
+        assert capsys.readouterr().err == "reading the logs ...\n"
+    with progress.doing("nothing"), contextlib.suppress(KeyError):
+        raise KeyError
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_without_a_terminal_is_named_before_its_first_line(soon, capsys):
+    with progress.bar("images", 100, 20) as bar:
+        time.sleep(0.5)
+        assert capsys.readouterr().err == "images: 20/100 ...\n"
+        bar.update()
+    with progress.bar("images", 100):
+        pass
+    with progress.bar("images", 100, 100):
+        time.sleep(0.5)
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_that_has_shown_a_line_is_not_named(soon, capsys):
+    clock = Clock()
+    with progress.Bar("images", 100, 0, progress.Lines(clock)) as bar:
+        clock.now += 40
+        bar.update()
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "images: 1/100\n"
+
+
+def test_a_bar_on_a_terminal_is_not_named(soon, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.bar("images", 100):
+        time.sleep(0.5)
+    assert "..." not in capsys.readouterr().err

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         _count(evaluate.evaluate(trained, split)) for split in ("val", "test"))] for trained in runs],
         ("loss", "validation", "test"), "plain", disable_numparse=True))
     page = os.path.join(folder, "report.html")
-    files.write_text(page, html_page.render(runs))
+    files.write_text(page, html_page.render(runs, out=page))
     print("report: " + page)
     return 0
 

@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         "of RUN@500 to metrics@500.json.",
         "evaluate runs/softmax", "evaluate runs/mmi --data data/fer2013-xie2019a --without neutral",
         "evaluate runs/dacl@best", "evaluate runs/dacl --every-snapshot")
-    snapshots.add_arguments(command, "A trained run, or a group of folds or seeds.")
+    snapshots.add_run(command, "A trained run, or a group of folds or seeds.")
     command.add_argument("--split", choices=SPLITS, help="The part of the data (default: test; with --data, all if "
                          "the data have no test split).")
     command.add_argument("--data", type=path, help="Test on another prepared folder. Classes are matched by name. "
@@ -30,9 +30,9 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    options.folder, options.snapshot = snapshots.chosen(options)
+    options.folder, options.snapshot = snapshots.split(options.folder)
     if options.every_snapshot and options.snapshot is not None:
-        raise UserError("--every-snapshot evaluates all snapshots of a run; use it without @ and --best")
+        raise UserError("--every-snapshot evaluates all snapshots of a run; use it without @")
     if options.every_snapshot and (options.data or options.without):
         raise UserError("--every-snapshot evaluates on the data of the run; use it without --data and --without")
     if options.without and not options.data:

@@ -1,4 +1,5 @@
 """Shows the state of a run or of a group of runs, once or until they are trained."""
+import contextlib
 import os
 import shutil
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Optional, TextIO, Union
 
+from common import progress
 from tools.training import groups
 from tools.training.groups import Group
 from tools.training.progress import remaining, speed
@@ -54,7 +56,9 @@ def watch(run_or_group: Union[Run, Group], every: float, once: bool = False, str
         run_or_group.require_begun()
     written: list[str] = []
     while True:
-        states = [each.state() for each in watches]
+        # Later, only what was added to the logs is read.
+        with progress.doing("reading the logs") if not written else contextlib.nullcontext():
+            states = [each.state() for each in watches]
         if isinstance(run_or_group, Run):
             lines = [line(run_or_group.folder, states[0])]
         else:

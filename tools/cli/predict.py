@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         "predict runs/softmax photos --csv faces.csv --min-score 0.99",
         "predict runs/softmax talk.mp4 --every 5 --csv talk.csv --draw talk_marked.mp4 --plot talk.png",
         "predict runs/spndl@best angry.jpg --reference neutral.jpg")
-    snapshots.add_arguments(command, "A trained run, or a group of folds or seeds.")
+    snapshots.add_run(command, "A trained run, or a group of folds or seeds.")
     command.add_argument("images", type=path, metavar="IMAGE", nargs="+", help="The photographs; a folder stands for "
                          "its images, sorted by name. Or one video.")
     command.add_argument("--whole", action="store_true",
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 def _predictor(options: argparse.Namespace) -> "Predictor":
     from tools.evaluation import predict
     from tools.training import groups
-    folder, snapshot = snapshots.chosen(options)
+    folder, snapshot = snapshots.split(options.folder)
     predictor = predict.Predictor(groups.open_(folder), options.whole, options.reference, snapshot,
                                   options.min_score or 0, options.min_size or 0)
     if len(predictor.runs) > 1:
@@ -83,7 +83,7 @@ def _predictor(options: argparse.Namespace) -> "Predictor":
 
 def _head(options: argparse.Namespace, predictor: "Predictor") -> dict[str, Any]:
     """The first keys of the JSON document."""
-    return {"run": os.path.abspath(snapshots.chosen(options)[0]), "nets": [run.folder for run in predictor.runs],
+    return {"run": os.path.abspath(snapshots.split(options.folder)[0]), "nets": [run.folder for run in predictor.runs],
             "iterations": predictor.iterations, "classes": list(predictor.classes)}
 
 

@@ -8,21 +8,23 @@ from tools.training import snapshots
 
 def add(commands: Commands) -> None:
     command = commands.add("report", run, "Write one self-contained HTML page on runs, or on groups of folds or seeds.",
-                           "report runs/softmax runs/gabor --out report.html")
+                           "report runs/softmax runs/gabor --out report.html",
+                           "report runs/dacl runs/dacl@best --out both.html")
     command.add_argument("folders", type=path, metavar="RUN", nargs="+",
-                         help="Trained runs, or groups of folds or seeds.")
+                         help=f"Trained runs, or groups of folds or seeds. {snapshots.HELP}")
     command.add_argument("--out", type=path, metavar="FILE",
-                         help="The file to write (default: report.html in the first RUN).")
+                         help="The file to write (default: report.html in the first RUN, of RUN@500 report@500.html).")
 
 
 def run(options: argparse.Namespace) -> int:
-    from common import files
+    from common import files, progress
     from tools.report import html_page
     from tools.training import groups
-    for folder in options.folders:
-        snapshots.require_none(folder, "report")
-    out, named = options.out or os.path.join(options.folders[0], "report.html"), bool(options.out)
+    folders, chosen = zip(*map(snapshots.split, options.folders))
+    out, named = options.out or os.path.join(folders[0], f"report{snapshots.text(chosen[0])}.html"), bool(options.out)
     files.require_replaceable(out, alone=named)
-    files.write_text(out, html_page.render([groups.open_(folder) for folder in options.folders]), alone=named)
+    with progress.doing("reading the runs and drawing the page"):
+        page = html_page.render([groups.open_(folder) for folder in folders], chosen, options.out)
+    files.write_text(out, page, alone=named)
     print(out)
     return 0

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_results(planned: "Plan", request: "Request", keep: bool) -> None:
     """Prints the tables, and the files and notes of the figures. keep: whether they are written into the folder too."""
-    from common import files
+    from common import files, progress
     from tools.reproduce import figures, plan, results, tables
     for name, cells in planned.tables.items():
         entries = [results.entry(cell, request) for cell in cells]
@@ -95,8 +95,9 @@ def _print_results(planned: "Plan", request: "Request", keep: bool) -> None:
         print(tables.as_text(name, entries))
         if name != list(planned.tables)[-1]:
             print()
-    for drawn in figures.write(planned, request.out, keep=keep):
-        print("\n".join([drawn.name] + ["  " + line for line in drawn.paths + drawn.notes]))
+    with progress.doing("drawing the figures"):
+        for drawn in figures.write(planned, request.out, keep=keep):
+            print("\n".join([drawn.name] + ["  " + line for line in drawn.paths + drawn.notes]))
 
 
 def _print_preview(planned: "Plan", request: "Request", cores: int) -> None:

@@ -45,16 +45,22 @@ def get(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
+    from common import progress
     from tools.weights import checking
-    print(checking.check(options.file, options.net))
+    with progress.doing(f"reading {options.file}"):
+        found = checking.check(options.file, options.net)
+    print(found)
     return 0
 
 
 def convert(options: argparse.Namespace) -> int:
+    from common import progress
     from tools.weights import conversion
-    if options.to == conversion.TORCHVISION:
-        print(conversion.to_torchvision(options.file, options.out))
-    else:
-        print(conversion.to_caffe(options.file, options.to, options.out))
+    with progress.doing(f"converting {options.file} and proving it by the features of images"):
+        if options.to == conversion.TORCHVISION:
+            made = conversion.to_torchvision(options.file, options.out)
+        else:
+            made = conversion.to_caffe(options.file, options.to, options.out)
+    print(made)
     print(options.out)
     return 0

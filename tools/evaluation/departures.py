@@ -4,7 +4,7 @@ if there are none. Departures that all runs have are not listed here, but in doc
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
@@ -60,6 +60,11 @@ def of_figure(figure: Figure, trained: Sequence[Run], total: Optional[int] = Non
 def engine_of(metrics: dict) -> str:
     """The engine that computed the nets of metrics, which earlier versions did not note."""
     return metrics.get("engine", ENGINE)
+
+
+def computed(trained_on: Iterable[str], evaluated_by: Iterable[str]) -> str:
+    """What trained runs and what evaluated them, in words."""
+    return f"trained on {', '.join(sorted(set(trained_on)))}, evaluated by {', '.join(sorted(set(evaluated_by)))}"
 
 
 def of_engine(metrics: dict) -> list[Departure]:

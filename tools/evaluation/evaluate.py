@@ -140,3 +140,8 @@ def saved_snapshots(run: Run, split: str, engine: Optional[str] = None) -> list[
         return []
     saved = note["snapshots"]
     return saved if [snapshot["iteration"] for snapshot in saved] == run.snapshots() else []
+
+
+def snapshots_engine(run: Run, split: str) -> str:
+    """The engine that evaluated `saved_snapshots`, which must be there."""
+    return departures.engine_of(files.read_json(snapshots_path(run, split)))

@@ -3,7 +3,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from common import experiment
 from common.errors import UserError
@@ -58,14 +58,14 @@ def again(entry: Entry) -> Commands:
         notes.append("These settings differ from those of the experiment as it is defined now, and --set cannot change "
                      "them: {}.".format(", ".join(unlike)))
     measured = [(split, entry.metrics(split)) for split in ("val", "test")]
-    tests = [["evaluate", entry.folder] + (["--split", "val"] if split == "val" else [])
+    tests = [["evaluate", entry.argument] + (["--split", "val"] if split == "val" else [])
              + Device(departures.engine_of(metrics)).options() for split, metrics in measured if metrics]
     return Commands([_line(words) for words in [_prepare(info["data"]), words] + tests], notes)
 
 
-def report(entries: Sequence[Entry]) -> str:
-    """The command that makes the page."""
-    return _line(["report"] + [entry.folder for entry in entries])
+def report(entries: Sequence[Entry], out: Optional[str] = None) -> str:
+    """The command that makes the page. out: its path, if that was given."""
+    return _line(["report"] + [entry.argument for entry in entries] + (["--out", os.path.abspath(out)] if out else []))
 
 
 def changed(run: Run) -> tuple[list[str], list[str]]:

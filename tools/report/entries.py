@@ -1,8 +1,9 @@
 """What a page shows: runs and groups of runs, with their titles on it."""
 import functools
+import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 
 from common import experiment, files
@@ -10,9 +11,13 @@ from common.errors import UserError
 from common.experiment import Experiment
 from data_prep import prepared_folder
 from tools.evaluation.evaluate import metrics_path
-from tools.training import groups
+from tools.training import groups, snapshots
 from tools.training.groups import Group
 from tools.training.run import Run
+from tools.training.snapshots import Snapshot
+
+# What the title of an entry says of its snapshot, but of that of an iteration.
+SNAPSHOTS: dict[Snapshot, str] = {None: "", snapshots.BEST: ", best snapshot"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Entry:
 
     run_or_group: Union[Run, Group]
     title: str
+    # Of the runs, whose results are shown; None for the last one.
+    snapshot: Snapshot = None
     # Split -> its metrics, as far as they were read.
     _metrics: dict[str, Optional[dict]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -52,6 +59,16 @@ class Entry:
         return self.run_or_group.folder
 
     @property
+    def argument(self) -> str:
+        """What names it on a command line, such as RUN@best."""
+        return self.folder + snapshots.text(self.snapshot)
+
+    @functools.cached_property
+    def iterations(self) -> list[int]:
+        """That of the snapshot, of each run."""
+        return [snapshots.iteration(run, self.snapshot) for run in self.runs]
+
+    @property
     def kind(self) -> str:
         """"run", "folds" or "seeds"."""
         return "run" if isinstance(self.run_or_group, Run) else self.run_or_group.kind
@@ -71,9 +88,9 @@ class Entry:
         return self.experiment.paper
 
     def metrics(self, split: str) -> Optional[dict]:
-        """None where the split is not evaluated."""
+        """Of the snapshot; None where the split is not evaluated."""
         if split not in self._metrics:
-            path = metrics_path(self.run_or_group, split)
+            path = metrics_path(self.run_or_group, split, self.snapshot)
             self._metrics[split] = files.read_json(path) if os.path.exists(path) else None
         return self._metrics[split]
 
@@ -96,13 +113,39 @@ class Entry:
         return dataset if dataset == expected else f"{dataset} for {expected}"
 
 
-def entries(runs_and_groups: Sequence[Union[Run, Group]]) -> list[Entry]:
+def entries(runs_and_groups: Sequence[Union[Run, Group]], chosen: Sequence[Snapshot] = ()) -> list[Entry]:
     """With the experiments' titles, and the losses and sections that --set added and removed; with the folder's name
-    where several have the same."""
-    untitled = [Entry(run_or_group, "") for run_or_group in runs_and_groups]
-    titles = [_title(entry.experiment) for entry in untitled]
-    return [Entry(entry.run_or_group, f"{title} ({os.path.basename(entry.folder)})" if titles.count(title) > 1
-                  else title) for entry, title in zip(untitled, titles)]
+    where several have the same.
+
+    chosen: the snapshot of each, see `snapshots`; where it is shorter, the last one. Raises UserError if a run has no
+    such snapshot, or its results are those of what was the best one before.
+    """
+    untitled = [Entry(run_or_group, "", snapshot) for run_or_group, snapshot in itertools.zip_longest(
+        runs_and_groups, chosen)]
+    for entry in untitled:
+        if entry.snapshot is not None:
+            _require_same_snapshot(entry)
+    titles = [_title(entry.experiment) + SNAPSHOTS.get(entry.snapshot, f", iteration {entry.snapshot}")
+              for entry in untitled]
+    return [replace(entry, title=f"{title} ({os.path.basename(entry.folder)})" if titles.count(title) > 1 else title)
+            for entry, title in zip(untitled, titles)]
+
+
+def of_last(page: Sequence[Entry]) -> list[Entry]:
+    """Those that are shown with their last snapshot."""
+    return [entry for entry in page if entry.snapshot is None]
+
+
+def _require_same_snapshot(entry: Entry) -> None:
+    for run, iteration in zip(entry.runs, entry.iterations):
+        run.caffemodel(iteration)
+    for split in ("val", "test"):
+        metrics = entry.metrics(split)
+        if metrics and metrics["iterations"] != entry.iterations:
+            raise UserError("{}: is of iteration {}, but the best snapshot is now that of iteration {}; evaluate {} "
+                            "anew".format(metrics_path(entry.run_or_group, split, entry.snapshot), *(", ".join(
+                                map(str, iterations)) for iterations in (metrics["iterations"], entry.iterations)),
+                                entry.argument))
 
 
 def _title(ran: Experiment) -> str:

@@ -8,14 +8,16 @@ import numpy as np
 from data_prep import lmdb_io, records
 from data_prep.pictures import as_picture
 from tools.evaluation import predictions
+from tools.evaluation.evaluate import decisions_path
 from tools.evaluation.predictions import Prediction
 from tools.report.entries import Entry
 from tools.training.run import Run
+from tools.training.snapshots import Snapshot
 
 
-def predicted(run: Run, split: str) -> list[Prediction]:
-    """Empty where the run is not evaluated on the split."""
-    path = run.path(f"decisions-{split}.csv")
+def predicted(run: Run, split: str, snapshot: Snapshot = None) -> list[Prediction]:
+    """Empty where the snapshot of the run is not evaluated on the split."""
+    path = decisions_path(run, split, snapshot)
     return predictions.read(path) if os.path.exists(path) else []
 
 
@@ -51,7 +53,7 @@ def images(data: str, split: str, rows: Sequence[int]) -> list[np.ndarray]:
 def surest(entry: Entry, split: str, right: bool, count: int) -> list[tuple[np.ndarray, Prediction]]:
     """The surest right or wrong predictions of an entry's first run, one after the other class, with their faces,
     uint8 (channels, height, width)."""
-    choices = [prediction for prediction in predicted(entry.run, split) if prediction.right == right]
+    choices = [prediction for prediction in predicted(entry.run, split, entry.snapshot) if prediction.right == right]
     shown = spread(choices, count)
     return list(zip(images(entry.info["data"], split, [row_of(prediction) for prediction in shown]), shown))
 

@@ -1,7 +1,7 @@
 """One self-contained HTML page on one or several runs."""
 import os
 from collections.abc import Iterable, Sequence
-from typing import Union
+from typing import Optional, Union
 
 import jinja2
 
@@ -13,14 +13,18 @@ from tools.report.paper_report import PARTS, PaperFigure
 from tools.report.pictures import svg
 from tools.training.groups import Group
 from tools.training.run import Run, require_same_data
+from tools.training.snapshots import Snapshot
 
 
-def render(runs_and_groups: Sequence[Union[Run, Group]]) -> str:
+def render(runs_and_groups: Sequence[Union[Run, Group]], chosen: Sequence[Snapshot] = (), out: Optional[str] = None
+           ) -> str:
     """The page as text. It leaves out what a run does not have yet, such as an evaluation, and says so.
 
-    Raises UserError where the data of a run are not those that it was trained with.
+    chosen: see `entries.entries`. What is not measured of a snapshot, and what the papers show of their nets, is left
+    out for another one than the last. out: the page's path, if it is not the one that `./fer report` chooses.
+    Raises UserError as `entries.entries`, and where the data of a run are not those that it was trained with.
     """
-    page = entries.entries(runs_and_groups)
+    page = entries.entries(runs_and_groups, chosen)
     for entry in page:
         require_same_data(entry.run)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
@@ -30,7 +34,7 @@ def render(runs_and_groups: Sequence[Union[Run, Group]]) -> str:
         face=lambda face: (pictures.encoded if face.full else pictures.jpeg)(face.image))
     names = [name for name in papers.names() if name in {entry.paper for entry in page}]
     return environment.get_template("page.html.j2").render(
-        signature=files.SIGNATURE, titles=[entry.title for entry in page], command=commands.report(page),
+        signature=files.SIGNATURE, titles=[entry.title for entry in page], command=commands.report(page, out),
         groups=any(entry.kind != "run" for entry in page), sections=[sections.section(entry) for entry in page],
         printed_in={part: _printed_in(names, part) for part in PARTS}, curves=training.plots(page),
         members=tables.members(page), repetitions=tables.repetitions(page), roc=tables.roc_curves(page),
@@ -39,7 +43,7 @@ def render(runs_and_groups: Sequence[Union[Run, Group]]) -> str:
 
 
 def _of_paper(name: str, page: Sequence[entries.Entry]) -> Sequence[PaperFigure]:
-    return paper_report.of(name).sections([entry for entry in page if entry.paper == name])
+    return paper_report.of(name).sections([entry for entry in entries.of_last(page) if entry.paper == name])
 
 
 def _printed_in(names: Iterable[str], part: str) -> str:

@@ -12,7 +12,7 @@ from tools.evaluation.predictions import Prediction
 from tools.report import commands, faces, figures, paper_report, pictures, tables, training
 from tools.report.commands import Commands
 from tools.report.entries import Entry
-from tools.training import chain
+from tools.training import chain, snapshots
 
 FACES = 14
 
@@ -45,6 +45,10 @@ class Section:
     published: list[str]
     # Why that is not to be compared with.
     departures: list[Departure]
+    # What trained and what evaluated it, None where it is not evaluated.
+    computed: Optional[str]
+    # Which snapshot it is, in words; None for the last one.
+    chosen: Optional[str]
     # The best snapshots.
     snapshots: list[tables.BestSnapshot]
     # Split of the confusion matrix and of the samples, None where no split is evaluated.
@@ -61,6 +65,8 @@ class Section:
     # Text of train_val.prototxt and of solver.prototxt, "" where training has not come so far.
     definition: str
     solver: str
+    # Of each run that Caffe tested on the validation split.
+    validated: list[training.Validated]
     # Name in Caffe's log -> its last value; of a run alone.
     final: dict[str, float]
 
@@ -73,12 +79,14 @@ def section(entry: Entry) -> Section:
     printed_in = paper_report.of(entry.paper).printed_in.get("samples")
     return Section(
         entry=entry, info=entry.info, metrics=metrics, published=tables.published(entry),
-        departures=tables.departing(entry), snapshots=tables.best_snapshots(entry), split=split,
-        confusion=pictures.svg(figures.confusion_matrix(shown)) if shown else None,
+        departures=tables.departing(entry), computed=tables.computed(entry),
+        chosen=snapshots.described(entry.iterations, entry.snapshot), snapshots=tables.best_snapshots(entry),
+        split=split, confusion=pictures.svg(figures.confusion_matrix(shown)) if shown else None,
         right=_samples(entry, split, True) if split else [], wrong=_samples(entry, split, False) if split else [],
         samples_printed_in=f" ([{entry.paper}] {printed_in})" if printed_in else "", again=commands.again(entry),
         definition=_text(last.path("train_val.prototxt")), solver=_text(last.path("solver.prototxt")),
-        final={name: points[-1][1] for name, points in training.curves(entry.run).items()}
+        validated=training.validated(entry),
+        final={name: points[-1][1] for name, points in chain.curves(entry.run).items()}
         if entry.kind == "run" else {})
 
 

@@ -9,7 +9,7 @@ from tools.analysis import respond_ratio, svm
 from tools.evaluation import departures, evaluate, predictions, roc
 from tools.evaluation.departures import Departure
 from tools.report import figures, paper_report, pictures
-from tools.report.entries import Entry
+from tools.report.entries import Entry, of_last
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class BestSnapshot:
     title: str
     # The snapshots that are chosen, as text.
     iterations: str
+    # What trained and what evaluated them.
+    computed: str
     # Split -> "correct" and "total".
     counts: dict[str, dict[str, int]]
 
@@ -72,24 +74,35 @@ def departing(entry: Entry) -> list[Departure]:
     if not figure:
         return []
     metrics = entry.metrics("test")
-    return departures.of_figure(figure, entry.runs, metrics["total"] if metrics else None) + (
+    return departures.of_figure(figure, entry.runs, metrics["total"] if metrics else None, None, entry.snapshot) + (
         departures.of_engine(metrics) if metrics else [])
 
 
+def computed(entry: Entry) -> Optional[str]:
+    """What trained an entry and what evaluated it; None where it is not evaluated."""
+    measured = [metrics for metrics in (entry.metrics("val"), entry.metrics("test")) if metrics]
+    return departures.computed([run.trained_on for run in entry.runs], map(departures.engine_of, measured)) \
+        if measured else None
+
+
 def best_snapshots(entry: Entry) -> list[BestSnapshot]:
-    """Of an entry all of whose snapshots were evaluated on the test split: the best one there, and, where they were
-    evaluated on the validation split too, the best one there, each with its counts on both splits."""
+    """Of an entry with its last snapshot, all of whose snapshots were evaluated on the test split: the best one there,
+    and, where they were evaluated on the validation split too, the best one there, each with its counts on both."""
+    if entry.snapshot is not None:
+        return []
     snapshots = {split: [evaluate.saved_snapshots(run, split) for run in entry.runs] for split in ("val", "test")}
     snapshots = {split: of_runs for split, of_runs in snapshots.items() if all(of_runs)}
     if "test" not in snapshots:
         return []
     titles = {"val": "best snapshot on the validation split", "test": "best snapshot on the test split" + (
         ", as the authors' code does" if paper_report.of(entry.paper).best_on_test else ", chosen by it")}
+    computed = departures.computed([run.trained_on for run in entry.runs], [
+        evaluate.snapshots_engine(run, split) for split in snapshots for run in entry.runs])
     rows = []
     for by in snapshots:
         places = [of_run.index(evaluate.best(of_run)) for of_run in snapshots[by]]
         iterations = ", ".join(str(of_run[place]["iteration"]) for of_run, place in zip(snapshots[by], places))
-        rows.append(BestSnapshot(titles[by], iterations, {split: {
+        rows.append(BestSnapshot(titles[by], iterations, computed, {split: {
             key: sum(of_run[place][key] for of_run, place in zip(snapshots[split], places))
             for key in ("correct", "total")} for split in snapshots}))
     return rows
@@ -123,7 +136,7 @@ def average_roc(entries: Sequence[Entry]) -> dict[str, roc.Curve]:
     """Title -> average curve, of the entries that are evaluated on the test split."""
     averages = {}
     for entry in entries:
-        path = entry.run_or_group.path("decisions-test.csv")
+        path = evaluate.decisions_path(entry.run_or_group, "test", entry.snapshot)
         curves = roc.curves(*predictions.scores(predictions.read(path))) if os.path.exists(path) else {}
         if curves:
             averages[entry.title] = roc.mean(list(curves.values()))
@@ -132,7 +145,7 @@ def average_roc(entries: Sequence[Entry]) -> dict[str, roc.Curve]:
 
 def respond_ratios(entries: Sequence[Entry]) -> dict[str, Any]:
     """Of runs that have been measured: title -> expression -> part of the face -> ratio, and a picture of fear."""
-    ratios = {entry.title: respond_ratio.read(entry.run) for entry in entries
+    ratios = {entry.title: respond_ratio.read(entry.run) for entry in of_last(entries)
               if os.path.exists(entry.run.path(respond_ratio.FILE))}
     fear = {title: rows["fear"] for title, rows in ratios.items() if "fear" in rows}
     return {"respond_ratios": ratios,
@@ -146,7 +159,8 @@ def svms(entries: Sequence[Entry]) -> list[Svm]:
         for name, results in svm.handcrafted(entry.run).items():
             rows.setdefault((entry.info["manifest"], name), Svm(
                 name.upper(), results, svm.departing(entry.info["data"], [name])))
-    deep = [(entry, svm.saved(svm.run_prefix(entry.run), entry.info["manifest"])) for entry in entries]
+    deep = [(entry, svm.saved(svm.run_prefix(entry.run), entry.info["manifest"]))
+            for entry in of_last(entries)]
     return list(rows.values()) + [Svm(entry.title, results, departures.of_runs([entry.run]) + departures.of_engine(
         {"engine": results.engine}))
                                   for entry, results in deep if results]

@@ -1,25 +1,16 @@
 """How losses and accuracies went in training, from Caffe's logs."""
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
 from tools.report import figures, pictures
 from tools.report.entries import Entry
-from tools.training import caffe_log, chain
-from tools.training.run import Run
+from tools.training import chain, snapshots
 
 Points = list[tuple[float, float]]
-
-
-def curves(run: Run) -> dict[str, Points]:
-    """Of all its segments, over the run's iterations; see `caffe_log.curves`."""
-    joined: dict[str, Points] = {}
-    for span in chain.spans(run):
-        path = span.segment.path("caffe.log")
-        for name, points in (caffe_log.curves(path) if os.path.exists(path) else {}).items():
-            joined.setdefault(name, []).extend((span.start + iteration, value) for iteration, value in points)
-    return joined
 
 
 def over_branches(outputs: dict[str, Points], name: str) -> Points:
@@ -41,7 +32,33 @@ def mean(members: Sequence[Points]) -> Points:
 
 def of(entry: Entry, name: str) -> Points:
     """An output of a run, or the mean over a group."""
-    return mean([over_branches(curves(run), name) for run in entry.runs])
+    return mean([over_branches(chain.curves(run), name) for run in entry.runs])
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Where the validation accuracy of a run was best, as Caffe measured it in training, of single images."""
+
+    # Of the run in its group, "" of a run alone.
+    name: str
+    # Pairs of an iteration and its accuracy: the best of all, that of the best snapshot that was kept, None for none,
+    # and the last one.
+    best: tuple[int, float]
+    snapshot: Optional[tuple[int, float]]
+    last: tuple[int, float]
+
+
+def validated(entry: Entry) -> list[Validated]:
+    """Of each run of an entry that Caffe tested."""
+    found = []
+    for run in entry.runs:
+        accuracies = snapshots.validated(run)
+        best, kept = (snapshots.best_of(accuracies, at) for at in (sorted(accuracies), run.snapshots()))
+        if best is not None:
+            found.append(Validated(
+                "" if entry.kind == "run" else os.path.relpath(run.folder, entry.folder), (best, accuracies[best]),
+                None if kept is None else (kept, accuracies[kept]), max(accuracies.items())))
+    return found
 
 
 def plots(entries: Sequence[Entry]) -> dict[str, str]:
@@ -49,6 +66,8 @@ def plots(entries: Sequence[Entry]) -> dict[str, str]:
     them."""
     loss, accuracy = [], []
     for number, entry in enumerate(entries):
+        if entry.folder in [before.folder for before in entries[:number]]:  # another snapshot of the same training
+            continue
         training, validation, right = (of(entry, name) for name in (
             "train softmax_loss", "val softmax_loss", "val accuracy"))
         loss += [figures.Curve(entry.title + ", training batch", training, number, thin=True),

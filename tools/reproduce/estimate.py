@@ -12,7 +12,7 @@ from typing import Optional
 import caffe
 import numpy as np
 
-from common import children, files, machine
+from common import children, files, machine, progress
 from common.experiment import Experiment
 from data_prep import prepared_folder
 from prototxt import build, nets
@@ -171,9 +171,10 @@ class Estimator:
         net = build.text(with_inputs(nets.train_val(plain, small), nets.inputs(experiment, data)))
         key = net + str(experiment.solver.get("type"))
         if key not in self._costs:
-            self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(
-                _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._engine,
-                self._seconds), [None])
+            with progress.doing(f"measuring a few steps of the net of {experiment.name}"):
+                self._costs[key], = children.in_order(1, lambda: None, (), functools.partial(
+                    _measured, net, build.text(nets.deploy(plain, data)), experiment.solver, self._engine,
+                    self._seconds), [None])
         return self._costs[key]
 
 

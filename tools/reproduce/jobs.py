@@ -54,7 +54,7 @@ def run(plan: Plan, request: Request, cores: int) -> list[Job]:
             process = subprocess.Popen(GUARD + command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                                        preexec_fn=functools.partial(signals.die_with_parent, signal.SIGTERM))
             try:
-                _follow(process, plan.jobs)
+                _follow(process, plan.jobs, request.out)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
@@ -70,10 +70,14 @@ def _locked(out: str) -> contextlib.AbstractContextManager[None]:
     return locks.exclusive(os.path.join(out, LOCK), f"{out}: another `./fer reproduce` works in this folder")
 
 
-def _follow(process: subprocess.Popen, jobs: Sequence[Job]) -> None:
-    """Shows the progress until the process ends: a bar on a terminal, otherwise a line for each finished job."""
+def _follow(process: subprocess.Popen, jobs: Sequence[Job], out: str) -> None:
+    """Shows the progress until the process ends: a bar on a terminal, otherwise a line for each finished job. out: the
+    folder of the plan."""
     waiting = [job for job in jobs if not job.done]
     with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="job", disable=None, dynamic_ncols=True) as bar:
+        if bar.disable and waiting:
+            print(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done; `./fer watch {out}` shows the trainings",
+                  file=sys.stderr, flush=True)
         while True:
             ended = process.poll() is not None
             for job in [job for job in waiting if job.done]:

@@ -9,6 +9,7 @@ import numpy as np
 import tabulate
 
 from common import files
+from tools.evaluation import departures
 from tools.report import figures
 from tools.studies.definition import Row, Study
 from tools.studies.results import Measured, mean
@@ -49,8 +50,7 @@ def engines(rows: Sequence[Measured]) -> list[str]:
     sharing: dict[str, list[str]] = {}
     for one in rows:
         if one.trained_on:
-            words = f"trained on {', '.join(one.trained_on)}, evaluated by {', '.join(one.evaluated_by)}"
-            sharing.setdefault(words, []).append(one.row.name)
+            sharing.setdefault(departures.computed(one.trained_on, one.evaluated_by), []).append(one.row.name)
     return [words if len(sharing) == 1 else f"{', '.join(names)}: {words}" for words, names in sharing.items()]
 
 

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 
 from common import files
-from tools.training.caffe_process import Segment
+from tools.training import caffe_log
+from tools.training.caffe_process import LOG, Segment
 
 FILE = "chain.json"
 
@@ -34,6 +35,16 @@ def adopted(run: Segment) -> list[Span]:
     entries = files.read_json(path) if os.path.exists(path) else []
     # A killed call may have noted a segment whose weights it did not move.
     return [Span(Segment(run.path(folder)), start, end) for folder, start, end in entries if end in done]
+
+
+def curves(run: Segment) -> dict[str, list[tuple[float, float]]]:
+    """What Caffe's logs say of all its segments, over the run's iterations; see `caffe_log.curves`."""
+    joined: dict[str, list[tuple[float, float]]] = {}
+    for span in spans(run):
+        path = span.segment.path(LOG)
+        for name, points in (caffe_log.curves(path) if os.path.exists(path) else {}).items():
+            joined.setdefault(name, []).extend((span.start + iteration, value) for iteration, value in points)
+    return joined
 
 
 def adopt(run: Segment, segment: Segment, start: int, end: int) -> None:

@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.experiment import Experiment
 from common.machine import Device
 from data_prep import prepared_folder
-from prototxt.builders import backbones
+from prototxt.builders import backbones, parts
 from tools.training import pretraining, run, snapshots, switching
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
@@ -119,6 +119,15 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     Raises UserError as `run.train`, if the folder holds another group, and if there are no such weights for a run.
     """
     return _train(experiment, data, folder, weights, seeds, threads, device, processes, fresh_head, False, now)
+
+
+def require_fitting(experiment: Experiment, data: str) -> None:
+    """Raises UserError if a prepared folder, or one of the folds in it, lacks what an experiment needs: what `train`
+    says of the data before it begins."""
+    for planned in _plan(experiment, os.path.abspath(data), "", ()):
+        if isinstance(planned, Planned):
+            note = prepared_folder.read_note(planned.data)
+            run.require_fitting(experiment, parts.prepared(planned.data, note), note)
 
 
 def resume(folder: str, processes: int, device: Optional[Device] = None) -> Union[Run, Group]:

@@ -48,6 +48,7 @@ class TrainingProgress:
         return self._bar.disable and self._lines.due(1 if self._validated else WITHOUT_VALIDATION)
 
     def _say(self) -> None:
+        self._bar.quiet()
         self._lines.say("{}: iteration {}/{}, {}".format(self._title, self._iteration, self._total, ", ".join(
             self._measured() + self._speed())))
         self._validated = False

@@ -22,11 +22,11 @@ from typing import Any, Optional
 import caffe
 import numpy as np
 
-from common import files, locks, machine
+from common import files, locks, machine, progress, suggestions
 from common.errors import UserError
 from common.experiment import Experiment, from_note
 from common.machine import Device
-from data_prep import prepared_folder
+from data_prep import crops, prepared_folder
 from prototxt import build, nets
 from prototxt.builders import backbones, parts
 from tools.evaluation import forward
@@ -52,7 +52,8 @@ MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attenti
         "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
         "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
-        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html")
+        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html",
+        "report@*.html")
 # Snapshots that a message names at each end of a long list.
 LISTED = 4
 # What of an experiment only people read.
@@ -250,8 +251,9 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
         if weights and not run.snapshots():
             try:
                 files.write_text(run.path(LEARNED), build.text(nets.learned(experiment, data)))
-                fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
-                                               nets.copied_suffix(experiment), fresh_head, experiment.net)
+                with progress.doing(f"taking what fits from {weights}"):
+                    fit = pretrained.write_fitting(weights, run.path(LEARNED), run.path(INITIAL),
+                                                   nets.copied_suffix(experiment), fresh_head, experiment.net)
             except UserError:
                 if not existed:
                     files.remove(run.folder)
@@ -334,6 +336,15 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
         raise UserError("{}: has no validation split, which {} needs for {}; `./fer prepare ...` makes one by "
                         "{}".format(data.root, experiment.name, purpose, "--validation fold" if note["asked"].get(
                             "validation") else "--hold-out 0.1, of the training split"))
+    crop_set = crops.SETS[note["asked"]["crops"]]
+    if (not crop_set.cut_in_training) not in nets.trains_on_cut(experiment):
+        raise UserError("{}: made with crops {}, whose training images are {}cut to the size of the net's input; {} "
+                        "needs --crops {}".format(
+                            data.root, note["asked"]["crops"], "not " if crop_set.cut_in_training else "",
+                            experiment.name, suggestions.first([name for name, other in crops.SETS.items() if (
+                                not other.cut_in_training) in nets.trains_on_cut(experiment)
+                                and backbone.takes(other.shape)], LISTED)))
+    nets.require_drawable(experiment, data)
 
 
 def _require_complete(data: parts.Data, note: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ The command line loads this module for its help, so Caffe is loaded only where a
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Union
 
 from common.errors import UserError
@@ -22,19 +22,10 @@ HELP = "RUN@500 is its snapshot of iteration 500, RUN@best the best one on the v
 Snapshot = Union[int, str, None]
 
 
-def add_arguments(parser: argparse.ArgumentParser, run: str) -> None:
-    """Adds RUN and --best. run: the help of RUN, as a sentence."""
+def add_run(parser: argparse.ArgumentParser, run: str) -> None:
+    """Adds RUN, which `split` reads. run: its help, as a sentence. There is no option for the best snapshot: it would
+    say the same in a second way, and where there are several RUNs not of which."""
     parser.add_argument("folder", type=path, metavar="RUN", help=f"{run} {HELP}")
-    parser.add_argument("--best", action="store_true", help="The same as RUN@best.")
-
-
-def chosen(options: argparse.Namespace) -> tuple[str, Snapshot]:
-    """The folder and the snapshot that the arguments of `add_arguments` name. Raises UserError as `split`, and for two
-    snapshots."""
-    folder, snapshot = split(options.folder)
-    if options.best and snapshot not in (None, BEST):
-        raise UserError(f"{options.folder}: names the snapshot of iteration {snapshot}; use it without --best")
-    return folder, BEST if options.best else snapshot
 
 
 def split(text: str) -> tuple[str, Snapshot]:
@@ -53,7 +44,7 @@ def split(text: str) -> tuple[str, Snapshot]:
 
 
 def require_none(text: str, what: str) -> None:
-    """Raises UserError if a text names a snapshot. what: the command that takes none, such as "report"."""
+    """Raises UserError if a text names a snapshot. what: the command that takes none, such as "watch"."""
     folder, snapshot = split(text)
     if snapshot is not None:
         raise UserError(f"{text}: {what} takes a run, not one of its snapshots; give {folder}")
@@ -67,21 +58,28 @@ def iteration(run: "Run", snapshot: Snapshot) -> int:
     return _best(run) if snapshot == BEST else int(snapshot)
 
 
+def validated(run: "Run") -> dict[int, float]:
+    """Iteration -> validation accuracy, where Caffe tested it; not each of them has a snapshot."""
+    from tools.training import chain
+    return {int(at): value for at, value in chain.curves(run).get("val accuracy", [])}
+
+
+def best_of(accuracies: Mapping[int, float], iterations: Iterable[int]) -> Optional[int]:
+    """Of iterations in rising order the one with the highest accuracy, the first of equals; None if none was
+    tested."""
+    tested = [at for at in iterations if at in accuracies]
+    return max(tested, key=lambda at: accuracies[at]) if tested else None
+
+
 def _best(run: "Run") -> int:
-    """The iteration with the highest validation accuracy, the first of equals, of the snapshots that Caffe tested."""
-    from tools.training import caffe_log, caffe_process, chain
+    """The best snapshot by the validation accuracies in Caffe's log."""
     run.require_begun()
-    accuracies: dict[int, float] = {}
-    for span in chain.spans(run):
-        log = span.segment.path(caffe_process.LOG)
-        tested = caffe_log.curves(log).get("val accuracy", []) if os.path.exists(log) else []
-        accuracies.update({span.start + at: value for at, value in tested})
-    candidates = [at for at in run.snapshots() if at in accuracies]
-    if not candidates:
+    best = best_of(validated(run), run.snapshots())
+    if best is None:
         raise UserError("{}: no snapshot was tested, with solver.snapshot {} and solver.test_interval {}, or the data "
                         "have no validation split".format(run.folder, *(
                             run.experiment.solver.get(key) for key in ("snapshot", "test_interval"))))
-    return max(candidates, key=lambda at: accuracies[at])
+    return best
 
 
 def text(snapshot: Snapshot) -> str:

@@ -177,8 +177,10 @@ def test_replaces_only_its_own_files(trained, exported, tmp_path, capsys):
 def test_a_group_and_an_unfinished_run_are_refused(trained, tmp_path, capsys):
     shutil.copytree(trained.folder, str(tmp_path / "group" / "seed01"))
     hand_made.group(tmp_path / "group", "seeds")
-    assert main.main(["export", str(tmp_path / "group"), "--out", "m.onnx"]) == 1
-    assert capsys.readouterr().err.endswith("group: is a group; give one of its runs: seed01\n")
+    for word in ("", "@best"):
+        assert main.main(["export", str(tmp_path / "group") + word, "--out", "m.onnx"]) == 1
+        assert capsys.readouterr().err.endswith(
+            f"group: is a group; give one of its runs: {tmp_path}/group/seed01{word}\n")
     shutil.rmtree(str(tmp_path / "group" / "seed01" / "snapshots"))
     with pytest.raises(UserError, match="no snapshot of iteration 12"):
         export.export(groups.open_(str(tmp_path / "group" / "seed01")), str(tmp_path / "m.onnx"))

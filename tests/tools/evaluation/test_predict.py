@@ -316,7 +316,7 @@ def test_the_weights_are_those_of_the_snapshot(faces_run, source, tmp_path, caps
         hand_made.log(one.folder, [1.0], {3: .9, 6: .8})
     hand_made.group(tmp_path, "folds")
     image = os.path.join(source, "test", "happy", "happy0.png")
-    for words in ([str(tmp_path) + "@3"], [str(tmp_path) + "@best"], [str(tmp_path), "--best"]):
+    for words in ([str(tmp_path) + "@3"], [str(tmp_path) + "@best"]):
         assert main.main(["predict", *words, image, "--whole", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["run"], found["iterations"]) == (str(tmp_path), [3, 3])

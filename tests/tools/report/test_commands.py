@@ -108,6 +108,7 @@ def test_seeds_and_folds_are_one_command(tmp_path, trained, data):
     single = options(commands.again(Entry(whole.run, "t")).commands[1])
     assert (single.data, single.seeds) == (str(folds / "fold01"), []) and "solver.random_seed=5" in single.set
     assert commands.report([whole]) == "./fer report " + str(tmp_path / "group")
+    assert commands.report([whole], "/a b.html") == f"./fer report {tmp_path / 'group'} --out '/a b.html'"
 
 
 def test_what_no_setting_changes_is_named(tmp_path, trained):

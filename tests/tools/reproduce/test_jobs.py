@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -337,3 +338,13 @@ def drawn(tmp_path_factory):
     synthetic.write = functools.partial(write, subjects=12)
     yield folder
     synthetic.write = write
+
+
+def test_without_a_terminal_the_first_line_says_where_the_trainings_are_shown(capsys):
+    waiting = [types.SimpleNamespace(done=done, title=title) for title, done in (("a", True), ("b", False))]
+    with subprocess.Popen(["true"]) as process:
+        jobs._follow(process, waiting, "/out")
+    assert capsys.readouterr().err == "1 of 2 jobs are done; `./fer watch /out` shows the trainings\n"
+    with subprocess.Popen(["true"]) as process:
+        jobs._follow(process, waiting[:1], "/out")
+    assert capsys.readouterr().err == ""

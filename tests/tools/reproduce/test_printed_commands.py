@@ -113,12 +113,15 @@ def draw_oulu_casia(folder):
 
 
 def draw_mmi(folder):
-    for subject in range(SUBJECTS):
-        name = f"Sessions/{subject}/S{subject:03d}-001"
+    """Tuplets need several subjects of each expression, also without those of two folds."""
+    for session in range(3 * SUBJECTS):
+        subject, expression = session // 3, (session // 3 + session % 3) % 6 + 1
+        name = f"S{subject:03d}-{session % 3 + 1:03d}"
+        path = f"Sessions/{session}/{name}"
         for frame in range(1, 6):
-            picture(folder, f"{name}/S{subject:03d}-001_{frame:05d}.jpg", 10 * subject + frame)
-        text(folder, name + ".xml", f'<Annotation><Metatag Name="Emotion" Value="{subject % 6 + 1}"/></Annotation>')
-        text(folder, f"Sessions/{subject}/session.xml", '<session><track view="0"/></session>')
+            picture(folder, f"{path}/{name}_{frame:05d}.jpg", 10 * session + frame)
+        text(folder, path + ".xml", f'<Annotation><Metatag Name="Emotion" Value="{expression}"/></Annotation>')
+        text(folder, f"Sessions/{session}/session.xml", '<session><track view="0"/></session>')
     return str(folder)
 
 

@@ -1,9 +1,11 @@
 """What a training shows: a bar on a terminal, and in a log lines that are few."""
 import io
 import sys
+import time
 
 import pytest
 
+from common import progress
 from tools.training.progress import TrainingProgress, remaining, speed
 
 
@@ -76,6 +78,21 @@ def test_a_failure_before_the_first_loss_is_what_is_raised(capsys):
             shown.accuracy(.125)
             raise ValueError("the loss is nan")
     assert capsys.readouterr().err == "a run: iteration 0/1000, validation accuracy 12.50 %\n"
+
+
+def test_a_training_without_a_line_yet_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENT", 0.05)
+    clock = Clock()
+    with TrainingProgress("a run", 1000, done=500, clock=clock) as shown:
+        time.sleep(0.5)
+        assert capsys.readouterr().err == "a run: 500/1000 ...\n"
+        clock.now += 100
+        shown.loss(501, 1.5)
+    with TrainingProgress("a run", 1000, clock=clock) as shown:
+        clock.now += 100
+        shown.loss(1, 1.5)
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "a run: iteration 501/1000, loss 1.5\na run: iteration 1/1000, loss 1.5\n"
 
 
 def test_the_bar_has_loss_and_accuracy(monkeypatch):

@@ -1,5 +1,4 @@
 """Snapshots by name: which one is meant, what it is used for, and that its results do not replace those of the last."""
-import argparse
 import os
 import shutil
 
@@ -41,20 +40,6 @@ def test_other_words_are_refused(tmp_path, word):
         snapshots.split(f"{tmp_path}@{word}")
     assert str(error.value) == (
         f"{tmp_path}@{word}: names no snapshot; expected {tmp_path}@ITERATION or {tmp_path}@best")
-
-
-def options(*words):
-    parser = argparse.ArgumentParser()
-    snapshots.add_arguments(parser, "A run.")
-    return parser.parse_args(words)
-
-
-def test_best_is_an_option_too():
-    assert snapshots.chosen(options("r")) == ("r", None)
-    assert snapshots.chosen(options("r@7")) == ("r", 7)
-    assert snapshots.chosen(options("r", "--best")) == snapshots.chosen(options("r@best", "--best")) == ("r", "best")
-    with pytest.raises(UserError, match="r@7: names the snapshot of iteration 7; use it without --best"):
-        snapshots.chosen(options("r@7", "--best"))
 
 
 @pytest.mark.parametrize("accuracies, expected", (
@@ -116,7 +101,7 @@ def test_an_evaluation_of_a_snapshot_has_files_of_its_own(copied, capsys):
     assert set(os.listdir(copied.folder)) - before == {"metrics@4.json", "decisions-test@4.csv"}
     metrics = files.read_json(copied.path("metrics@4.json"))
     assert (metrics["correct"], metrics["iterations"]) == (of_4, [4])
-    assert main.main(["evaluate", copied.folder, "--best", "--split", "val"]) == 0
+    assert main.main(["evaluate", copied.folder + "@best", "--split", "val"]) == 0
     best = files.read_json(copied.path("metrics-val@best.json"))
     # Of the three snapshots, by Caffe's own tests.
     assert best["correct"] == right(copied, best["iterations"][0], "val") and best["iterations"][0] in (4, 8, 12)
@@ -128,7 +113,7 @@ def test_an_evaluation_of_a_snapshot_has_files_of_its_own(copied, capsys):
 
 def test_a_run_that_begins_anew_removes_the_results_of_snapshots(copied, data):
     for name in ("metrics@4.json", "metrics-val@best.json", "metrics-on-x-y@4.json", "decisions-test@4.csv",
-                 "mine@4.json"):
+                 "report@4.html", "mine@4.json"):
         files.write_text(copied.path(name), "")
     shutil.rmtree(copied.path("snapshots"))
     run.train(experiment.load(NAME, [*SMALL, "solver.max_iter=4"]), data, copied.folder, None, run.Engine(1))
@@ -161,7 +146,7 @@ def test_a_long_list_of_snapshots_stays_short(tmp_path):
     assert str(error.value).endswith("no snapshot of iteration 500; it has 1, 2, 3, 4, ..., 97, 98, 99, 100")
 
 
-@pytest.mark.parametrize("command", (["report", "RUN"], ["watch", "RUN", "--once"], ["respond-ratio", "RUN"],
+@pytest.mark.parametrize("command", (["watch", "RUN", "--once"], ["respond-ratio", "RUN"],
                                      ["features", "--svm", "--run", "RUN"]))
 @pytest.mark.parametrize("word", ("@4", "@best"))
 def test_other_commands_refuse_a_snapshot(copied, capsys, command, word):
@@ -171,8 +156,8 @@ def test_other_commands_refuse_a_snapshot(copied, capsys, command, word):
 
 
 def test_every_snapshot_is_not_one(copied, capsys):
-    for words in ([copied.folder + "@4"], [copied.folder, "--best"]):
-        assert main.main(["evaluate", *words, "--every-snapshot"]) == 1
+    for word in ("@4", "@best"):
+        assert main.main(["evaluate", copied.folder + word, "--every-snapshot"]) == 1
         assert "--every-snapshot evaluates all snapshots of a run" in capsys.readouterr().err
 
 
