@@ -281,7 +281,8 @@ def test_subjects_of_a_table_take_the_place_of_the_data_sets(tmp_path, tiny):
     table = tmp_path / "subjects.csv"
     # Subjects 0 and 1 change places.
     swapped = {"0": "S1", "1": "S0"}
-    table.write_text("path,subject\n" + "".join("{},{}\n".format(
+    # As Excel writes it: with a byte order mark.
+    table.write_text("\ufeffpath,subject\n" + "".join("{},{}\n".format(
         path, swapped.get(path[0], "S" + path[0])) for path in paths))
     run(tiny, tmp_path / "out", "folds", subjects=str(table))
     found = {face.path: face.subject for face in manifest.read(str(tmp_path / "out" / "manifest.csv"))}
@@ -291,9 +292,10 @@ def test_subjects_of_a_table_take_the_place_of_the_data_sets(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("path,who\n", "subjects.csv:1: the columns are path,who, expected path,subject"),
-    ("path,subject\n0_angry_1.png\n", "subjects.csv:2: '0_angry_1.png', expected a path and a subject"),
-    ("path,subject\n0_angry_1.png,\n", "subjects.csv:2: "),
+    ("path,who\n", "subjects.csv:1: the columns are 'path,who', expected path,subject"),
+    ("path;subject\n0_angry_1.png;a\n", "subjects.csv:1: the columns are separated by ';', expected ','"),
+    ("path,subject\n0_angry_1.png\n", "subjects.csv:2: 1 fields, expected 2 (path,subject)"),
+    ("path,subject\n0_angry_1.png,\n", "subjects.csv:2: '0_angry_1.png,', expected a path and a subject"),
     ("path,subject\nnone.png,S1\n", "subjects.csv:2: no image 'none.png' in the data set"),
     ("path,subject\n0_angry_1.png,a\n0_angry_1.png,a\n", "subjects.csv:3: '0_angry_1.png' is there twice"),
     ("path,subject\n0_angry_1.png,a\n", "no subject for 15 of 16 images, e.g. 0_angry_2.png")])
