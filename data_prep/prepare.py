@@ -31,10 +31,10 @@ from data_prep import (
     records,
     subjects,
 )
-from data_prep.datasets import Protocol, trees
+from data_prep.datasets import Protocol, labels, trees
 from data_prep.manifest import Dataset, Face
 from data_prep.prepared_folder import MANIFEST, NO_FACE, NOTE
-from data_prep.settings import Settings, completed
+from data_prep.settings import Settings, completed, protocol_of
 from data_prep.survey import survey
 
 KIND = "prepared data"
@@ -55,6 +55,10 @@ def prepare(settings: Settings, out: str, processes: int) -> dict[str, Any]:
     require_apart(out, (settings.source, settings.subjects, settings.template))
     asked = {**asdict(settings), **{key + "_digest": path and files.digest(path) for key, path in (
         ("source", settings.source), ("subjects", settings.subjects), ("template", settings.template))}}
+    # The digest of a folder is only of names and sizes, and a changed label may have as many letters.
+    table = os.path.join(settings.source or "", labels.NAME)
+    if protocol_of(settings).own and os.path.isfile(table):
+        asked["labels_digest"] = files.digest(table)
     if os.path.lexists(out):
         return _existing(asked, out)
     os.makedirs(os.path.dirname(out), exist_ok=True)
@@ -127,7 +131,7 @@ class _Preparation:
 
     @property
     def protocol(self) -> Protocol:
-        return datasets.module(self.settings.dataset).PROTOCOLS[self.settings.protocol]
+        return protocol_of(self.settings)
 
     @property
     def where(self) -> str:
@@ -142,6 +146,8 @@ class _Preparation:
             *([settings.frames] if protocol.frames else []))
         if settings.subjects:
             dataset = replace(dataset, faces=subjects.assign(dataset.faces, settings.subjects))
+        if settings.subject_pattern:
+            dataset = replace(dataset, faces=subjects.match(dataset.faces, settings.subject_pattern))
         faces = self._faces(dataset)
         template = None
         if protocol.registration == "template":
@@ -203,6 +209,8 @@ class _Preparation:
         manifest.check(dataset.faces, self.where)
         if not dataset.faces:
             raise UserError(f"{self.where}: no images")
+        if protocol.folds:  # refuses what it cannot divide before all images are read
+            folds.assign(dataset.faces, protocol.folds, self.where)
         faces, without_face = survey(dataset, os.path.join(self.folder, SURVEY), protocol.registration != "none",
                                      self.processes)
         if without_face:

@@ -101,8 +101,8 @@ def test_a_folder_for_each_fold(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds")
     assert note["folds"] == ["fold01", "fold02", "fold03", "fold04"] and note["counts"] == {
         name: 4 for name in note["folds"]}
-    assert "note: 4 subjects, published 5" in prepared_folder.summary("out", note)
-    assert "images, published" not in prepared_folder.summary("out", note)
+    said = prepared_folder.summary(str(tmp_path / "out"), note)
+    assert "note: 4 subjects, published 5" in said and "images, published" not in said
     tested = []
     for name in note["folds"]:
         folder = str(tmp_path / "out" / name)
@@ -325,8 +325,9 @@ def test_faces_that_are_not_found_are_listed_and_counted(tmp_path, tiny, monkeyp
                                        for face in dataset.faces])
     monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=without_landmarks))
     note = run(tiny, tmp_path / "out", "folds")
-    assert "note: no face found in 2 images, listed in no_face.csv" in prepared_folder.summary("out", note)
-    assert "note: 14 images, published 16" in prepared_folder.summary("out", note)
+    said = prepared_folder.summary(str(tmp_path / "out"), note)
+    assert "note: no face found in 2 images, listed in no_face.csv" in said
+    assert "note: 14 images, published 16" in said
     assert [face.path for face in manifest.read(str(tmp_path / "out" / "no_face.csv"))] == sorted(found)
 
 

@@ -72,13 +72,15 @@ def test_another_engine(tmp_path, trained):
                      features_of="face", seed=3),
     prepare.Settings("raf_db", "/raf", "farzaneh2021", features=(), encoding="png", hold_out=0.1),
     prepare.Settings("fer2013", "/f.csv", "liu2017", features=(), subjects="/who.csv", crops="whole"),
+    prepare.Settings("folder", "/my", "plain", features=(), fold_count=5, folds=[1], subject_pattern=r"^(s\d+) ",
+                     validation="none"),
     prepare.Settings("mmi", "/mmi", "xie2019b_whole", frames="deformation"),
     prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3], template="/ck.json")])
 def test_a_preparation_is_asked_for_again(tmp_path, given):
     files_of_it = {key: getattr(given, key) for key in ("source", "subjects", "template")}
     without = dict.fromkeys(files_of_it)
     asked = replace(completed(replace(given, **without)), **files_of_it)
-    data = tmp_path / "data" / "fold01" if given.dataset == "ckplus" else tmp_path / "data"
+    data = tmp_path / "data" / "fold01" if given.folds else tmp_path / "data"
     files.write_json(str(data / "prepare.json"), {"asked": dict(asdict(asked), source_digest=None)})
     found = options(commands._line(commands._prepare(str(data))))
     again = cli_prepare.settings(found)
