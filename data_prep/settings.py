@@ -74,7 +74,7 @@ def completed(settings: Settings) -> Settings:
     settings = replace(settings, protocol=name, crops=crop_set, features=sorted(set(features)), hold_out=hold_out,
                        geometry=settings.geometry or protocol.geometry)
     for option, given in (("folds", settings.fold_count), ("subject-pattern", settings.subject_pattern)):
-        if given and not protocol.own:
+        if given is not None and not protocol.own:
             raise UserError(f"{option} {given}: only for images of your own (./fer prepare folder), not for "
                             f"{settings.dataset}")
     if settings.encoding == "png" and crops.SETS[crop_set].illumination:
@@ -87,10 +87,10 @@ def completed(settings: Settings) -> Settings:
     if hold_out and protocol.folds:
         raise UserError("hold-out: {} folds; --validation fold makes one of them the validation split".format(
             "--folds makes" if settings.fold_count else f"protocol {name} has"))
-    if settings.subject_pattern:
+    if settings.subject_pattern is not None:
         subjects.compiled(settings.subject_pattern)
         if settings.subjects:
-            raise UserError(f"subject-pattern {settings.subject_pattern!r}: the subjects come from "
+            raise UserError(f"subject-pattern {settings.subject_pattern}: the subjects come from "
                             f"{settings.subjects}; give one of both")
     if protocol.folds:
         settings = replace(settings, validation=settings.validation or protocol.validation)

@@ -31,7 +31,8 @@ def read(table: str) -> Dataset:
         if path in lines:
             raise UserError(f"{where}: {row['path']} is also in line {lines[path]}")
         if not os.path.isfile(os.path.join(root, path)):
-            raise UserError(f"{where}: no image {row['path']!r} in {root}")
+            raise UserError("{}: no image {!r} in {}{}".format(
+                where, row["path"], root, "; folders are joined by /" * ("\\" in path)))
         split = trees.SPLITS.get(row["split"].lower()) if "split" in row else ""
         if split is None:
             raise UserError(f"{where}: unknown split {row['split']!r}, expected one of {', '.join(trees.SPLITS)}")

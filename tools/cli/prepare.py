@@ -59,8 +59,8 @@ def add(commands: Commands) -> None:
                          "an image.")
     command.add_argument("--subject-pattern", metavar="REGEX",
                          help="For data of your own (folder): a regular expression that finds the subject in the name "
-                         "of each file, with one group around it, such as '^(s[0-9]+)_'. If it has a slash, it is "
-                         "searched for in the path below SOURCE.")
+                         "of each file, with one group around it, such as '^(s[0-9]+)_'. If it has a slash, "
+                         "such as '(s[0-9]+)/', it is searched for in the path below SOURCE.")
     command.add_argument("--template", type=path, metavar="FILE",
                          help="For a protocol that aligns faces: the template to align them to, made by `./fer "
                          "template` (default: data_prep/template.json, measured on FER2013).")

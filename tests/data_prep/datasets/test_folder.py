@@ -205,15 +205,16 @@ def test_folds_by_the_subjects_of_tables(tmp_path, picture):
     ({"fold_count": 6, "subject_pattern": "^(S.)_"}, "{}: 5 subjects, fewer than 6 folds"),
     ({"fold_count": 5}, "{}: no/S0_a.png has no subject, which person-independent folds need (--subjects, or for data "
                         "of your own --subject-pattern)"),
-    ({"fold_count": 5, "subject_pattern": "^(S[0-3])_"}, "subject-pattern '^(S[0-3])_': finds no subject in the names "
+    ({"fold_count": 5, "subject_pattern": "^(S[0-3])_"}, "subject-pattern ^(S[0-3])_: finds no subject in the names "
                                                          "of 4 of 20 images, e.g. no/S4_a.png"),
-    ({"fold_count": 5, "subject_pattern": "^(no)"}, "subject-pattern '^(no)': finds no subject in the names of 20 of "
+    ({"fold_count": 5, "subject_pattern": "^(no)"}, "subject-pattern ^(no): finds no subject in the names of 20 of "
                                                     "20 images, e.g. no/S0_a.png"),
-    ({"fold_count": 5, "subject_pattern": "^S._"}, "subject-pattern '^S._': has 0 groups (...), expected one, around "
+    ({"fold_count": 5, "subject_pattern": "^S._"}, "subject-pattern ^S._: has 0 groups (...), expected one, around "
                                                    "the subject"),
-    ({"subject_pattern": "^(S"}, "subject-pattern '^(S': not a regular expression: missing ), unterminated subpattern "
+    ({"subject_pattern": ""}, "subject-pattern : has 0 groups (...), expected one, around the subject"),
+    ({"subject_pattern": "^(S"}, "subject-pattern ^(S: not a regular expression: missing ), unterminated subpattern "
                                  "at position 1"),
-    ({"subject_pattern": "^(S.)", "subjects": "{}"}, "subject-pattern '^(S.)': the subjects come from {}; give one of "
+    ({"subject_pattern": "^(S.)", "subjects": "{}"}, "subject-pattern ^(S.): the subjects come from {}; give one of "
                                                      "both"),
     ({"fold_count": 2, "subject_pattern": "^(S.)"}, "folds 2: expected at least 3 with --validation fold, so that "
                                                     "there are images for training"),

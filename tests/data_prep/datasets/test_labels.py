@@ -53,6 +53,7 @@ def test_all_columns_in_another_order_from_a_spreadsheet(tmp_path, pictures, tex
     ("path,label,split\np/1.jpg,no,train\np/2.jpg,no,\n", ":3: the split is missing"),
     ("path,label,split\np/1.jpg,no,train\np/2.jpg,no,dev\n", ":3: unknown split 'dev', expected one of train, "),
     ("path,label\np/1.jpg,no\np/3.jpg,no\n", ":3: no image 'p/3.jpg' in {}"),
+    ("path,label\np\\1.jpg,no\n", ":2: no image 'p\\\\1.jpg' in {}; folders are joined by /"),
     ("path,label\np/1.jpg,no\np,no\n", ":3: no image 'p' in {}"),
     ("path,label\np/1.jpg,no\np/2.jpg,no\n./p/1.jpg,yes\n", ":4: ./p/1.jpg is also in line 2"),
     ("path,label\np/1.jpg,Anger\np/2.jpg,Anger\nq/1.jpg,angry\n",
