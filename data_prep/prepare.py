@@ -8,7 +8,7 @@ Of a cross-validation, each fold has such a folder, DIR/fold01 ..., below the ma
 """
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import cv2
@@ -34,7 +34,7 @@ from data_prep import (
 from data_prep.datasets import Protocol, labels, trees
 from data_prep.manifest import Dataset, Face
 from data_prep.prepared_folder import MANIFEST, NO_FACE, NOTE
-from data_prep.settings import Settings, completed, protocol_of
+from data_prep.settings import ONLY_IF_GIVEN, Settings, completed, protocol_of, to_note
 from data_prep.survey import survey
 
 KIND = "prepared data"
@@ -53,7 +53,7 @@ def prepare(settings: Settings, out: str, processes: int) -> dict[str, Any]:
     out = os.path.abspath(out)
     settings = completed(settings)
     require_apart(out, (settings.source, settings.subjects, settings.template))
-    asked = {**asdict(settings), **{key + "_digest": path and files.digest(path) for key, path in (
+    asked = {**to_note(settings), **{key + "_digest": path and files.digest(path) for key, path in (
         ("source", settings.source), ("subjects", settings.subjects), ("template", settings.template))}}
     # The digest of a folder is only of names and sizes, and a changed label may have as many letters.
     table = os.path.join(settings.source or "", labels.NAME)
@@ -102,7 +102,7 @@ def _existing(asked: Mapping[str, Any], out: str) -> dict[str, Any]:
         raise UserError(f"{out}: exists and is not a {KIND}; give another --out")
     note = files.read_json(path)
     held = dict(note["asked"], frames=prepared_folder.frames_of(note))
-    for key, value in asked.items():
+    for key, value in {**dict.fromkeys(ONLY_IF_GIVEN), **asked}.items():
         if held.get(key) != value:
             raise UserError(f"{out}: holds a preparation with {key} {held.get(key)}, not {value}; give another "
                             "--out or remove it")

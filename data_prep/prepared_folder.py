@@ -3,7 +3,7 @@
 The note of a folder with several folds lists them; each fold is a prepared folder of its own.
 """
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tabulate
@@ -101,15 +101,11 @@ def summary(folder: str, note: dict[str, Any]) -> str:
     lines.append(_table(["", *note["classes"], "all"],
                         [[split, *counts, sum(counts)] for split, counts in note["class_counts"].items()]))
     if note["folds"]:
-        lines.append(f"made {len(parts)} folders, one for each fold as the test split, with these images:")
+        lines.append("made, each with its fold as the test split (images of each split, and all records):")
         lines.append(_table(["", *manifest.SPLITS, "records"], [
             [name, *(part["counts"].get(split, 0) for split in manifest.SPLITS), sum(part["records"].values())]
             for name, part in parts.items()]))
-    for name, part in parts.items():
-        missing = [class_name for class_name, count in zip(note["classes"], part["class_counts"].get("train", ()))
-                   if not count]
-        if missing:
-            lines.append("note: {}no training image of {}".format(f"{name}: " * bool(name), ", ".join(missing)))
+    lines += _untrained(note["classes"], parts)
     if list(note["counts"]) == ["train"]:
         lines.append("note: all images are for training; there is no validation split (--hold-out makes one) and no "
                      "test split")
@@ -127,6 +123,17 @@ def summary(folder: str, note: dict[str, Any]) -> str:
     if note["copies"]:
         lines.append(f"note: {note['copies']} validation and test images have the pixels of a training image")
     return "\n".join(lines)
+
+
+def _untrained(classes: Sequence[str], parts: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Notes on classes without a training image. parts: name of each fold, or "", -> its note."""
+    folds_of: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        missing = [class_name for class_name, count in zip(classes, part["class_counts"].get("train", ())) if not count]
+        if missing:
+            folds_of.setdefault(", ".join(missing), []).append(name)
+    return [f"note: no training image of {missing}" + f" in {', '.join(names)}" * any(names)
+            for missing, names in folds_of.items()]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,12 +1,15 @@
 """The settings of a preparation."""
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Optional
 
 from common.errors import UserError
 from data_prep import alignment, crops, datasets, subjects
 from data_prep.datasets import Protocol
+
+# Settings that a note has only where they are given, so that all other notes are those of earlier versions.
+ONLY_IF_GIVEN = ("fold_count", "subject_pattern")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Settings:
     # Regular expression that finds the subject in the name of an image of one's own (`subjects.match`).
     subject_pattern: Optional[str] = None
 
+
+
+def to_note(settings: Settings) -> dict[str, Any]:
+    """The settings as a note has them."""
+    return {name: value for name, value in asdict(settings).items()
+            if value is not None or name not in ONLY_IF_GIVEN}
 
 
 def of_note(note: dict[str, Any]) -> Settings:

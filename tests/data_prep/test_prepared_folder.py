@@ -23,7 +23,7 @@ def test_of_folds_the_records_and_folders_are_listed(tmp_path):
     assert first == f"{tmp_path}: 1005 images in 3 folds, 11062 records of 1x48x48, features: none"
     assert [line.split() for line in lines[:4]] == [
         ["no", "yes", "all"], ["fold01", "2", "0", "2"], ["fold02", "1", "1", "2"], ["fold03", "1", "1000", "1001"]]
-    assert lines[4] == "made 2 folders, one for each fold as the test split, with these images:"
+    assert lines[4] == "made, each with its fold as the test split (images of each split, and all records):"
     assert [line.split() for line in lines[5:]] == [
         ["train", "val", "test", "records"], ["fold01", "1005", "2", "2", "1045"],
         ["fold03", "7", "0", "1001", "10017"]]

@@ -7,7 +7,7 @@ import pytest
 
 from common import experiment, files
 from data_prep import prepare, prepared_folder
-from data_prep.settings import completed
+from data_prep.settings import completed, of_note
 from tests.tools import hand_made
 from tools.cli import main
 from tools.cli import prepare as cli_prepare
@@ -40,8 +40,7 @@ def test_a_run_s_commands(trained, data):
     files.write_json(trained.path("metrics-val.json"), {"total": 12})
     again = commands.again(Entry(trained, "t"))
     prepared, train, evaluate = map(options, again.commands)
-    asked = prepared_folder.read_note(data)["asked"]
-    assert asdict(completed(cli_prepare.settings(prepared))).items() <= asked.items()
+    assert completed(cli_prepare.settings(prepared)) == of_note(prepared_folder.read_note(data))
     assert prepared.out == data
     assert (train.data, train.out, train.weights, train.seeds, train.threads, train.gpu) == (
         data, trained.folder, "MODEL.caffemodel", [], 1, None)
