@@ -14,12 +14,17 @@ def assign(faces: Sequence[Face], folds: int, where: str) -> list[Face]:
     subjects and of images.
 
     Deterministic: subjects with most images come first, and each goes to the fold with the fewest subjects, then the
-    fewest images. Raises UserError on a face without a subject, and if there are fewer subjects than folds.
+    fewest images. Raises UserError on a face without a subject or with a split, and if there are fewer subjects than
+    folds.
     """
     sizes: dict[str, int] = collections.Counter()
     for face in faces:
+        if face.split:
+            raise UserError(f"{where}: {face.source} is in the split {face.split}, and folds are made of data without "
+                            "splits")
         if not face.subject:
-            raise UserError(f"{where}: {face.source} has no subject, which person-independent folds need")
+            raise UserError(f"{where}: {face.source} has no subject, which person-independent folds need (--subjects, "
+                            "or for data of your own --subject-pattern)")
         sizes[face.subject] += 1
     if len(sizes) < folds:
         raise UserError(f"{where}: {len(sizes)} subjects, fewer than {folds} folds")

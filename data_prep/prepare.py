@@ -9,7 +9,7 @@ Of a cross-validation, each fold has such a folder, DIR/fold01 ..., below the ma
 """
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import cv2
@@ -33,10 +33,10 @@ from data_prep import (
     records,
     subjects,
 )
-from data_prep.datasets import Protocol, trees
+from data_prep.datasets import Protocol, labels, trees
 from data_prep.manifest import Dataset, Face
 from data_prep.prepared_folder import MANIFEST, NO_FACE, NOTE
-from data_prep.settings import Settings, completed
+from data_prep.settings import ONLY_IF_GIVEN, Settings, completed, protocol_of, to_note
 from data_prep.survey import scenes, survey
 
 KIND = "prepared data"
@@ -56,8 +56,12 @@ def prepare(settings: Settings, out: str, processes: int) -> dict[str, Any]:
     settings = completed(settings)
     require_apart(out, (settings.source, settings.subjects, settings.template))
     with progress.doing("computing the digests of the source"):
-        asked = {**asdict(settings), **{key + "_digest": path and files.digest(path) for key, path in (
+        asked = {**to_note(settings), **{key + "_digest": path and files.digest(path) for key, path in (
             ("source", settings.source), ("subjects", settings.subjects), ("template", settings.template))}}
+    # The digest of a folder is only of names and sizes, and a changed label may have as many letters.
+    table = os.path.join(settings.source or "", labels.NAME)
+    if protocol_of(settings).own and os.path.isfile(table):
+        asked["labels_digest"] = files.digest(table)
     if os.path.lexists(out):
         return _existing(asked, out)
     os.makedirs(os.path.dirname(out), exist_ok=True)
@@ -101,7 +105,7 @@ def _existing(asked: Mapping[str, Any], out: str) -> dict[str, Any]:
         raise UserError(f"{out}: exists and is not a {KIND}; give another --out")
     note = files.read_json(path)
     held = dict(note["asked"], frames=prepared_folder.frames_of(note))
-    for key, value in asked.items():
+    for key, value in {**dict.fromkeys(ONLY_IF_GIVEN), **asked}.items():
         if held.get(key) != value:
             raise UserError(f"{out}: holds a preparation with {key} {held.get(key)}, not {value}; give another "
                             "--out or remove it")
@@ -130,7 +134,7 @@ class _Preparation:
 
     @property
     def protocol(self) -> Protocol:
-        return datasets.module(self.settings.dataset).PROTOCOLS[self.settings.protocol]
+        return protocol_of(self.settings)
 
     @property
     def where(self) -> str:
@@ -146,6 +150,8 @@ class _Preparation:
                 *([settings.frames] if protocol.frames else []))
         if settings.subjects:
             dataset = replace(dataset, faces=subjects.assign(dataset.faces, settings.subjects))
+        if settings.subject_pattern:
+            dataset = replace(dataset, faces=subjects.match(dataset.faces, settings.subject_pattern))
         faces = self._faces(dataset)
         template = None
         if settings.registration == "template":
@@ -211,6 +217,8 @@ class _Preparation:
         manifest.check(dataset.faces, self.where)
         if not dataset.faces:
             raise UserError(f"{self.where}: no images")
+        if protocol.folds:  # refuses what it cannot divide before all images are read
+            folds.assign(dataset.faces, protocol.folds, self.where)
         faces, without_face = survey(dataset, os.path.join(self.folder, SURVEY), self.settings.registration != "none",
                                      self.processes, faces_of=self.settings.detect)
         if without_face:

@@ -3,6 +3,7 @@
 The note of a folder with several folds lists them; each fold is a prepared folder of its own.
 """
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import tabulate
@@ -16,6 +17,8 @@ NOTE = "prepare.json"
 MANIFEST = "manifest.csv"
 # Manifest of the images in which no face is found, where there are any.
 NO_FACE = "no_face.csv"
+# Columns of a terminal.
+WIDEST = 80
 
 
 def is_prepared(folder: str) -> bool:
@@ -87,13 +90,25 @@ def template(note: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(folder: str, note: dict[str, Any]) -> str:
-    """The counts of each split and class, and differences from the published counts, as text."""
+    """The counts of each split or fold and class, of the folds that were made, and differences from the published
+    counts, as text."""
     from data_prep.datasets import trees  # loads OpenCV, as above
-    lines = ["{}: {} images, {} records of {}, features: {}".format(
-        folder, sum(note["counts"].values()), sum(note["records"].values()), "x".join(map(str, note["shape"])),
+    parts = {name: read_note(os.path.join(folder, name)) for name in note["folds"]} or {"": note}
+    lines = ["{}: {} images{}, {} records of {}, features: {}".format(
+        folder, sum(note["counts"].values()), f" in {len(note['counts'])} folds" if note["folds"] else "",
+        sum(sum(part["records"].values()) for part in parts.values()), "x".join(map(str, note["shape"])),
         ", ".join(note["features"]) or "none")]
-    lines.append(tabulate.tabulate([[split, *counts, sum(counts)] for split, counts in note["class_counts"].items()],
-                                   ["", *note["classes"], "all"], "plain"))
+    lines.append(_table(["", *note["classes"], "all"],
+                        [[split, *counts, sum(counts)] for split, counts in note["class_counts"].items()]))
+    if note["folds"]:
+        lines.append("made, each with its fold as the test split (images of each split, and all records):")
+        lines.append(_table(["", *manifest.SPLITS, "records"], [
+            [name, *(part["counts"].get(split, 0) for split in manifest.SPLITS), sum(part["records"].values())]
+            for name, part in parts.items()]))
+    lines += _untrained(note["classes"], parts)
+    if list(note["counts"]) == ["train"]:
+        lines.append("note: all images are for training; there is no validation split (--hold-out makes one) and no "
+                     "test split")
     for what, published in note["published_counts"].items():
         count = note["found_counts"].get(what, 0)
         if count != published:
@@ -111,3 +126,24 @@ def summary(folder: str, note: dict[str, Any]) -> str:
     if note["copies"]:
         lines.append(f"note: {note['copies']} validation and test images have the pixels of a training image")
     return "\n".join(lines)
+
+
+def _untrained(classes: Sequence[str], parts: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Notes on classes without a training image. parts: name of each fold, or "", -> its note."""
+    folds_of: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        missing = [class_name for class_name, count in zip(classes, part["class_counts"].get("train", ())) if not count]
+        if missing:
+            folds_of.setdefault(", ".join(missing), []).append(name)
+    return [f"note: no training image of {missing}" + f" in {', '.join(names)}" * any(names)
+            for missing, names in folds_of.items()]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table with the first column for names. One that is wider than a terminal has its rows as columns if this makes
+    it narrower."""
+    upright = [list(column) for column in zip(header, *rows)]
+    tables = [tabulate.tabulate(lines, names, "plain") for names, lines in (
+        (header, rows), (upright[0], upright[1:]))]
+    widths = [max(map(len, table.splitlines())) for table in tables]
+    return tables[widths[0] > WIDEST and widths[1] < widths[0]]

@@ -50,6 +50,8 @@ class Protocol:
     hold_out: float = 0.0
     # Whether the data set tells who is on an image.
     subjects: bool = True
+    # Whether the images are one's own, so that the user may ask for folds, and say how files are named.
+    own: bool = False
     # The data set on which the paper measures the template of the registration; "" where it does not say.
     template: str = ""
     # Ways to choose the peak frames of a sequence, of FRAMES, the default first; empty where there is no choice.

@@ -1,10 +1,7 @@
 """FER2013 (Goodfellow et al., 2013): the challenge's CSV, or a folder of images."""
-import csv
-import gzip
 import os
 import tempfile
 import warnings
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Optional
@@ -14,6 +11,7 @@ import numpy as np
 from common import expressions
 from common.errors import UserError
 from common.expressions import SEVEN
+from data_prep import tables
 from data_prep.datasets import Protocol, trees
 from data_prep.images import read_image
 from data_prep.manifest import Dataset, Face
@@ -26,6 +24,7 @@ PROTOCOLS = {"plain": PLAIN,
              # For who chooses settings and has no PrivateTest, or keeps it for later: PublicTest is the test split, and
              # a part of Training the validation split.
              "public": replace(PLAIN, counts={}, hold_out=0.1, features=())}
+COLUMNS = ("emotion", "pixels", "Usage")
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 # Of the protocol "public"; it leaves out PrivateTest.
 USAGE_PUBLIC = {"Training": "train", "PublicTest": "test", "PrivateTest": ""}
@@ -33,7 +32,7 @@ SIDE = 48
 
 
 def read(source: str, protocol: str, folder: str, processes: int) -> Dataset:
-    """source: the CSV file `emotion,pixels,Usage` (also .csv.gz), or a folder <split>/<emotion>/<image>.
+    """source: the CSV file with COLUMNS in any order (also .csv.gz), or a folder <split>/<emotion>/<image>.
 
     Raises UserError with file and line, or with the path, on anything else.
     """
@@ -46,42 +45,30 @@ def _read_csv(path: str, folder: str, usage: Mapping[str, str]) -> Dataset:
     faces: list[Face] = []
     position: dict[Optional[int], int] = {}
     images = np.empty((0, SIDE, SIDE), np.uint8)
-    opener = gzip.open if path.lower().endswith(".gz") else open
-    try:
-        # The pixels go into a file without a name: this needs little memory, and nothing remains of it in any case.
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as stream, \
-                tempfile.TemporaryFile(dir=folder or None) as pixels:
-            rows = csv.reader(stream)
-            header = next(rows, [])
-            if header != ["emotion", "pixels", "Usage"]:
-                raise UserError(f"{path}:1: the columns are {','.join(header)[:60]!r}, expected emotion,pixels,Usage")
-            for row in rows:
-                line = rows.line_num
-                face = _face(row, name, line, f"{path}:{line}", usage)
-                values = _pixels(row[1], f"{path}:{line}")
-                if face.split:
-                    pixels.write(values)
-                    position[line] = len(faces)
-                    faces.append(face)
-            pixels.flush()
-            if faces:
-                images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable CSV: {error}") from None
+    # The pixels go into a file without a name: this needs little memory, and nothing remains of it in any case.
+    with tempfile.TemporaryFile(dir=folder or None) as pixels:
+        for line, row in tables.rows(path, COLUMNS):
+            face = _face(row, name, line, f"{path}:{line}", usage)
+            values = _pixels(row["pixels"], f"{path}:{line}")
+            if face.split:
+                pixels.write(values)
+                position[line] = len(faces)
+                faces.append(face)
+        pixels.flush()
+        if faces:
+            images = np.memmap(pixels, np.uint8, "r", shape=(len(faces), SIDE, SIDE))
     if not faces:
         raise UserError(f"{path}: no rows" + " of Training and PublicTest" * (usage is USAGE_PUBLIC))
     return Dataset("fer2013", SEVEN, faces, lambda face: np.asarray(images[position[face.row]]))
 
 
-def _face(row: list[str], name: str, line: int, where: str, usage: Mapping[str, str]) -> Face:
-    if len(row) != 3:
-        raise UserError(f"{where}: {len(row)} fields, expected 3 (emotion,pixels,Usage)")
-    if row[0] not in map(str, range(len(SEVEN))):
-        raise UserError(f"{where}: unknown label {row[0]!r}, expected 0 to {len(SEVEN) - 1}")
-    if row[2] not in USAGE:
-        raise UserError(f"{where}: unknown Usage {row[2]!r}, expected {', '.join(USAGE)}")
-    label = int(row[0])
-    return Face(name, line, label, SEVEN[label], split=usage[row[2]])
+def _face(row: Mapping[str, str], name: str, line: int, where: str, usage: Mapping[str, str]) -> Face:
+    if row["emotion"] not in map(str, range(len(SEVEN))):
+        raise UserError(f"{where}: unknown label {row['emotion']!r}, expected 0 to {len(SEVEN) - 1}")
+    if row["Usage"] not in USAGE:
+        raise UserError(f"{where}: unknown Usage {row['Usage']!r}, expected {', '.join(USAGE)}")
+    label = int(row["emotion"])
+    return Face(name, line, label, SEVEN[label], split=usage[row["Usage"]])
 
 
 def _pixels(text: str, where: str) -> np.ndarray:

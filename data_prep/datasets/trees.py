@@ -1,7 +1,7 @@
 """Shared by the readers of folders: lists in a fixed order, names of expressions, peak frames."""
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
@@ -63,6 +63,18 @@ def images(root: str, path: str) -> list[str]:
             if name.lower().endswith(SUFFIXES) and not os.path.isdir(os.path.join(root, path, name))]
 
 
+def images_below(root: str, path: str, above: Sequence[str] = ()) -> list[str]:
+    """Paths, relative to `root`, of the images in its folder `path`, sorted, then of those in each folder below.
+
+    above: the real paths of the folders that hold it. Raises UserError on a link that leads back to one of them.
+    """
+    here = os.path.realpath(os.path.join(root, path))
+    if here in above:
+        raise UserError(f"{os.path.join(root, path)}: a link to a folder that holds it")
+    return images(root, path) + [image for name in folders(root, path)
+                                 for image in images_below(root, os.path.join(path, name), (*above, here))]
+
+
 def frames(root: str, path: str) -> list[Frame]:
     """The images in a folder, ordered by their number. Raises UserError on an image without a number."""
     numbered = []
@@ -93,6 +105,17 @@ def expression(root: str, path: str, classes: Sequence[str]) -> str:
     if name not in classes:
         raise UserError(f"{os.path.join(root, path)}: unknown expression, expected one of {', '.join(classes)}")
     return name
+
+
+def require_one_spelling(places: Mapping[str, str]) -> None:
+    """Raises UserError if two names of classes are the same one in other spellings, as Happy and happy, anger and
+    angry. places: name -> where it is, a folder or a file with its line."""
+    first: dict[str, str] = {}
+    for name, place in places.items():
+        other = first.setdefault(expressions.canonical(name), name)
+        if other != name:
+            raise UserError(f"{place}: class {name!r} is spelled {other!r} in {places[other]}; give each class one "
+                            "spelling")
 
 
 def last(sequence: Sequence[Item], where: str, neutral: bool) -> Sequence[Item]:

@@ -49,6 +49,21 @@ def test_compressed_csv_and_byte_order_mark(tmp_path):
     assert len(read(str(plain) + ".gz").faces) == 2
 
 
+@pytest.mark.parametrize("header, order, separator", [
+    ("emotion, Usage, pixels", (0, 2, 1), ","), ("emotion, Usage, pixels", (0, 2, 1), ", "),
+    ("Usage,pixels,emotion", (2, 1, 0), ","), (" EMOTION ,pixels,usage", (0, 1, 2), " , ")])
+def test_columns_are_known_by_their_names(tmp_path, header, order, separator):
+    """The first is the header of Kaggle's later file, icml_face_data.csv."""
+    table = list(small_data.rows((2, 1, 1)))
+    small_data.write_csv(tmp_path / "fer2013.csv", table)
+    (tmp_path / "icml_face_data.csv").write_text(
+        "\n".join([header, *(separator.join(row[column] for column in order) for row in table)]) + "\n")
+    usual, other = read(tmp_path / "fer2013.csv"), read(tmp_path / "icml_face_data.csv")
+    assert [face._replace(path="") for face in other.faces] == [face._replace(path="") for face in usual.faces]
+    for face, same in zip(usual.faces, other.faces):
+        np.testing.assert_array_equal(usual.load(face), other.load(same))
+
+
 def replaced(row, column, value):
     return row[:column] + [value] + row[column + 1:]
 
@@ -75,6 +90,10 @@ def test_wrong_row_is_named_with_its_line(tmp_path, change, said):
 
 @pytest.mark.parametrize("content, said", [
     (b"", ":1: the columns are ''"), (b"emotion,pixels\n", ":1: the columns are 'emotion,pixels'"),
+    (b"emotion;pixels;Usage\n", ":1: the columns are separated by ';', expected ','"),
+    (b"emotion\tUsage\tpixels\n", ":1: the columns are separated by a tab, expected ','"),
+    (b"emotion,pixels,Usage,emotion\n", ":1: the columns are 'emotion,pixels,Usage,emotion', expected emotion,pixels,"),
+    (b"0,1 2 3,Training\n", ":1: the columns are '0,1 2 3,Training', expected emotion,pixels,Usage"),
     (b"emotion,pixels,Usage\n", ": no rows"), (b"\xff\xfe\x00", ": not a readable CSV")])
 def test_file_that_is_no_fer2013(tmp_path, content, said):
     path = tmp_path / "fer2013.csv"

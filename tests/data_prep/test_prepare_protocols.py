@@ -102,8 +102,8 @@ def test_a_folder_for_each_fold(tmp_path, tiny):
     note = run(tiny, tmp_path / "out", "folds")
     assert note["folds"] == ["fold01", "fold02", "fold03", "fold04"] and note["counts"] == {
         name: 4 for name in note["folds"]}
-    assert "note: 4 subjects, published 5" in prepared_folder.summary("out", note)
-    assert "images, published" not in prepared_folder.summary("out", note)
+    said = prepared_folder.summary(str(tmp_path / "out"), note)
+    assert "note: 4 subjects, published 5" in said and "images, published" not in said
     tested = []
     for name in note["folds"]:
         folder = str(tmp_path / "out" / name)
@@ -299,7 +299,8 @@ def test_subjects_of_a_table_take_the_place_of_the_data_sets(tmp_path, tiny):
     table = tmp_path / "subjects.csv"
     # Subjects 0 and 1 change places.
     swapped = {"0": "S1", "1": "S0"}
-    table.write_text("path,subject\n" + "".join("{},{}\n".format(
+    # As Excel writes it: with a byte order mark.
+    table.write_text("\ufeffpath,subject\n" + "".join("{},{}\n".format(
         path, swapped.get(path[0], "S" + path[0])) for path in paths))
     run(tiny, tmp_path / "out", "folds", subjects=str(table))
     found = {face.path: face.subject for face in manifest.read(str(tmp_path / "out" / "manifest.csv"))}
@@ -309,9 +310,10 @@ def test_subjects_of_a_table_take_the_place_of_the_data_sets(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("path,who\n", "subjects.csv:1: the columns are path,who, expected path,subject"),
-    ("path,subject\n0_angry_1.png\n", "subjects.csv:2: '0_angry_1.png', expected a path and a subject"),
-    ("path,subject\n0_angry_1.png,\n", "subjects.csv:2: "),
+    ("path,who\n", "subjects.csv:1: the columns are 'path,who', expected path,subject"),
+    ("path;subject\n0_angry_1.png;a\n", "subjects.csv:1: the columns are separated by ';', expected ','"),
+    ("path,subject\n0_angry_1.png\n", "subjects.csv:2: 1 fields, expected 2 (path,subject)"),
+    ("path,subject\n0_angry_1.png,\n", "subjects.csv:2: '0_angry_1.png,', expected a path and a subject"),
     ("path,subject\nnone.png,S1\n", "subjects.csv:2: no image 'none.png' in the data set"),
     ("path,subject\n0_angry_1.png,a\n0_angry_1.png,a\n", "subjects.csv:3: '0_angry_1.png' is there twice"),
     ("path,subject\n0_angry_1.png,a\n", "no subject for 15 of 16 images, e.g. 0_angry_2.png")])
@@ -341,8 +343,9 @@ def test_faces_that_are_not_found_are_listed_and_counted(tmp_path, tiny, monkeyp
                                        for face in dataset.faces])
     monkeypatch.setattr(datasets, "module", lambda name: SimpleNamespace(PROTOCOLS=PROTOCOLS, read=without_landmarks))
     note = run(tiny, tmp_path / "out", "folds")
-    assert "note: no face found in 2 images, listed in no_face.csv" in prepared_folder.summary("out", note)
-    assert "note: 14 images, published 16" in prepared_folder.summary("out", note)
+    said = prepared_folder.summary(str(tmp_path / "out"), note)
+    assert "note: no face found in 2 images, listed in no_face.csv" in said
+    assert "note: 14 images, published 16" in said
     assert [face.path for face in manifest.read(str(tmp_path / "out" / "no_face.csv"))] == sorted(found)
 
 

@@ -18,7 +18,8 @@ def add(commands: Commands) -> None:
     from data_prep.settings import FACES
     command = commands.add("prepare", run, "Make the manifest and the LMDBs of a data set.",
                            "prepare fer2013 fer2013.csv --out data/fer2013",
-                           "prepare ckplus CK+ --protocol xie2019a --fold 1 2 --features gsf sift")
+                           "prepare ckplus CK+ --protocol xie2019a --fold 1 2 --features gsf sift",
+                           "prepare folder MY_FACES --folds 5 --subject-pattern '^(s[0-9]+)_' --out data/mine")
     add_source(command)
     command.add_argument("--out", type=path, help="The folder to make (default: data/DATASET or "
                          "data/DATASET-PROTOCOL in the project).")
@@ -40,6 +41,9 @@ def add(commands: Commands) -> None:
                          help="How images are stored; png takes less space and more time to read (default: raw).")
     add_several(command, "--fold", "Folds to make, for a protocol with cross-validation (default: all).",
                 type=at_least(1), default=None, metavar="FOLD")
+    command.add_argument("--folds", type=at_least(2), metavar="NUMBER",
+                         help="For data of your own (folder), where the subject of each image is known: make this "
+                         "many person-independent folds, each of which is the test split once.")
     command.add_argument("--validation", choices=("fold", "none"),
                          help="For a protocol with cross-validation: fold makes one of the folds the validation split; "
                          "with none, all folds but the test fold are for training (default: as the paper has it).")
@@ -59,6 +63,10 @@ def add(commands: Commands) -> None:
     command.add_argument("--subjects", type=path, metavar="CSV",
                          help="A table with the columns path and subject, for a data set that does not say who is on "
                          "an image.")
+    command.add_argument("--subject-pattern", metavar="REGEX",
+                         help="For data of your own (folder): a regular expression that finds the subject in the name "
+                         "of each file, with one group around it, such as '^(s[0-9]+)_'. If it has a slash, "
+                         "such as '(s[0-9]+)/', it is searched for in the path below SOURCE.")
     command.add_argument("--template", type=path, metavar="FILE",
                          help="For a protocol that aligns faces: the template to align them to, made by `./fer "
                          "template` (default: data_prep/template.json, measured on FER2013).")
@@ -110,8 +118,8 @@ def settings(options: argparse.Namespace) -> "prepare.Settings":
         features=None if options.features is None else sorted(set(options.features)), geometry=options.geometry,
         features_of=options.features_of, encoding=options.encoding, folds=options.fold, validation=options.validation,
         hold_out=options.hold_out, seed=options.seed, subjects=_absolute(options.subjects),
-        template=_absolute(options.template), frames=options.frames,
-        detect=(options.faces or LARGEST) if options.detect else None)
+        template=_absolute(options.template), frames=options.frames, fold_count=options.folds,
+        subject_pattern=options.subject_pattern, detect=(options.faces or LARGEST) if options.detect else None)
 
 
 def _absolute(given):

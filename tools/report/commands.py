@@ -9,8 +9,8 @@ from common import experiment
 from common.errors import UserError
 from common.experiment import Experiment
 from common.machine import Device
-from data_prep import datasets, prepared_folder
-from data_prep.settings import LARGEST, Settings, completed, of_note
+from data_prep import prepared_folder
+from data_prep.settings import LARGEST, Settings, completed, of_note, protocol_of
 from tools.evaluation import departures
 from tools.report.entries import Entry
 from tools.training import groups
@@ -109,21 +109,22 @@ def _data(entry: Entry) -> str:
 def _prepare(data: str) -> list[str]:
     """The command that makes the folder; of a fold, the folder that holds the folds."""
     asked = of_note(prepared_folder.any_note(data))
-    protocol = datasets.module(asked.dataset).PROTOCOLS[asked.protocol]
     words = ["prepare", asked.dataset] + ([asked.source] if asked.source else [])
     words += ["--protocol", asked.protocol or ""]
     default = completed(Settings(asked.dataset, None, asked.protocol))
     if list(asked.features or []) != sorted(default.features or []):
         words += ["--features", *(asked.features or [])]
     for key in ("crops", "geometry", "features_of", "encoding", "validation", "hold_out", "subjects", "template",
-                "frames", "seed"):
+                "frames", "subject_pattern", "seed"):
         if getattr(asked, key) not in (getattr(default, key), None):
             words += ["--" + key.replace("_", "-"), str(getattr(asked, key))]
     if asked.detect:
         words += ["--detect"] + ["--faces", asked.detect] * (asked.detect != LARGEST)
+    if asked.fold_count:
+        words += ["--folds", str(asked.fold_count)]
     if asked.folds:
         words += ["--fold", *map(str, asked.folds)]
-    return words + ["--out", os.path.dirname(data) if protocol.folds else data]
+    return words + ["--out", os.path.dirname(data) if protocol_of(asked).folds else data]
 
 
 def _line(words: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from common import experiment, files
 from data_prep import prepare, prepared_folder
-from data_prep.settings import completed
+from data_prep.settings import completed, of_note
 from tests.tools import hand_made
 from tools.cli import main
 from tools.cli import prepare as cli_prepare
@@ -40,8 +40,7 @@ def test_a_run_s_commands(trained, data):
     files.write_json(trained.path("metrics-val.json"), {"total": 12})
     again = commands.again(Entry(trained, "t"))
     prepared, train, evaluate = map(options, again.commands)
-    asked = prepared_folder.read_note(data)["asked"]
-    assert asdict(completed(cli_prepare.settings(prepared))).items() <= asked.items()
+    assert completed(cli_prepare.settings(prepared)) == of_note(prepared_folder.read_note(data))
     assert prepared.out == data
     assert (train.data, train.out, train.weights, train.seeds, train.threads, train.gpu) == (
         data, trained.folder, "MODEL.caffemodel", [], 1, None)
@@ -72,6 +71,8 @@ def test_another_engine(tmp_path, trained):
                      features_of="face", seed=3),
     prepare.Settings("raf_db", "/raf", "farzaneh2021", features=(), encoding="png", hold_out=0.1),
     prepare.Settings("fer2013", "/f.csv", "liu2017", features=(), subjects="/who.csv", crops="whole"),
+    prepare.Settings("folder", "/my", "plain", features=(), fold_count=5, folds=[1], subject_pattern=r"^(s\d+) ",
+                     validation="none"),
     prepare.Settings("mmi", "/mmi", "xie2019b_whole", frames="deformation"),
     prepare.Settings("ckplus", "/ck", "xie2019a", features=("sift",), folds=[1, 3], template="/ck.json"),
     prepare.Settings("folder", "/photos", "plain", features=(), detect="largest"),
@@ -80,7 +81,7 @@ def test_a_preparation_is_asked_for_again(tmp_path, given):
     files_of_it = {key: getattr(given, key) for key in ("source", "subjects", "template")}
     without = dict.fromkeys(files_of_it)
     asked = replace(completed(replace(given, **without)), **files_of_it)
-    data = tmp_path / "data" / "fold01" if given.dataset == "ckplus" else tmp_path / "data"
+    data = tmp_path / "data" / "fold01" if given.folds else tmp_path / "data"
     files.write_json(str(data / "prepare.json"), {"asked": dict(asdict(asked), source_digest=None)})
     found = options(commands._line(commands._prepare(str(data))))
     again = cli_prepare.settings(found)
