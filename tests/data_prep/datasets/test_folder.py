@@ -159,7 +159,7 @@ def own(picture, subjects=5):
     for subject in range(subjects):
         for label, name in enumerate(("no", "yes")):
             for letter in "ab":
-                picture(f"s/{name}/S{subject}_{letter}.png", 40 * subject + 10 * label + ord(letter) - 97)
+                picture(f"s/{name}/S{subject}_{letter}.png", 40 * subject + 10 * label + ord(letter) - 97, (6, 6))
 
 
 def test_folds_of_ones_own_data(tmp_path, picture):
@@ -264,7 +264,7 @@ def test_without_folds_and_hold_out_all_is_for_training_and_that_is_said(tmp_pat
 
 def test_a_class_that_a_fold_does_not_train_is_named(tmp_path, picture):
     own(picture, 3)
-    picture("s/rare/S1_a.png", 200)
+    picture("s/rare/S1_a.png", 200, (6, 6))
     _, said = prepared(tmp_path, tmp_path / "s", fold_count=3, subject_pattern="(S.)")
     fold_of = {face.subject: face.fold for face in manifest.read(str(tmp_path / "out/manifest.csv"))}
     # It is for the test in its own fold, and for the validation in the one before.
