@@ -14,7 +14,7 @@ from tools.evaluation import evaluate, forward, predictions, roc
 from tools.evaluation.predictions import Prediction
 from tools.training import snapshots
 from tools.training.caffe_process import all_cores
-from tools.training.run import DEPLOY, Run
+from tools.training.run import DEPLOY, Run, data_note
 from tools.training.snapshots import Snapshot
 
 
@@ -79,10 +79,10 @@ def evaluate_on(run: Run, folder: str, split: Optional[str] = None, without: Seq
     do not fit, or there is no such snapshot.
     """
     folder = os.path.abspath(folder)
-    note, info = prepared_folder.read_note(folder), run.info
+    note = prepared_folder.read_note(folder)
     iteration = snapshots.iteration(run, snapshot)
     _check_shape(run, folder, note)
-    matching = match(prepared_folder.read_note(info["data"])["classes"], note["classes"], without)
+    matching = match(data_note(run)["classes"], note["classes"], without)
     splits = [split] if split else ["test"] if "test" in note["records"] else list(note["records"])
     engine = all_cores()
     of_all_classes = [prediction for name in splits for prediction in evaluate.predict(

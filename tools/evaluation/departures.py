@@ -17,7 +17,7 @@ from data_prep.manifest import SPLITS
 from prototxt import nets
 from published.values import Figure
 from tools.training import pretraining, snapshots
-from tools.training.run import DATA, FRESH_HEAD, ORIGIN, Run
+from tools.training.run import FRESH_HEAD, ORIGIN, Run, data_note
 from tools.training.snapshots import Snapshot
 
 NONE = "none"
@@ -181,7 +181,7 @@ def _notes(run: Run) -> tuple[dict, Optional[dict]]:
     """The note of a run's data. If the data are a fold of a prepared data set that still exists, also the note of the
     data set; else None."""
     data = run.info["data"]
-    note = files.read_json(run.path(DATA)) if os.path.exists(run.path(DATA)) else prepared_folder.read_note(data)
+    note = data_note(run)
     outer = os.path.dirname(data)
     whole = prepared_folder.any_note(outer) if prepared_folder.is_prepared(outer) else {}
     return note, whole if os.path.basename(data) in whole.get("folds", ()) else None

@@ -23,7 +23,7 @@ from tools.evaluation.predicted_faces import FacePrediction
 from tools.training import groups, snapshots
 from tools.training.caffe_process import all_cores
 from tools.training.groups import Group
-from tools.training.run import DATA, DEPLOY, Run, require_same_data
+from tools.training.run import DEPLOY, Run, data_note, require_same_data
 from tools.training.snapshots import Snapshot
 
 FRAMING = "framing.json"
@@ -52,19 +52,9 @@ class Preparation:
 
 def preparation(run: Run) -> Preparation:
     """How a run's data were prepared. Raises UserError if neither the run nor its unchanged data tell it."""
-    note = _note(run)
+    note = data_note(run)
     return Preparation(note["classes"], crops.SETS[note["asked"]["crops"]], of_note(note).registration,
                        prepared_folder.template(note)["margins"])
-
-
-def _note(run: Run) -> dict:
-    info = run.info
-    if os.path.exists(run.path(DATA)):
-        return files.read_json(run.path(DATA))
-    if not prepared_folder.is_prepared(info["data"]):
-        raise UserError("{}: its data, {}, are gone, and the run has no {} with its classes and crops; prepare the "
-                        "data again".format(run.folder, info["data"], DATA))
-    return require_same_data(run)
 
 
 def framing(run: Run, prepared: Preparation) -> np.ndarray:

@@ -190,6 +190,18 @@ def require_same_data(run: Run) -> dict[str, Any]:
     return note
 
 
+def data_note(run: Run) -> dict[str, Any]:
+    """The note of the run's data, which need not be there any more. Raises UserError if neither the run nor its
+    unchanged data tell it."""
+    data = run.info["data"]
+    if os.path.exists(run.path(DATA)):
+        return files.read_json(run.path(DATA))
+    if not prepared_folder.is_prepared(data):
+        raise UserError(f"{run.folder}: its data, {data}, are gone, and the run has no {DATA} with its classes and "
+                        "crops; prepare the data again")
+    return require_same_data(run)
+
+
 def train(experiment: Experiment, data_folder: str, folder: str, weights: Optional[str], engine: Engine,
           processes: int = 1, fresh_head: bool = False) -> Run:
     """Trains, or continues where an earlier call stopped; the result is byte for byte the same.
