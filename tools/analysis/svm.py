@@ -4,9 +4,7 @@
     DATA/svm/gabor.csv, RUN/svm.csv      predictions on the test split, with a row for each image
 """
 import csv
-import datetime
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +12,14 @@ from typing import Any, Optional
 
 import numpy as np
 import tabulate
-from sklearn.svm import SVC
 
-from common import children, files, machine, papers, progress
+from common import files, papers, progress
 from common.errors import UserError
 from data_prep import lmdb_io, manifest, prepared_folder, records
 from data_prep.features import NAMES
 from published import values
 from published.values import Figure
-from tools.analysis import activations
+from tools.analysis import activations, kernels
 from tools.evaluation import departures, forward
 from tools.evaluation.departures import Departure
 from tools.training.caffe_process import all_cores
@@ -30,14 +27,6 @@ from tools.training.run import DEPLOY, Run, require_same_data
 
 # The name of the deep feature, FC2's input.
 DEEP = "x"
-GAMMAS = (0.5, 1.0, 2.0, 4.0)
-COSTS = (1.0, 3.0, 10.0)
-# Bytes of a value of the kernel matrix: the product in float32, and LIBSVM's float64.
-GRAM_BYTES = 4 + 8
-# Rows of the kernel matrix that are computed at a time.
-BLOCK = 1024
-# LIBSVM's memory for rows of the kernel matrix, of each fit.
-CACHE_MB = 1000
 
 
 @dataclass(frozen=True)
@@ -206,7 +195,7 @@ def _read_deep(run: Run, split: str, limit: Optional[int]) -> tuple[Split, np.nd
 def _first_crops(data: str, split: str, limit: Optional[int]) -> list[records.Record]:
     first_crops = [record for record in records.read(data, split) if record.crop == 0][:limit]
     if split == "train":
-        _require_memory(data, len(first_crops))
+        kernels.require_memory(data, len(first_crops))
     return first_crops
 
 
@@ -305,85 +294,21 @@ def _counts(right: np.ndarray) -> tuple[int, int]:
     return int(right.sum()), len(right)
 
 
-class _Kernels:
-    """The kernel matrices of the images of a split with the training images."""
-
-    def __init__(self, splits: dict[str, Split]):
-        train = splits["train"].vectors
-        self._products = {name: split.vectors @ train.T for name, split in splits.items()}
-        self._norms = {name: (split.vectors ** 2).sum(axis=1) for name, split in splits.items()}
-
-    def matrix(self, split: str, gamma: Optional[float]) -> np.ndarray:
-        """float64 (M, training images): linear if gamma is None, else RBF."""
-        products, norms = self._products[split], self._norms[split]
-        result = np.empty(products.shape)
-        # In blocks: the matrices of the differences would be as large as the result.
-        for start in range(0, len(products), BLOCK):
-            rows = slice(start, start + BLOCK)
-            if gamma is None:
-                result[rows] = products[rows]
-            else:
-                distances = norms[rows, None] + self._norms["train"][None, :] - 2 * products[rows]
-                np.exp(-gamma * np.maximum(distances, 0), out=result[rows], dtype=np.float64)
-        return result
-
-
-def _fitted(matrix: np.ndarray, labels: np.ndarray, cost: float) -> SVC:
-    return SVC(C=cost, kernel="precomputed", cache_size=CACHE_MB).fit(matrix, labels)
-
-
 def _results(name: str, splits: dict[str, Split], tunes: bool) -> Iterator[Result]:
-    labels = splits["train"].labels
-    kernels = _Kernels(splits)
-
-    def right(svc, matrix, split):
-        return svc.predict(matrix) == splits[split].labels
+    labels = {split: images.labels for split, images in splits.items()}
+    made = kernels.Kernels({split: images.vectors for split, images in splits.items()})
 
     def result(setting, words, svc, gamma):
-        predicted = svc.predict(kernels.matrix("test", gamma))
-        test, own = predicted == splits["test"].labels, splits["test"].own
-        return Result(name, setting, words, _counts(right(svc, kernels.matrix("val", gamma), "val")), _counts(test),
-                      _counts(test[own]), predicted.tolist())
+        val = svc.predict(made.matrix("val", gamma)) == labels["val"]
+        predicted = svc.predict(made.matrix("test", gamma))
+        test = predicted == labels["test"]
+        return Result(name, setting, words, _counts(val), _counts(test), _counts(test[splits["test"].own]),
+                      predicted.tolist())
 
     dimension = splits["train"].vectors.shape[1]
     began = time.monotonic()
     for words, gamma in (("linear, C 1", None), (f"RBF, C 1, gamma 1/{dimension}", 1 / dimension)):
-        yield result("published", words, _fitted(kernels.matrix("train", gamma), labels, 1.0), gamma)
-    if not tunes:
-        return
-    side_by_side = _side_by_side(len(labels))
-    rounds = len(GAMMAS) * -(-len(COSTS) // side_by_side)
-    print(f"fer: {name}: tuning fits {len(GAMMAS) * len(COSTS)} SVMs, {side_by_side} at a time: about "
-          f"{datetime.timedelta(seconds=round((time.monotonic() - began) / 2 * rounds))}", file=sys.stderr, flush=True)
-    best: Optional[tuple[SVC, float, float]] = None
-    most = -1
-    with progress.bar(f"{name}: tuning", len(GAMMAS) * len(COSTS)) as bar:
-        for gamma in GAMMAS:
-            matrix, matrix_val = kernels.matrix("train", gamma), kernels.matrix("val", gamma)
-
-            def fit(cost, matrix=matrix, matrix_val=matrix_val):
-                svc = _fitted(matrix, labels, cost)
-                return svc, right(svc, matrix_val, "val").sum()
-
-            fits = children.in_order(side_by_side, lambda: None, (), fit, COSTS)
-            for cost, (svc, count) in zip(COSTS, fits):
-                if count > most:
-                    best, most = (svc, gamma, cost), count
-                bar.update()
-    assert best is not None
-    svc, gamma, cost = best
-    yield result("tuned", f"RBF, C {cost:g}, gamma {gamma:g}", svc, gamma)
-
-
-def _side_by_side(count: int) -> int:
-    """How many SVMs for this many training images are fitted at a time, as memory allows. They share the kernel
-    matrix."""
-    free = machine.memory()[1] - GRAM_BYTES * count ** 2
-    return max(1, min(all_cores().threads, len(COSTS), int(free / (CACHE_MB * 1e6))))
-
-
-def _require_memory(data: str, count: int) -> None:
-    needed, available = GRAM_BYTES * count ** 2, machine.memory()[1]
-    if needed > available:
-        raise UserError(f"{data}: the kernel matrix of {count} training images needs {needed / 1e9:.1f} GB of "
-                        f"memory, {available / 1e9:.1f} GB are available; --limit N uses fewer images")
+        yield result("published", words, kernels.fitted(made.matrix("train", gamma), labels["train"], 1.0), gamma)
+    if tunes:
+        svc, gamma, cost = kernels.tuned(name, made, labels, (time.monotonic() - began) / 2)
+        yield result("tuned", f"RBF, C {cost:g}, gamma {gamma:g}", svc, gamma)

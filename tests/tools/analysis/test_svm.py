@@ -1,7 +1,6 @@
 """The SVM on handcrafted features: by hand where it must be right, and on prepared data."""
 import csv
 import shutil
-import types
 
 import caffe
 import numpy as np
@@ -12,7 +11,7 @@ from common import files
 from common.errors import UserError
 from data_prep import prepared_folder
 from tests import small_data
-from tools.analysis import svm
+from tools.analysis import kernels, svm
 from tools.cli import main
 from tools.evaluation import evaluate
 from tools.report import tables
@@ -55,22 +54,6 @@ def test_tuning_finds_the_first_of_the_best_on_the_validation_split(prepared):
     assert (tuned.val[0], tuned.test[0], tuned.kernel) == best
 
 
-def test_kernel_matrices_do_not_depend_on_blocks(prepared, monkeypatch):
-    kernels = svm._Kernels({split: svm.read(prepared, split, "sift") for split in ("train", "val", "test")})
-    wanted = [(split, gamma) for split in ("train", "test") for gamma in (None, 2.0)]
-    whole = [kernels.matrix(*one) for one in wanted]
-    monkeypatch.setattr(svm, "BLOCK", 5)
-    for one, expected in zip(wanted, whole):
-        np.testing.assert_array_equal(kernels.matrix(*one), expected)
-
-
-@pytest.mark.parametrize("free, expected", [(100e9, 3), (12e6 + 2.5e9, 2), (1e6, 1)])
-def test_as_many_are_fitted_at_a_time_as_memory_allows(free, expected, monkeypatch):
-    monkeypatch.setattr(svm.machine, "memory", lambda: (0, free))
-    monkeypatch.setattr(svm, "all_cores", lambda: types.SimpleNamespace(threads=8))
-    assert svm._side_by_side(1000) == expected
-
-
 def test_untuned_alone_and_each_result_when_it_is_known(prepared, capsys):
     words = ["features", "--svm", "--untuned", "--data", prepared, "--features", "sift"]
     assert main.main(words) == 0
@@ -107,7 +90,7 @@ def test_table_and_command(prepared, capsys):
 def test_missing_feature_and_missing_memory(prepared, monkeypatch):
     with pytest.raises(UserError, match="has no gsf features; it has gabor, sift"):
         list(svm.svm(prepared, ["gsf"], None))
-    monkeypatch.setattr(svm, "GRAM_BYTES", 10 ** 12)
+    monkeypatch.setattr(kernels, "GRAM_BYTES", 10 ** 12)
     with pytest.raises(UserError, match="the kernel matrix of 42 training images needs .* --limit N"):
         list(svm.svm(prepared, ["sift"], None))
 
