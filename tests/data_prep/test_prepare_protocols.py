@@ -154,7 +154,7 @@ def test_faces_come_to_the_given_template(tmp_path, tiny):
             cv2.circle(image, (x, 25), 2, (255, 255, 255), -1)
         cv2.imwrite(os.path.join(tiny, name), image)
     note = run(tiny, tmp_path / "out", "folds", template=given, folds=[1])
-    assert "aligned to the template of other-paper, 3 faces" in prepared_folder.summary("out", note)
+    assert "aligned to the template of other-paper, 3 faces" in prepared_folder.summary(str(tmp_path / "out"), note)
     inner = prepared_folder.read_note(str(tmp_path / "out" / "fold01"))
     assert note["template"] == inner["template"] == prepared_folder.template(inner)
     assert note["template"]["margins"]["top"] == .1

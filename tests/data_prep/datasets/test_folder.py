@@ -212,6 +212,8 @@ def test_folds_by_the_subjects_of_tables(tmp_path, picture):
                                                          "of 4 of 20 images, e.g. no/S4_a.png"),
     ({"fold_count": 5, "subject_pattern": "^(no)"}, "subject-pattern ^(no): finds no subject in the names of 20 of "
                                                     "20 images, e.g. no/S0_a.png"),
+    ({"subject_pattern": "^S(4?)"}, "subject-pattern ^S(4?): finds no subject in the names of 16 of 20 images, e.g. "
+                                    "no/S0_a.png"),
     ({"fold_count": 5, "subject_pattern": "^S._"}, "subject-pattern ^S._: has 0 groups (...), expected one, around "
                                                    "the subject"),
     ({"subject_pattern": ""}, "subject-pattern : has 0 groups (...), expected one, around the subject"),
