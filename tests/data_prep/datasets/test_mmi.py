@@ -185,6 +185,9 @@ class Seen:
     log = None
     landmarks = {}
 
+    def __init__(self, share):
+        assert share == 0
+
     def find(self, image):
         level = int(round(image.max() / 10))
         if self.log:
@@ -345,7 +348,7 @@ def test_frames_are_part_of_what_is_asked_for(tmp_path, session, picture, seen):
     assert note["asked"]["frames"] == "deformation" and frames_of(other) == {2, 3, 6}
     with pytest.raises(UserError, match="holds a preparation with frames deformation, not middle"):
         prepare.prepare(settings(tmp_path), str(other), 1)
-    assert sorted(os.listdir(str(other))) == [".caffe-fer", "fold01", "manifest.csv", "prepare.json"]
+    assert sorted(os.listdir(str(other))) == [".caffe-fer", "faces.html", "fold01", "manifest.csv", "prepare.json"]
 
 
 @pytest.mark.parametrize("dataset, protocol, frames, said", [
