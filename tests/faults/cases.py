@@ -19,8 +19,8 @@ from tests.tools import small_pairs
 
 # In the environment of all processes of a command.
 MARK = "CAFFE_FER_DISTURBED"
-# What differs between two undisturbed calls: logs say when.
-DIFFERS = (".log",)
+# What differs between two undisturbed calls: logs, and the notes of Snakemake, say when.
+DIFFERS, NOTES_OF_JOBS = (".log",), ".snakemake"
 # What the user has beside what a command makes.
 NOTES = "my notes.txt"
 SHORT = ["solver.batch_size=8", "solver.snapshot=4", "solver.test_interval=4", "solver.display=1"]
@@ -106,7 +106,8 @@ def call(words: Sequence[str], folder: str, mark: str = "") -> "subprocess.Compl
 def left(folder: str) -> dict[str, str]:
     """Path -> digest of each file below a folder."""
     found = {}
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != NOTES_OF_JOBS]
         for name in names:
             if not name.endswith(DIFFERS):
                 path = os.path.join(place, name)

@@ -80,6 +80,9 @@ class Saved:
         return max((result for result in self.results if result.setting == "published"),
                    key=lambda result: result.val[0])
 
+    def with_setting(self, setting: str) -> Optional[Result]:
+        return next((result for result in self.results if result.setting == setting), None)
+
 
 def svm(data: str, names: Optional[Sequence[str]], limit: Optional[int], tunes: bool = True) -> Iterator[Result]:
     """Yields each result for each feature of a prepared folder when it is known, and saves those of a feature there: of

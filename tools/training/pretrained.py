@@ -19,6 +19,8 @@ OF_PYTORCH = (".pth", ".pth.tar", ".pt", ".safetensors")
 LISTED = 5
 # Values that are checked at a time, so that they stay in the cache.
 CHUNK = 1 << 18
+# Bytes of a caffemodel beside its values, at most: the definitions of the layers.
+DEFINITION = 1 << 20
 # Kinds of fields in the wire format of Protocol Buffers: those of a fixed length, with their bytes, and others.
 FIXED = {1: 8, 5: 4}
 VARINT, COUNTED = 0, 2
@@ -184,7 +186,15 @@ def write_fresh(deploy: str, seed: int, out: str, weights: Optional[str] = None)
     if weights:
         net.copy_from(weights)
     with files.replacing(out) as partial:
-        net.save(partial)
+        save(net, partial)
+
+
+def save(net: caffe.Net, path: str) -> None:
+    """Writes the caffemodel of a net. Raises UserError if the disk has no room for it: on a full disk, Caffe would end
+    this process."""
+    values = sum(blob.data.size for blobs in net.params.values() for blob in blobs)
+    files.require_space(os.path.dirname(os.path.abspath(path)), 4 * values + DEFINITION)
+    net.save(path)
 
 
 # ---------------------------------------------------------------- read from the file

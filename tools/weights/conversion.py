@@ -94,7 +94,7 @@ def to_caffe(path: str, net: str, out: str) -> Conversion:
             if _has_count(blobs, names):
                 blobs[-1].data[...] = count
         with files.replacing(out, alone=True) as partial:
-            made.save(partial)
+            pretrained.save(made, partial)
             error = _require_same(path, tensors, caffe.Net(path_of_net, caffe.TEST, weights=partial))
     converted = {name for _, names in mapped for name in names}
     return Conversion(mapped, [name for name in tensors if name not in converted], error)

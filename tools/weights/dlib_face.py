@@ -22,6 +22,7 @@ from common import files
 from common.errors import UserError
 from prototxt import build
 from prototxt.builders import backbones
+from tools.training import pretrained
 from tools.weights import dlib_file, pypi
 
 NAME, NET = "dlib_face", "dlib_face_base"
@@ -117,7 +118,7 @@ def write(layers: Sequence[dlib_file.Layer], where: str, definition: str, weight
                 raise UserError(f"{where}: layer {name} has {inputs} inputs and {outputs} outputs, expected "
                                 "{1} and {0}".format(*blobs[0].data.shape))
             blobs[0].data[...] = layer.values.reshape(inputs, outputs).T
-    net.save(weights)
+    pretrained.save(net, weights)
 
 
 def _require_kinds(layers: Sequence[dlib_file.Layer], net: caffe.Net, where: str) -> None:

@@ -18,6 +18,7 @@ from common import files
 from common.errors import UserError
 from common.experiment import ROOT
 from data_prep import prepared_folder
+from tools.training import pretrained
 from tools.training import run as runs
 from tools.training.run import DATA, DEPLOY, Run
 
@@ -66,7 +67,7 @@ def restore(weights: str, deploy: str, caffemodel: str) -> None:
         for layer, blobs in net.params.items():
             for number, blob in enumerate(blobs):
                 blob.data[...] = arrays[f"{layer}/{number}"]
-    net.save(caffemodel)
+    pretrained.save(net, caffemodel)
 
 
 def release(run: Run, name: str, folder: str = FOLDER) -> str:

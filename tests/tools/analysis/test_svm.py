@@ -191,6 +191,7 @@ def test_untuned_is_the_best_on_the_validation_split():
     kept = svm.Saved([result("published", "a", 3, 8), result("published", "b", 5, 2), result("tuned", "c", 7, 1)],
                           [])
     assert kept.untuned.kernel == "b"
+    assert kept.with_setting("tuned").kernel == "c" and kept.with_setting("softmax") is None
 
 
 def test_command_on_a_run(trained, capsys):

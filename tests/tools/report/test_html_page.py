@@ -10,13 +10,13 @@ import pytest
 from common import experiment, files
 from common.errors import UserError
 from common.machine import DEFAULT
-from data_prep import pictures
+from data_prep.pictures import jpeg
 from tests import small_data
 from tools.analysis import respond_ratio, svm
 from tools.cli import main
 from tools.evaluation import evaluate, predictions
 from tools.evaluation.groups import evaluate_all
-from tools.report import entries, figures, html_page, sections, tables
+from tools.report import entries, figures, html_page, pictures, sections, tables
 from tools.report.entries import Entry
 from tools.report.papers import xie2019a, xie2019a_faces
 from tools.training import groups, run
@@ -208,7 +208,7 @@ def test_a_fifth_of_each_heat_map_is_in_colour(trained, page):
         colored = np.ptp(face.image.astype(int), axis=2) > 40
         assert colored.mean() == pytest.approx(0.2, abs=0.05)
     for face in row.faces:
-        assert pictures.jpeg(face.image) in page
+        assert jpeg(face.image) in page
 
 
 def test_group_of_seeds(softmax, page, trained):
