@@ -21,8 +21,8 @@ from tools.training.run import Run
 
 @pytest.fixture
 def copied(tmp_path, trained):
-    """Snapshots of 4, 8 and 12 iterations; the log says that 8 is the best of them, and 10 better still. What other tests
-    have measured of the run is left out."""
+    """Snapshots of 4, 8 and 12 iterations; the log says that 8 is the best of them, and 10 better still. Without what
+    other tests have measured of the run."""
     measured = shutil.ignore_patterns("metrics*", "decisions*", "svm*", "respond*")
     one = Run(shutil.copytree(trained.folder, str(tmp_path / "run"), ignore=measured))
     hand_made.log(one.folder, [1.0], {0: .1, 4: .3, 8: .4, 10: .9, 12: .2})
