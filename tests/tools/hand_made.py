@@ -13,7 +13,7 @@ def note(data):
     """prepare.json of a prepared folder of a data set, "<data set>-<protocol>", as its paper has it."""
     dataset, _, protocol = data.partition("-")
     settled = datasets.protocol(data)
-    return {"asked": {"dataset": dataset, "protocol": protocol or "plain", "crops": settled.crops,
+    return {"asked": {"dataset": dataset, "source": None, "protocol": protocol or "plain", "crops": settled.crops,
                       "geometry": "literal", "features_of": "crop"},
             "template": {"dataset": settled.template}, "folds": [], "classes": list(CLASSES),
             "records": {"train": 12, "val": 6, "test": 6}, "shape": [1, 48, 48], "manifest": "m"}
