@@ -19,8 +19,9 @@ from tests.tools import small_pairs
 
 # In the environment of all processes of a command.
 MARK = "CAFFE_FER_DISTURBED"
-# What differs between two undisturbed calls: logs, and the notes of Snakemake, say when.
-DIFFERS, NOTES_OF_JOBS = (".log",), ".snakemake"
+# What differs between two undisturbed calls: logs, and the notes of Snakemake, say when, and plans how much memory was
+# measured.
+DIFFERS, NOTES_OF_JOBS = (".log", "plan.json"), ".snakemake"
 # What the user has beside what a command makes.
 NOTES = "my notes.txt"
 SHORT = ["solver.batch_size=8", "solver.snapshot=4", "solver.test_interval=4", "solver.display=1"]

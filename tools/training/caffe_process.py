@@ -31,6 +31,8 @@ from tools.training import caffe_log, pretrained
 from tools.training.progress import TrainingProgress
 
 LOG = "caffe.log"
+# What a process writes before it is whole.
+SCRATCH = "scratch"
 # A smoothed loss this many times that of the start is an explosion, not noise.
 EXPLOSION = 1e4
 # Lines of a stack trace, which help only with a debugger.
@@ -112,7 +114,7 @@ def write_definitions(segment: Segment, texts: dict[str, str]) -> None:
 
 def snapshot_prefix(segment: Segment) -> str:
     """The prefix that the solver's definition must have."""
-    return segment.path("scratch", "snapshot")
+    return segment.path(SCRATCH, "snapshot")
 
 
 def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) -> str:
@@ -125,8 +127,8 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
     solver = _read(segment.path("solver.prototxt"), caffe.proto.caffe_pb2.SolverParameter())
     done = max(segment.snapshots(), default=0)
     ends = _process_ends(segment, solver, engine)
-    files.remove(segment.path("scratch"))
-    for name in ("scratch", "snapshots"):
+    files.remove(segment.path(SCRATCH))
+    for name in (SCRATCH, "snapshots"):
         os.makedirs(segment.path(name), exist_ok=True)
     try:
         with TrainingProgress(title, solver.max_iter, done, _last_accuracy(segment, done)) as progress:
@@ -145,7 +147,7 @@ def train(segment: Segment, weights: Optional[str], engine: Engine, title: str) 
                     progress.reached(end)
                     done = end
     finally:
-        files.remove(segment.path("scratch"))
+        files.remove(segment.path(SCRATCH))
     return segment.weights_of(solver.max_iter)
 
 
@@ -179,7 +181,7 @@ def _write_process_solver(segment: Segment, solver: Any, number: int, end: int) 
     changed = caffe.proto.caffe_pb2.SolverParameter()
     changed.CopyFrom(solver)
     changed.max_iter, changed.random_seed = end, solver.random_seed + number
-    path = segment.path("scratch", "solver.prototxt")
+    path = segment.path(SCRATCH, "solver.prototxt")
     files.write_text(path, build.text(changed))
     return path
 
@@ -285,7 +287,7 @@ def _resumable(segment: Segment, iteration: int) -> str:
     with open(source, "rb") as stream:
         state.ParseFromString(stream.read())
     state.learned_net = segment.weights_of(iteration)
-    path = segment.path("scratch", "resume.solverstate")
+    path = segment.path(SCRATCH, "resume.solverstate")
     with open(path, "wb") as stream:
         stream.write(state.SerializeToString())
     return path

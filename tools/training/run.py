@@ -31,7 +31,7 @@ from prototxt import build, nets
 from prototxt.builders import backbones, parts
 from tools.evaluation import forward
 from tools.training import caffe_process, chain, pretrained, schedules
-from tools.training.caffe_process import LOG, Engine, Segment
+from tools.training.caffe_process import LOG, SCRATCH, Engine, Segment
 from tools.training.schedules.base import DEPLOY, Training
 
 INITIAL = "initial.caffemodel"
@@ -48,7 +48,7 @@ KEYS = ("format", "project", "experiment", "data", "manifest", "weights", "threa
 COMMIT = "FER_COMMIT"
 # What a training, and all that is measured of it, leave in the folder, as glob patterns. They are removed when the
 # folder begins with another training. A file that the user has put there stays.
-MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, "scratch",
+MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, SCRATCH,
         "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
         "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
         "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
@@ -275,6 +275,11 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
                 files.write_json(run.path(NOTE), {**run.info, FRESH_HEAD: [layer for layer, _, _ in fit.unfit]})
         if run.snapshots()[-1:] != [iterations]:
             schedule.train(Training(run, data, note, run.path(INITIAL) if digest else None, engine, processes))
+        # A call that was killed after its last snapshot left them.
+        for made in MADE:
+            for scratch in glob.glob(os.path.join(glob.escape(run.folder), made, "**", SCRATCH), recursive=True):
+                files.remove(scratch)
+        files.remove(run.path(SCRATCH))
     return run
 
 

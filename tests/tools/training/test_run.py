@@ -83,6 +83,15 @@ def test_half_written_snapshot_does_not_count(tmp_path, data, small, trained):
     assert read(stopped.caffemodel()) == read(trained.caffemodel())
 
 
+def test_what_a_call_left_that_was_killed_at_its_very_end_is_removed(data, small, trained, copied):
+    for folder in ("scratch", "rounds/01/gsf/scratch", "mine/scratch"):
+        os.makedirs(copied.path(*folder.split("/")))
+    run.train(small, data, copied.folder, None, Engine(1))
+    assert not os.path.exists(copied.path("scratch"))
+    assert not os.path.exists(copied.path("rounds", "01", "gsf", "scratch"))
+    assert os.path.exists(copied.path("mine", "scratch"))  # the user's
+
+
 def test_moved_run_goes_on(tmp_path, data, small, trained):
     stopped = run.train(small, data, str(tmp_path / "run"), None, Engine(1))
     os.unlink(stopped.path("snapshots", "iter_12.caffemodel"))
