@@ -228,6 +228,8 @@ class TestForACard:
         for made, one in zip(passes(net, 6), expected):
             assert made["data"].dtype == np.float32
             assert (made["data"] == one["data"]).all() and (made["label"] == one["label"]).all()
+        # Of a net that has no thread which reads ahead.
+        net = send_as_stored(compare.engine_net(text, phase, seed=4))
         sent = net.layer("data").read(0)[0]
         assert sent.dtype == np.uint8 and sent.shape == net.shapes["data"]
 
