@@ -1,6 +1,5 @@
 """Predictions for the faces in a video: followed over its frames, drawn into them, and over time."""
 import functools
-import io
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from tools.evaluation.predict import Predictor, Source
 from tools.evaluation.predicted_faces import FacePrediction
 from tools.evaluation.tracking import Tracker
 from tools.evaluation.video import Video
-from tools.report import figures
+from tools.report import figures, pictures
 
 # The track of a face ends if it is unseen for longer than this many seconds.
 PATIENCE = 1.0
@@ -118,10 +117,7 @@ def plot(path: str, every: int, seen: Sequence[Sighting], classes: Sequence[str]
     def panel(track: int) -> Any:
         return lambda axes: _panel(found[track], track, every, classes, top, axes).set_xlim(*_limits(seen))
     figure = figures.side_by_side([panel(track) for track in sorted(longest)], 1, PANEL)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, facecolor="white", metadata={"Software": files.SIGNATURE})
-    with files.replacing(path, alone=True) as partial, open(partial, "wb") as target:
-        target.write(stream.getvalue())
+    pictures.write(figure, path, alone=True, dpi=DPI, metadata={"Software": files.SIGNATURE})
     return None if len(longest) == len(found) else f"{path}: shows the {PANELS} longest of {len(found)} tracks"
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ from data_prep import prepared_folder
 from tools.analysis import respond_ratio
 from tools.evaluation import departures, evaluate
 from tools.evaluation.departures import Departure
-from tools.report import entries, figures
+from tools.report import entries, figures, pictures
 from tools.report.entries import Entry
 from tools.report.paper_report import PaperFigure, Target
 from tools.reproduce import results, targets
@@ -131,13 +130,8 @@ def _write_pictures(prefix: str, figure: PaperFigure, caption: Sequence[str]) ->
     drawn.text(0, _bottom(drawn), "\n".join(wrapped), va="top", fontsize=8)
     for kind, settings in (("png", {"dpi": PNG_DPI, "metadata": {"Software": None}}),
                            ("svg", {"metadata": {"Date": None}})):
-        stream = io.BytesIO()
-        # Without the date and random ids the same runs give the same bytes.
-        with matplotlib.rc_context({"svg.hashsalt": "caffe-fer"}):
-            drawn.savefig(stream, format=kind, bbox_inches="tight", facecolor="white", **settings)
         path = f"{prefix}.{kind}"
-        with files.replacing(path) as partial, open(partial, "wb") as target:
-            target.write(stream.getvalue())
+        pictures.write(drawn, path, bbox_inches="tight", **settings)
         yield path
 
 

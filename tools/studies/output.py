@@ -10,7 +10,7 @@ import tabulate
 
 from common import files
 from tools.evaluation import departures
-from tools.report import figures
+from tools.report import figures, pictures
 from tools.studies.definition import Row, Study
 from tools.studies.results import Measured, mean
 
@@ -99,9 +99,6 @@ def write(study: Study, rows: Sequence[Measured], out: str, options: Sequence[st
     shown = [(one.row.name, getattr(one, split)) for one in rows if getattr(one, split)]
     if not shown:
         return [prefix + ".md", prefix + ".csv"]
-    stream = io.BytesIO()
-    figures.accuracies(shown, f"accuracy on the {'test' if study.tests else 'validation'} split, %").savefig(
-        stream, format="png", dpi=DPI, bbox_inches="tight", facecolor="white", metadata={"Software": None})
-    with files.replacing(prefix + ".png") as partial, open(partial, "wb") as target:
-        target.write(stream.getvalue())
+    figure = figures.accuracies(shown, f"accuracy on the {'test' if study.tests else 'validation'} split, %")
+    pictures.write(figure, prefix + ".png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     return [prefix + end for end in (".md", ".csv", ".png")]

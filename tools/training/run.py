@@ -276,8 +276,8 @@ def _train(run: Run, experiment: Experiment, data_folder: str, weights: Optional
         if run.snapshots()[-1:] != [iterations]:
             schedule.train(Training(run, data, note, run.path(INITIAL) if digest else None, engine, processes))
         # A call that was killed after its last snapshot left them.
-        for made in MADE:
-            for scratch in glob.glob(os.path.join(glob.escape(run.folder), made, "**", SCRATCH), recursive=True):
+        for segments in schedules.FILES:
+            for scratch in glob.glob(os.path.join(glob.escape(run.folder), segments, "**", SCRATCH), recursive=True):
                 files.remove(scratch)
         files.remove(run.path(SCRATCH))
     return run
