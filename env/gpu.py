@@ -2,6 +2,7 @@
 needs the standard library only."""
 import glob
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -73,7 +74,21 @@ def card(words):
 def on_torch(words):
     """Whether a command line of ../fer computes on PyTorch."""
     command, options = _split(words)
-    return command == "engine" or command in COMMANDS and _value(options, ("--engine",)) == "torch"
+    named = _value(options, ("--engine",))
+    return command == "engine" or command in COMMANDS and (
+        named == "torch" or named is None and command == "train" and options[:1] != [] and _trains_on(options[0]))
+
+
+def _trains_on(folder):
+    """Whether a run, or a run of a group, is trained on PyTorch: a training goes on with its own engine."""
+    runs = glob.glob(os.path.join(glob.escape(folder), "*", "run.json"))
+    for path in [os.path.join(folder, "run.json")] + sorted(runs):
+        try:
+            with open(path, encoding="utf-8") as f:
+                return json.load(f).get("engine") == "torch"
+        except (OSError, ValueError, AttributeError):  # no run: the command itself says what is wrong
+            pass
+    return False
 
 
 def _split(words):

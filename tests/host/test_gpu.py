@@ -114,7 +114,7 @@ class Folder(unittest.TestCase):
         return [line for line in mounts() if self.folder.split()[-1] in line or ENVIRONMENT in line]
 
 
-class Asked(unittest.TestCase):
+class Asked(Folder):
     def test_the_number_of_the_card(self):
         for line, number in (("train x --data d --gpu 0", "0"), ("train x --gpu=12", "12"), ("train x", None),
                              ("--debug evaluate r --gpu 1", "1"), ("caffe train -gpu 0", "0"),
@@ -149,6 +149,20 @@ class Asked(unittest.TestCase):
             with self.assertRaisesRegex(host.Failure, "-gpu .*: expected the number of a card.*0,1; or all") as e:
                 gpu.card(line.split())
             self.assertEqual(e.exception.status, 2)
+
+    def test_a_training_goes_on_with_its_own_engine(self):
+        for name, note in (("run", '{"engine": "torch"}'), ("group/seed01", '{"engine": "torch"}'),
+                           ("caffe", '{"engine": "caffe"}'), ("old", "{}"), ("broken", "{"), ("list", "[]")):
+            os.makedirs(self.path(name))
+            write(self.path(name, "run.json"), note)
+        for name, torch in (("run", True), ("group", True), ("caffe", False), ("old", False), ("broken", False),
+                            ("list", False), ("nothing", False), ("[", False)):
+            words = ["train", self.path(name), "--gpu", "0"]
+            self.assertEqual(gpu.on_torch(words), torch, name)
+            self.assertFalse(gpu.on_torch(words + ["--engine", "caffe"]), name)
+        self.assertEqual(gpu.card(["train", self.path("group"), "--gpu", "0,1"]), "0,1")
+        for line in (["evaluate", self.path("run")], ["train"], ["train", "--gpu", "0"]):
+            self.assertFalse(gpu.on_torch(line), line)
 
     def test_options_of_setup(self):
         for line, wanted in (("", None), ("--gpu", (60, 70, 75, 80, 86)), ("--gpu --arch 8.6,70", (70, 86)),

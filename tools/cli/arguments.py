@@ -45,12 +45,13 @@ class Commands:
     def __init__(self, parser: Parser, required: bool = True) -> None:
         self._parsers = parser.add_subparsers(metavar="COMMAND", required=required)
 
-    def add(self, name: str, run: Run, summary: str, *examples: str) -> Parser:
-        """Adds a command and returns its parser. summary: sentences; examples: command lines without `./fer`."""
+    def add(self, name: str, run: Run, summary: str, *examples: str, continues: bool = False) -> Parser:
+        """Adds a command and returns its parser. summary: sentences; examples: command lines without `./fer`;
+        continues: whether it goes on where it was stopped, if it is given again."""
         epilog = "example{}:\n{}".format("s" * (len(examples) > 1), "\n".join("  ./fer " + line for line in examples))
         parser = self._parsers.add_parser(name, help=summary.partition(". ")[0].rstrip(".") + ".", description=summary,
                                           epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.set_defaults(run=run, parser=parser)
+        parser.set_defaults(run=run, parser=parser, continues=continues)
         return parser
 
 
@@ -148,3 +149,8 @@ def name_of(kind: str, names: Collection[str]) -> Callable[[str], str]:
 def cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def add_processes(command: Parser) -> None:
+    command.add_argument("--processes", type=at_least(1), default=cores(),
+                         help="How many processes work side by side (default: one a core).")

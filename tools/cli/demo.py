@@ -13,7 +13,7 @@ OUT = {machine.CAFFE: "demo", machine.TORCH: "demo-torch"}
 
 def add(commands: Commands) -> None:
     command = commands.add("demo", run, "Run the main job on synthetic faces: prepare them, train two nets, evaluate "
-                           "both, and write a report.", "demo", "demo --engine torch")
+                           "both, and write a report.", "demo", "demo --engine torch", continues=True)
     command.add_argument("--out", type=path, help="The folder to make (default: in the project, runs/demo, or "
                          "runs/demo-torch with --engine torch).")
     add_device(command)

@@ -64,12 +64,12 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except signals.Interrupted as error:
         # A training has a handler of its own, which this module's list of signals does not see.
-        return _stopped(error.number)
+        return _stopped(options, error.number)
     except ImportError:
         # A library that is interrupted while it is loaded raises ImportError.
         if not interrupts:
             raise
-        return _stopped(interrupts[-1])
+        return _stopped(options, interrupts[-1])
     except Exception as error:
         # lmdb's errors have one base class; the module is not loaded only to name it.
         if type(error).__module__ != "lmdb":
@@ -79,7 +79,7 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
     return 1
 
 
-def _stopped(number: int) -> int:
+def _stopped(options: argparse.Namespace, number: int) -> int:
     """number: of the signal."""
-    print("fer: stopped; the same command, given again, continues", file=sys.stderr)
+    print("fer: stopped" + "; the same command, given again, continues" * options.continues, file=sys.stderr)
     return 128 + number

@@ -1,6 +1,7 @@
 """`./fer predict`: the expressions of the faces in photographs and videos."""
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
-from tools.cli.arguments import Commands, add_device, at_least, number, path
+from tools.cli.arguments import Commands, add_device, add_processes, at_least, number, path
 from tools.training import snapshots
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add(commands: Commands) -> None:
                          "(default: 1).")
     command.add_argument("--plot", type=path, metavar="FILE", help="Of a video: write a picture of the probabilities "
                          "over time, NAME.png.")
+    add_processes(command)
     add_device(command)
 
 
@@ -102,8 +104,8 @@ def _photographs(options: argparse.Namespace) -> int:
 
     def entries() -> Iterator[dict[str, Any]]:
         nonlocal failed
-        sources = ((name, lambda name=name: photographs.read(name)) for name in paths)
-        for seen in predictor.each(sources, keep=bool(targets)):
+        sources = [(name, functools.partial(photographs.read, name)) for name in paths]
+        for seen in predictor.each(sources, bool(targets), min(options.processes, len(paths))):
             faces, problems = seen.faces, seen.problems
             if not faces and not problems:
                 problems.append(f"{seen.name}: no face found" + _wanted(options))

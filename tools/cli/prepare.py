@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from common import experiment
 from common.errors import UserError
 from data_prep import datasets
-from tools.cli.arguments import Commands, Parser, add_several, at_least, cores, name_of, number, path
+from tools.cli.arguments import Commands, Parser, add_processes, add_several, at_least, name_of, number, path
 
 if TYPE_CHECKING:
     from data_prep import prepare
@@ -80,11 +80,6 @@ def add_source(command: Parser) -> None:
                          help=f"The data set, one of: {', '.join(datasets.NAMES)}.")
     command.add_argument("source", type=path, nargs="?", metavar="SOURCE",
                          help="The file or folder of the data set. synthetic has none: its faces are drawn.")
-
-
-def add_processes(command: Parser) -> None:
-    command.add_argument("--processes", type=at_least(1), default=cores(),
-                         help="How many processes work side by side (default: one a core).")
 
 
 def require_source(options: argparse.Namespace, command: str, rest: str = "") -> None:

@@ -23,7 +23,8 @@ def add(commands: Commands) -> None:
         "OUT/TABLE.md and .csv. A figure is drawn to OUT/FIGURE.png and .svg, and its numbers are written to .csv.",
         "reproduce xie2019a-table7 --data data --weights models/face_model.caffemodel --out runs/table7",
         "reproduce xie2019a-table7 --data data --out runs/table7 --dry-run",
-        "reproduce xie2019b-table4 xie2019b-fig8 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small")
+        "reproduce xie2019b-table4 xie2019b-fig8 --data fer2013-xie2019a=data/synthetic --set net=toy --out runs/small",
+        continues=True)
     command.add_argument("targets", metavar="TABLE|FIGURE", nargs="+", help="Tables: {}. Figures: {}.".format(
         ", ".join(values.tables()), ", ".join(targets.names())))
     add_several(command, "--data", "A folder of prepared folders, which have the names that the experiments use for "

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         "it. The results are written to OUT/study.md, .csv and .png. What is there already is not trained again.",
         "study experiments/studies/fer2013-toy.yml --data data/fer2013-public --out runs/toy --engine torch",
         "study my-study.yml --data data/mine --out runs/study --weights models/dlib_face.caffemodel",
-        "study my-study.yml --data data/mine --out runs/study --show")
+        "study my-study.yml --data data/mine --out runs/study --show", continues=True)
     command.add_argument("study", type=path, metavar="FILE.yml", help="The file of the study.")
     command.add_argument("--data", type=path, required=True, help="The folder that `./fer prepare` made.")
     command.add_argument("--out", type=path, required=True, help="The folder of the runs and of the results.")

@@ -1,8 +1,8 @@
 """`./fer template`: measures what faces are aligned to."""
 import argparse
 
-from tools.cli.arguments import Commands, path
-from tools.cli.prepare import add_processes, add_source, require_source
+from tools.cli.arguments import Commands, add_processes, path
+from tools.cli.prepare import add_source, require_source
 
 # How many images without a face are named on the screen.
 NAMED = 10

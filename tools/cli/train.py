@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         "train xie2019a/fer2013-toy-alaw --data data/fer2013 --out runs/ten --seeds 1 2 3 4 5 6 7 8 9 10",
         "train my.yml --data data/mine --out runs/mine --weights runs/softmax@best --fresh-head",
         "train xie2019a/fer2013-alaw --data data/fer2013 --out runs/fast --engine torch --gpu 0,1",
-        "train runs/mine")
+        "train runs/mine", continues=True)
     command.usage = ("fer train [-h] PAPER/EXPERIMENT|FILE.yml --data DATA --out RUN [options]\n"
                      "       fer train RUN [--processes N] [--engine ENGINE] [--gpu NUMBERS] [--precision PRECISION]")
     command.add_argument("experiment", type=path, metavar="PAPER/EXPERIMENT|FILE.yml|RUN",

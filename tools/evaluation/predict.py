@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
-from common import files
+from common import children, files
 from common.errors import UserError
 from data_prep import alignment, crops, lmdb_io, prepared_folder, records
 from data_prep.alignment import SMALLEST_SHARE, Detection, Detector
@@ -164,40 +164,52 @@ class Predictor:
     def classes(self) -> Sequence[str]:
         return self._prepared.classes
 
-    def each(self, sources: Iterable[Source], keep: bool = False) -> Iterator[Seen]:
-        """What is seen in each image, in their order. keep: whether the images are kept, for drawing.
+    def each(self, sources: Iterable[Source], keep: bool = False, processes: int = 1) -> Iterator[Seen]:
+        """What is seen in each image, in their order. keep: whether the images are kept, for drawing; processes: how
+        many read the images and look for faces. If there are several, they need all sources at the start.
 
         The faces of several images go through the nets together, so an image may be read before those before it are
         yielded. The memory for that does not depend on the number of images.
         """
+        def look(source: Source) -> tuple[Seen, list[_Face]]:
+            return self._look(source, keep)
         waiting: list[Seen] = []
         faces: list[_Face] = []
         held = 0
-        for name, read in sources:
-            seen = Seen(name)
+        for seen, found in (map(look, sources) if processes == 1 else
+                            children.in_order(processes, lambda: None, (), look, list(sources))):
             waiting.append(seen)
-            try:
-                image = read()
-            except UserError as error:
-                seen.problems.append(str(error))
-            else:
-                held += image.nbytes if keep else 0
-                seen.image = image if keep else None
-                for detection in self._wanted(image):
-                    try:
-                        crops_of_face = face_crops(self._prepared, image, detection.landmarks, name, self._framing)
-                    except UserError as error:
-                        seen.problems.append(str(error))
-                        continue
-                    faces.append(_Face(seen, detection, crops_of_face))
-                    if (len(faces) + 1) * len(crops_of_face) > self._batch:
-                        self._run(faces)
+            held += 0 if seen.image is None else seen.image.nbytes
+            for face in found:
+                faces.append(face)
+                if (len(faces) + 1) * len(face.crops) > self._batch:
+                    self._run(faces)
             if not faces or len(waiting) >= self._batch or held > HELD:
                 self._run(faces)
                 yield from waiting
                 waiting, held = [], 0
         self._run(faces)
         yield from waiting
+
+    def _look(self, source: Source, keep: bool) -> "tuple[Seen, list[_Face]]":
+        """An image, not yet with predictions, and its faces."""
+        name, read = source
+        seen = Seen(name)
+        faces: list[_Face] = []
+        try:
+            image = read()
+        except UserError as error:
+            seen.problems.append(str(error))
+            return seen, faces
+        seen.image = image if keep else None
+        for detection in self._wanted(image):
+            try:
+                crops_of_face = face_crops(self._prepared, image, detection.landmarks, name, self._framing)
+            except UserError as error:
+                seen.problems.append(str(error))
+                continue
+            faces.append(_Face(seen, detection, crops_of_face))
+        return seen, faces
 
     def _find(self, image: np.ndarray) -> list[Detection]:
         if self._detector:

@@ -227,16 +227,19 @@ def test_the_launcher_shows_the_card_that_the_command_computes_on(words, capsys,
         assert options.gpu == gpu.card(line) and (options.engine == "torch") == gpu.on_torch(line)
 
 
-def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback():
+@pytest.mark.parametrize("line, said", [("evaluate none", "stopped"),
+                                        ("train none --data none --out none", "stopped; the same command, given again, "
+                                                                              "continues")])
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(line, said):
     command = ("import signal, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
-               f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', 'evaluate', 'none'])")
+               f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tools.cli', *{line.split()!r}])")
     process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE, cwd=ROOT)
     maps = ""
     while "numpy" not in maps and process.poll() is None:
         with open(f"/proc/{process.pid}/maps") as stream:
             maps = stream.read()
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == b"fer: stopped; the same command, given again, continues\n"
+    assert process.communicate()[1] == f"fer: {said}\n".encode()
     assert process.returncode == 128 + signal.SIGINT
 
 

@@ -167,7 +167,8 @@ def test_json_is_one_document(faces_run, photographs, capsys):
 
 
 def test_the_same_in_batches_as_one_by_one(faces_run, source, photographs, monkeypatch):
-    """Also where the faces of an image go into two batches, and images without faces or pixels stand between."""
+    """Also where the faces of an image go into two batches, where images without faces or pixels stand between, and
+    where several processes look for the faces."""
     alone = {str(photographs / name): None for name in ("two.png", "nobody.png", "empty.jpg")}
     alone.update({os.path.join(source, "test", name, f"{name}{number}.png"): None
                   for name in CLASSES for number in range(4)})
@@ -179,11 +180,11 @@ def test_the_same_in_batches_as_one_by_one(faces_run, source, photographs, monke
     sizes, batch = [], forward.batch
     monkeypatch.setattr(forward, "batch", lambda net, images, *rest: sizes.append(len(images)) or batch(
         net, images, *rest))
-    for most, held in ((3, predict.HELD), (64, predict.HELD), (64, 1)):
+    for most, held, processes in ((3, predict.HELD, 1), (64, predict.HELD, 1), (64, 1, 1), (64, predict.HELD, 3)):
         sizes.clear()
         predictor._batch = most
         monkeypatch.setattr(predict, "HELD", held)
-        together = list(predictor.each(((path, lambda path=path: read_image(path)) for path in order), keep=True))
+        together = list(predictor.each(((path, lambda path=path: read_image(path)) for path in order), True, processes))
         assert [seen.name for seen in together] == order
         for path, seen in zip(order, together):
             assert seen.problems == alone[path].problems and len(seen.faces) == len(alone[path].faces)
