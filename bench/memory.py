@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,17 +43,17 @@ def of_preparation(folder: str, count: int, processes: int = 2) -> int:
                  "--out", os.path.join(folder, "out")])
 
 
-def peak(command: list[str]) -> int:
+def peak(command: list[str], expected: Sequence[int] = (0,)) -> int:
     """Runs the command, and returns the peak memory of it and its descendants together, in bytes.
 
-    Raises RuntimeError if the command fails.
+    Raises RuntimeError if the command ends with another status than the expected ones.
     """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = 0
     while process.poll() is None:
         most = max(most, sum(map(anonymous, descendants(process.pid))))
         time.sleep(0.05)
-    if process.returncode:
+    if process.returncode not in expected:
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
     return most
 

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "adaptive": "a training with adaptive loss weights, compared with one with fixed weights",
     "scaling": "how time grows with the number of images",
     "memory": "peak memory of a preparation, for two numbers of images",
+    "load": "time, memory and disk space of the commands, for much data and for a tenth of it",
     "feeding": "images per second that data layers give, in Caffe and in the engine",
     "engine": "iterations per second of the engine on PyTorch, compared with Caffe",
 }

@@ -1,14 +1,16 @@
 """The measurements themselves, on very little."""
 import dataclasses
+import glob
 import os
+import sys
 
 import caffe
 import numpy as np
 import pytest
 
-from bench import drawn, evaluation, feeding, kernels, registry, scaling
-from common import experiment
-from data_prep import lmdb_io
+from bench import drawn, evaluation, feeding, kernels, load, memory, registry, scaling
+from common import experiment, files
+from data_prep import lmdb_io, prepared_folder
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +79,29 @@ def test_a_kernel_in_a_process_of_its_own(tmp_path):
     assert found["kernel"] == "Prescott" and found["gflops"] > 0 and found["milliseconds"] > 0
     with pytest.raises(RuntimeError, match="(?s)Prescott: .*nothing.prototxt"):
         kernels.of_kernel("Prescott", str(tmp_path / "nothing.prototxt"))
+
+
+def test_peak_wants_the_status_that_is_expected():
+    assert memory.peak([sys.executable, "-c", "import sys; sys.exit(1)"], (0, 1)) >= 0
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        memory.peak([sys.executable, "-c", "import sys; sys.exit(1)"])
+
+
+@pytest.mark.slow
+def test_much_data(options, monkeypatch, tmp_path):
+    """Each step is measured on ten times as much, in the order in which one needs the other."""
+    monkeypatch.setattr(load, "QUICK", {"images": 70, "crops": 2, "photographs": 1, "runs": 1, "seeds": 1})
+    options = dataclasses.replace(options, scratch=str(tmp_path))
+    rows = list(load.measure(options))
+    assert [(row["what"], row["of"], row["unit"]) for row in rows] == [
+        (name, times * load.QUICK[unit], unit) for name, (unit, _) in load.STEPS.items() for times in (1, 10)]
+    assert all(row["s"] > 0 and row["CPU s"] > 0 and row["MB at the peak"] > 10 for row in rows)
+    for times in (1, 10):
+        counts = prepared_folder.read_note(str(tmp_path / str(times) / "data"))["records"]
+        assert counts == {"train": 56 * times, "val": 7 * times, "test": 7 * times}
+        # No image is a copy of another one.
+        assert len({files.digest(path) for path in glob.glob(str(tmp_path / str(times) / "faces/*/*/*"))}) == 70 * times
+        with open(tmp_path / str(times) / "faces.csv") as stream:
+            assert len(stream.readlines()) <= 1 + times
+    assert {name for name in os.listdir(tmp_path / "10" / "runs")} == {f"run{number:04d}" for number in range(10)}
+    assert len(files.read_json(str(tmp_path / "10" / "seeds" / "group.json"))["members"]) == 10
