@@ -11,11 +11,12 @@ import tabulate
 from common import files
 from tools.evaluation import departures
 from tools.report import figures, pictures
+from tools.studies import results
 from tools.studies.definition import Row, Study
 from tools.studies.results import Measured, mean
 
 HEADER = ("row", "seeds", "validation, %", "test, %", "without copies, %", "minus {baseline}", "better with",
-          "p for each seed", "hours")
+          "p over seeds", "p for each seed", "hours")
 COLUMNS = ("row", "experiment", "changes", "seed", "validation", "test", "test_without_copies", "gained", "lost", "p")
 DPI = 150
 
@@ -31,9 +32,14 @@ def _cells(one: Measured, baseline: Measured) -> list[str]:
     differences = [value - value_of[seed] for seed, value in zip(one.seeds, one.test) if seed in value_of]
     compared = bool(differences) and one is not baseline
     return [one.row.name, " ".join(map(str, one.seeds)), mean(one.val), mean(one.test), mean(one.without_copies),
-            f"{np.mean(differences):+.2f}" if compared else "",
-            f"{sum(one > 0 for one in differences)} of {len(differences)} seeds" if compared else "",
+            _signed(differences) if compared else "",
+            f"{sum(one > 0 for one in differences)} of {len(differences)}" if compared else "",
+            f"{p:.2g}" if compared and (p := results.paired_p(differences)) is not None else "",
             " ".join(f"{versus.p:.2g}" for versus in one.versus), "" if one.hours is None else f"{one.hours:.1f}"]
+
+
+def _signed(differences: Sequence[float]) -> str:
+    return ("" if np.mean(differences) < 0 else "+") + mean(differences)
 
 
 def header(study: Study) -> list[str]:
@@ -62,8 +68,9 @@ def as_markdown(study: Study, rows: Sequence[Measured], options: Sequence[str]) 
         commands.insert(0, "./fer prepare " + study.prepare)
     return "\n".join([
         f"# {study.title}", "", table, "",
-        "Accuracies: mean and standard deviation over the seeds. `p`: McNemar's exact test of the units of the test "
-        f"split that only one of the two predicts rightly, against `{study.baseline}` with the same seed.",
+        "Accuracies: mean and standard deviation over the seeds. `p over seeds`: the paired t test of the test "
+        "accuracies, two-sided. `p for each seed`: McNemar's exact test of the units of the test split that only one "
+        f"of the two predicts rightly. Both compare with `{study.baseline}`, seed by seed.",
         *(f"{line[0].upper()}{line[1:]}." for line in engines(rows)), "",
         "The table is made by", "", "```", *commands, "```", "", "The experiments, with what is changed:", "",
         *(f"- {one.row.name}: {described(one.row)}" for one in rows), ""])

@@ -128,6 +128,14 @@ def _percent(counts: dict) -> float:
     return 100 * counts["correct"] / counts["total"]
 
 
+def paired_p(differences: Sequence[float]) -> Optional[float]:
+    """The paired t test, two-sided. differences: of two rows, one for each seed. None for fewer than two seeds, and
+    where all differences are the same."""
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return float(scipy.stats.ttest_1samp(differences, 0).pvalue)
+
+
 def mean(values: Sequence[float]) -> str:
     """The mean as text, with the standard deviation where there are several values."""
     if not values:

@@ -7,7 +7,7 @@ import pytest
 
 from tests import small_data
 from tools.cli import main
-from tools.studies.results import Versus, mean
+from tools.studies.results import Versus, mean, paired_p
 
 STUDY = """
 title: A small study
@@ -70,11 +70,25 @@ def test_the_page_has_the_means_and_the_commands(made):
     values = [100 * np.mean(list(right(folder, "center + GABOR", seed).values())) for seed in (1, 2)]
     assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in text
     bases = [100 * np.mean(list(right(folder, "softmax", seed).values())) for seed in (1, 2)]
-    assert f"{np.mean(values) - np.mean(bases):+.2f}" in text
+    differences = np.subtract(values, bases)
+    assert f"| {np.mean(differences):+.2f} ± {abs(differences[0] - differences[1]) / np.sqrt(2):.2f} " in text
     assert "./fer prepare fer2013 x.csv" in text and f"./fer study {words[1]} --data {words[3]}" in text
     assert "Trained on caffe, evaluated by caffe." in text
     assert "xie2019a/fer2013-toy-softmax`, `solver.max_iter=6" in text
     assert (folder / "out" / "study.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("differences", [(1, 2, 3), (-1, -2, -3), (.5, -.25, 1)])
+def test_the_paired_t_test_of_three_seeds(differences):
+    """With two degrees of freedom, the two-sided p is 1 - t / sqrt(t^2 + 2)."""
+    mean = sum(differences) / 3
+    t = abs(mean) / np.sqrt(sum((one - mean) ** 2 for one in differences) / 2 / 3)
+    assert paired_p(differences) == pytest.approx(1 - t / np.sqrt(t ** 2 + 2))
+
+
+@pytest.mark.parametrize("differences", [(), (1,), (1, 1, 1), (0, 0)])
+def test_no_paired_test_of_one_seed_or_without_deviation(differences):
+    assert paired_p(differences) is None
 
 
 def test_nothing_is_done_twice(made, capsys):
