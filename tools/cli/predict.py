@@ -33,10 +33,10 @@ def add(commands: Commands) -> None:
                          help="Take each image as a face, as the data set has them, and detect none.")
     command.add_argument("--reference", type=path, metavar="IMAGE",
                          help="The neutral face of the same person, for a net that compares a face with it.")
-    command.add_argument("--min-score", type=_share, metavar="SCORE", help="Leave out faces of which the detector is "
-                         "less sure; from 0 to 1.")
+    command.add_argument("--min-score", type=_share, metavar="SCORE", help="Leave out faces for which the "
+                         "detector's score, from 0 to 1, is lower.")
     command.add_argument("--min-size", type=at_least(1), metavar="PIXELS", help="Leave out faces whose box has a "
-                         "shorter side.")
+                         "side that is shorter than this.")
     command.add_argument("--top", type=at_least(1), metavar="K", help="Show the K most probable classes of a face only "
                          "(CSV has all).")
     command.add_argument("--json", action="store_true", help="Print one JSON document instead of a line for each "

@@ -49,8 +49,8 @@ def add(commands: Commands) -> None:
                          "with none, all folds but the test fold are for training (default: as the paper has it).")
     command.add_argument("--hold-out", type=number, metavar="SHARE",
                          help="For a protocol without folds: take this share of the training images for the "
-                         "validation split (default: that of the protocol, which is 0 for all data sets but "
-                         "multi_pie).")
+                         "validation split (default: that of the protocol, which is 0.1 for multi_pie and for "
+                         "the protocol public of fer2013, and otherwise 0).")
     command.add_argument("--frames", choices=datasets.FRAMES,
                          help="For mmi: which three frames of a sequence are its peak. middle takes those in the "
                          "middle. deformation takes those whose landmarks are farthest from the landmarks of the "

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--data", type=path, required=True, help="The folder that `./fer prepare` made.")
     command.add_argument("--out", type=path, required=True, help="The folder of the runs and of the results.")
     command.add_argument("--weights", metavar="CAFFEMODEL|RUN", type=path,
-                         help="Initialises the nets, but for rows with `weights: none`.")
+                         help="Initialises the nets, as in `./fer train`, except in rows with `weights: none`.")
     add_several(command, "--rows", "The rows to train now (default: all).", metavar="ROW")
     add_several(command, "--seeds", "The seeds to train now (default: all of the file).", metavar="SEED",
                 type=at_least(0))

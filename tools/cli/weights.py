@@ -10,8 +10,9 @@ def add(commands: Commands) -> None:
         "weights", "weights get dlib_face", "weights check models/face_model.caffemodel",
         "weights convert resnet18-f37072fd.pth --to resnet18 --out models/resnet18.caffemodel")
     actions = Commands(command, required=False)
-    getting = actions.add("get", get, "Download weights into models/. Most of them have no address from which a "
-                          "program may take them.", "weights get dlib_face")
+    getting = actions.add("get", get, "Put weights into models/: download a file, or make a run that comes with the "
+                          "project, for predict and evaluate. Most files have no address from which a program may "
+                          "take them.", "weights get dlib_face", "weights get fer2013_dlib_softmax")
     getting.add_argument("name", metavar="NAME", help="A name of the list.")
     checking = actions.add("check", check, "Check that a file is whole, and that it has the layers and shapes that its "
                            "net needs.", "weights check models/face_model.caffemodel",
