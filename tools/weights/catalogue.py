@@ -41,12 +41,12 @@ def _dlib_face(folder: str) -> list[str]:
     return dlib_face.get(folder)
 
 
-def _released(name: str, loss: str, accuracy: str, digest: str) -> Entry:
+def _released(name: str, loss: str, accuracy: str, digest: str, iteration: int = 1600) -> Entry:
     """A run that comes with the project: dlib's net, trained on nine tenths of FER2013's Training part."""
     def fetch(folder: str) -> list[str]:
         from tools.weights import released
         return released.get(name, folder, digest)
-    return Entry(name, f"{name}/snapshots/iter_1600.caffemodel",
+    return Entry(name, f"{name}/snapshots/iter_{iteration}.caffemodel",
                  f"a run for evaluate and predict: expressions, dlib_face with {loss}, {accuracy} of PublicTest",
                  "BSD 2-Clause; FER2013 is for research", "models/released", digest, "dlib_face", fetch)
 
@@ -60,6 +60,10 @@ ENTRIES = (
               "6427950adbcfde09f31d2b27f1c943eea052434ddfe5c6d304480813490ec8be"),
     _released("fer2013_dlib_alfw", "GSF and SIFT losses (ALFW)", "58.96%",
               "77bd56e759c8414d830c4597d9d8d7259c9ecff6ac5653398808607b48684682"),
+    _released("fer2013_dlib_l2", "L2 sparseness", "60.63%",
+              "5c3047a1c2da02b70517a4b5626d8162a2c88bacf567c7a95b28088b0861d55f"),
+    _released("fer2013_dlib_softmax_long", "softmax, trained three times as long", "63.36%",
+              "62bc1bbde037214c8271e631fd894a762e9e917c66825a62e0d923f905b8d6fd", 4800),
     Entry("face_model", "face_model.caffemodel",
           "face recognition (Wen et al., ECCV 2016); for the nets face_resnet and face_resnet_pad4",
           "not stated", "https://github.com/ydwen/caffe-face; the old link of its README probably needs a resource key "
