@@ -107,6 +107,7 @@ def test_results_of_earlier_settings_are_not_mixed_with_those_of_now(made, tmp_p
 def test_results_of_other_data_are_not_mixed(made, tmp_path, capsys):
     folder, given = made
     other = small_data.prepared(tmp_path, counts=(28, 14, 21))
+    capsys.readouterr()
     for words in (["--show"], ["--rows", "center + GABOR"]):
         assert main.main([*given[:2], "--data", other, *given[4:], *words]) == 1
         assert capsys.readouterr().err == (
