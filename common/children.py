@@ -10,6 +10,7 @@ from typing import Callable
 import cv2
 
 from common import signals
+from common.errors import UserError
 
 F_SETPIPE_SZ = 1031
 # The largest pipe that Linux allows every user. The default of 64 KiB holds one face only, so both sides would wait.
@@ -24,7 +25,8 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
 
     Child k takes the jobs k, k + processes, ... It starts the next job only after its result was taken, so results
     do not pile up in memory. Results must be picklable; functions, arguments and jobs need not be. An exception in
-    `work` is raised here. Raises RuntimeError if a child ends before its work is done.
+    `work` is raised here. Raises UserError if a child is killed, and RuntimeError if it ends in another way before its
+    work is done.
     """
     context = multiprocessing.get_context("fork")
     processes = max(1, min(processes, len(jobs)))
@@ -46,6 +48,11 @@ def in_order(processes: int, start: Callable, arguments: Sequence, work: Callabl
             try:
                 result, error = connections[index % processes].recv()
             except EOFError:
+                child = children[index % processes]
+                child.join()
+                if child.exitcode == -signal.SIGKILL:
+                    raise UserError("a process was killed, as the system does where memory runs out; fewer processes "
+                                    "side by side need less of it") from None
                 raise RuntimeError("a child process ended before its work was done") from None
             if error is not None:
                 raise error

@@ -248,10 +248,23 @@ def _path(name: str) -> str:
     raise UserError(suggestions.unknown("experiment", name, names(), "`./fer experiments` lists them all"))
 
 
+# libyaml's loader: Python's own takes most of the time of a command that reads all experiments.
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that is there twice, of which PyYAML would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} is there twice",
+                                                        problem_mark=key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as stream:
-        # libyaml's loader: Python's own takes most of the time of a command that reads all experiments.
-        return yaml.load(stream, yaml.CSafeLoader)
+        return yaml.load(stream, _Loader)
 
 
 def read_yaml(path: str, expected: str) -> dict[str, Any]:
@@ -267,6 +280,8 @@ def read_yaml(path: str, expected: str) -> dict[str, Any]:
         raise UserError("{}{}: is not YAML: {}".format(
             path, f":{mark.line + 1}" if mark else "", getattr(error, "problem", None) or "it cannot be read")
             ) from None
+    except ValueError as error:  # of a value in the form of a date, such as 2026-13-45
+        raise UserError(f"{path}: has a value that cannot be read ({error}); write texts in quotes") from None
     if not isinstance(own, dict):
         raise UserError(f"{path}: expected {expected}")
     return own

@@ -54,7 +54,7 @@ def kind(folder: str) -> Optional[str]:
 
 def require_claimable(folder: str, what: str) -> None:
     """Raises UserError if `claim` would; makes nothing."""
-    _require_folders_above(folder)
+    _require_folders_above(folder, "--out")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: exists and is not a folder; give another --out")
     present = kind(folder)
@@ -65,13 +65,14 @@ def require_claimable(folder: str, what: str) -> None:
         raise UserError(f"{folder}: exists and is not a {what}; give another --out")
 
 
-def _require_folders_above(path: str) -> None:
-    """Raises UserError if the folder of `path` cannot be made because a file is in its place."""
+def _require_folders_above(path: str, other: str) -> None:
+    """Raises UserError if the folder of `path` cannot be made because a file is in its place. other: what to give
+    instead, in words."""
     above = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     if not os.path.isdir(above):
-        raise UserError(f"{path}: {above} is not a folder; give another --out")
+        raise UserError(f"{path}: {above} is not a folder; give another {other}")
 
 
 def claim(folder: str, what: str) -> None:
@@ -108,7 +109,7 @@ def require_replaceable(path: str, alone: bool = False, anyones: bool = False) -
     whether any plain file may be replaced; for snapshots, as Caffe replaces them."""
     if os.path.basename(path) in ("", ".", ".."):  # `os.replace` would fail, but only after all is written
         raise UserError(f"{path}: is the name of a folder, expected a file's; give another name")
-    _require_folders_above(path)
+    _require_folders_above(path, "name")
     if not os.path.lexists(path):
         return
     if os.path.islink(path) or not os.path.isfile(path):

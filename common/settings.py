@@ -122,6 +122,9 @@ Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 def checked(schema: type[Schema], values: Mapping[str, Any], where: str) -> Schema:
     """The values as an object of the schema. Raises UserError, in one line that begins with `where`, for the first
     value that the schema does not allow."""
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(f"{where}: unknown key {key!r}, expected one of {', '.join(sorted(schema.__fields__))}")
     try:
         return schema(**values)
     except pydantic.ValidationError as error:

@@ -62,6 +62,12 @@ def faces(folder: str, note: Optional[dict[str, Any]] = None) -> list[Face]:
     return manifest.read(os.path.join(folder, MANIFEST))
 
 
+def makes_validation(note: dict[str, Any]) -> str:
+    """How data that have no validation split get one, as the end of a sentence."""
+    return "`./fer prepare ...` makes one by " + (
+        "--validation fold" if note["asked"].get("validation") else "--hold-out 0.1, of the training split")
+
+
 def data_set(note: dict[str, Any]) -> str:
     """The name of the data in a prepared folder, "<data set>-<protocol>"."""
     return "{dataset}-{protocol}".format(**note["asked"])

@@ -406,6 +406,9 @@ def test_it_may_begin_with_an_experiment_of_the_paper(tmp_path):
 @pytest.mark.parametrize("text, said", (
     ("", ": expected lines such as `data: NAME`"), ("- paper", ": expected lines such as"), ("7", ": expected lines"),
     ("paper: xie2019a\n\tdata: x", ":2: is not YAML: "), ("a: [", ":2: is not YAML"),
+    ("paper: xie2019a\ndata: x\nnet: toy\nnet: vgg16", ":4: is not YAML: the key 'net' is there twice"),
+    (MINE + "solver: {base_lr: 1, base_lr: 2}", ":4: is not YAML: the key 'base_lr' is there twice"),
+    (MINE + "title: 2026-13-45", ": has a value that cannot be read (month must be in 1..12); write texts in quotes"),
     ("data: x\nnet: toy", ": missing paper"), ("paper: xie2019a\nnet: toy", ": missing data"),
     ("paper: xie2019a\ndata: x", ": missing net"),
     ("paper: xie2019c\ndata: x\nnet: toy", ": there is no paper 'xie2019c'; did you mean xie2019"),

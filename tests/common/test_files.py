@@ -92,15 +92,15 @@ def test_a_folders_name_for_a_file_is_refused(users, name):
     assert tree(users) == before
 
 
-@pytest.mark.parametrize("write", (lambda path: files.write_text(path, "ours", alone=True),
-                                   lambda path: files.claim(path, "run")))
+@pytest.mark.parametrize("write, other", ((lambda path: files.write_text(path, "ours", alone=True), "name"),
+                                          (lambda path: files.claim(path, "run"), "--out")))
 @pytest.mark.parametrize("name, above", (("notes.html/new", "notes.html"), ("notes.html/a/b", "notes.html"),
                                          ("dangling/new", "dangling")))
-def test_a_file_in_the_way_of_a_folder_is_named(users, write, name, above):
+def test_a_file_in_the_way_of_a_folder_is_named(users, write, other, name, above):
     before = tree(users)
     with pytest.raises(UserError) as error:
         write(str(users / name))
-    assert str(error.value) == f"{users / name}: {users / above} is not a folder; give another --out"
+    assert str(error.value) == f"{users / name}: {users / above} is not a folder; give another {other}"
     assert tree(users) == before
 
 

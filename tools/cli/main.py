@@ -62,6 +62,8 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
         return 128 + signal.SIGPIPE
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except MemoryError as error:
+        message = f"out of memory{f': {error}' if str(error) else ''}"
     except signals.Interrupted as error:
         # A training has a handler of its own, which this module's list of signals does not see.
         return _stopped(options, error.number)

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"{options.data}: no such folder{made}")
     out = os.path.abspath(options.out)
     files.require_claimable(out, results.KIND)
+    results.require_fitting(study, options.data, out)
     if not options.show:
         files.claim(out, results.KIND)
         for row in study.rows:

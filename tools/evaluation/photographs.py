@@ -15,7 +15,8 @@ def listed(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The paths of the images that files and folders stand for, in order, and a sentence for each folder in which files
     are skipped. The images of a folder are sorted by their names.
 
-    Raises UserError if a folder cannot be read or has no image.
+    Raises UserError if a folder cannot be read, has no image, or has one with a line break in its name, which would
+    tear a line of the output in two.
     """
     paths: list[str] = []
     skipped = []
@@ -24,6 +25,9 @@ def listed(names: Sequence[str]) -> tuple[list[str], list[str]]:
             paths.append(name)
             continue
         found = trees.images(name, ".")
+        for one in found:
+            if "\n" in one or "\r" in one:
+                raise UserError(f"{os.path.normpath(os.path.join(name, one))!r}: expected a name without a line break")
         paths += [os.path.normpath(os.path.join(name, one)) for one in found]
         others = len(os.listdir(name)) - len(found)
         if not found:
@@ -69,8 +73,13 @@ def pictures(folder: str, paths: Iterable[str]) -> dict[str, str]:
 
 
 def require_free(path: str, others: Iterable[str]) -> None:
-    """Raises UserError if a file must not be written to `path`, which is not ours or one of the other paths of the
-    command line."""
-    if os.path.realpath(path) in map(os.path.realpath, others):
+    """Raises UserError if a file must not be written to `path`: it is not ours, one of the other paths of the command
+    line, or would be in the way of one."""
+    own, places = os.path.realpath(path), {os.path.realpath(other): other for other in others}
+    if own in places:
         raise UserError(f"{path}: is named twice on the command line; give another name")
     files.require_replaceable(path, alone=True)
+    for place, other in places.items():
+        if os.path.commonpath([own, place]) in (own, place):
+            raise UserError(f"{path}: cannot be a file beside {other}, one of which lies in the other; give another "
+                            "name")

@@ -23,6 +23,10 @@ from common.experiment import Experiment
 
 # A row's name is also that of a folder.
 NAME = re.compile(r"[\w+-][\w+. -]*")
+# Files beside these folders: row -> seconds in which it was trained, of all calls that ended or were stopped; and what
+# `output` writes.
+TIMES = "times.json"
+MARKDOWN, CSV, PICTURE = "study.md", "study.csv", "study.png"
 
 
 class _Changes(list):
@@ -90,9 +94,13 @@ def read(path: str) -> Study:
     study = settings.checked(_Study, content, path)
     if not study.rows:
         raise UserError(f"{path}: rows is empty, expected NAME: {{experiment: ...}}")
-    if study.baseline not in study.rows:
-        raise UserError(f"{path}: baseline: " + suggestions.unknown("row", study.baseline, study.rows))
+    for name in study.rows:
+        if isinstance(name, bool) or not isinstance(name, (str, int, float)):  # YAML reads `yes` as true
+            raise UserError(f"{path}: rows: {name!r}: expected a text; write it in quotes")
     rows = [_row(path, str(name), fields, study) for name, fields in study.rows.items()]
+    names = [row.name for row in rows]
+    if study.baseline not in names:
+        raise UserError(f"{path}: baseline: " + suggestions.unknown("row", study.baseline, names))
     for change in study.set or []:
         if not any(change in row.changes for row in rows):
             raise UserError(f"{path}: set: {change}: no row has an experiment with this setting")
@@ -103,6 +111,8 @@ def _row(path: str, name: str, fields: Any, study: _Study) -> Row:
     where = f"{path}: rows: {name}"
     if not NAME.fullmatch(name):
         raise UserError(f"{where}: expected a name of letters, digits, spaces, and + - . _")
+    if name in (TIMES, MARKDOWN, CSV, PICTURE):
+        raise UserError(f"{where}: is the name of a file of the study; give another name")
     if not isinstance(fields, dict):
         raise UserError(f"{where} is {fields!r}, expected {{experiment: ...}}")
     row = settings.checked(_Row, fields, where)

@@ -12,7 +12,7 @@ from common import files
 from tools.evaluation import departures
 from tools.report import figures, pictures
 from tools.studies import results
-from tools.studies.definition import Row, Study
+from tools.studies.definition import CSV, MARKDOWN, PICTURE, Row, Study
 from tools.studies.results import Measured, mean
 
 HEADER = ("row", "seeds", "validation, %", "test, %", "without copies, %", "minus {baseline}", "better with",
@@ -99,13 +99,13 @@ def as_csv(rows: Sequence[Measured]) -> str:
 
 def write(study: Study, rows: Sequence[Measured], out: str, options: Sequence[str]) -> list[str]:
     """Writes all of it into the folder of the study, and returns the paths."""
-    prefix = os.path.join(out, "study")
-    files.write_text(prefix + ".md", as_markdown(study, rows, options))
-    files.write_text(prefix + ".csv", as_csv(rows))
+    page, table, picture = (os.path.join(out, name) for name in (MARKDOWN, CSV, PICTURE))
+    files.write_text(page, as_markdown(study, rows, options))
+    files.write_text(table, as_csv(rows))
     split = "test" if study.tests else "val"
     shown = [(one.row.name, getattr(one, split)) for one in rows if getattr(one, split)]
     if not shown:
-        return [prefix + ".md", prefix + ".csv"]
+        return [page, table]
     figure = figures.accuracies(shown, f"accuracy on the {'test' if study.tests else 'validation'} split, %")
-    pictures.write(figure, prefix + ".png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    return [prefix + end for end in (".md", ".csv", ".png")]
+    pictures.write(figure, picture, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    return [page, table, picture]

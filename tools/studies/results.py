@@ -2,23 +2,25 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, replace
+from typing import Optional, Union
 
 import numpy as np
 import scipy.stats
 
 from common import files
+from common.errors import UserError
 from common.machine import Device
+from data_prep import prepared_folder
 from tools.evaluation import evaluate, groups, predictions
 from tools.report.figures import deviation
-from tools.studies.definition import Row, Study
+from tools.studies.definition import TIMES, Row, Study
 from tools.training import groups as training
+from tools.training import run as trained
+from tools.training.groups import Group
 from tools.training.run import Run
 
 KIND = "study"
-# Row -> seconds in which it was trained, of all calls that ended or were stopped.
-TIMES = "times.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,31 @@ class Measured:
     hours: Optional[float] = None
 
 
+def require_fitting(study: Study, data: str, out: str) -> None:
+    """Raises UserError if prepared data lack a split that is evaluated, and if what is in `out` was trained on other
+    data, or with other settings than the study has now: in one table, they would pass for the same."""
+    prepared_folder.require_prepared(data)
+    notes = {}
+    for name in prepared_folder.any_note(data).get("folds") or ["."]:
+        place = os.path.normpath(os.path.join(data, name))
+        notes[name] = note = prepared_folder.read_note(place)
+        if "val" not in note["records"]:
+            raise UserError(f"{place}: has no validation split, which a study evaluates; "
+                            + prepared_folder.makes_validation(note))
+        if study.tests and "test" not in note["records"]:
+            raise UserError(f"{place}: has no test split, which a study without `test: false` evaluates")
+    for row in study.rows:
+        for seed in row.seeds:
+            member = _member(row, out, seed)
+            seeded = replace(row.experiment, solver=dict(row.experiment.solver, random_seed=seed))
+            for run in training.runs(member):
+                if not (run.has_begun and (run.snapshots() or run.has_inner_snapshots)):
+                    continue
+                trained.require_same_experiment(run, seeded)
+                if run.info["manifest"] != notes.get(os.path.relpath(run.folder, member.folder), {}).get("manifest"):
+                    raise UserError(f"{run.folder}: was trained on other data than those of {data}; give another --out")
+
+
 def train(study: Study, row: Row, data: str, out: str, weights: Optional[str], threads: Optional[int], device: Device,
           processes: int, now: Sequence[int] = ()) -> None:
     """Trains a row with all its seeds, or continues, and evaluates it. The test split is evaluated once for each
@@ -70,15 +97,17 @@ def train(study: Study, row: Row, data: str, out: str, weights: Optional[str], t
         times = files.read_json(path) if os.path.exists(path) else {}
         files.write_json(path, {**times, row.name: times.get(row.name, 0) + time.monotonic() - began})
     for split in splits(study):
-        runs = training.runs(group)
-        finished = [run for run in runs if run.has_begun and run.is_finished]
-        if finished == runs:
-            # Of a run that is trained anew the metrics are removed; those of its group stay.
-            if not all(os.path.exists(evaluate.metrics_path(one, split)) for one in (group, *runs)):
+        members = [_member(row, out, seed) for seed in row.seeds]
+        finished = [member for member in members
+                    if all(run.has_begun and run.is_finished for run in training.runs(member))]
+        # Of a run that is trained anew the metrics are removed; those of its groups stay.
+        if finished == members:
+            if not all(os.path.exists(evaluate.metrics_path(one, split))
+                       for one in (group, *members, *training.runs(group))):
                 groups.evaluate_all(group, split, anew=False)
         else:
-            for run in finished:
-                groups.evaluate_all(run, split, anew=False)
+            for member in finished:
+                groups.evaluate_all(member, split, anew=False)
 
 
 def splits(study: Study) -> Sequence[str]:
@@ -95,7 +124,7 @@ def measured(study: Study, out: str) -> list[Measured]:
     found = []
     for row in study.rows:
         seeds = [seed for seed in row.seeds if all(
-            os.path.exists(evaluate.metrics_path(_run(row, out, seed), split)) for split in splits(study))]
+            os.path.exists(evaluate.metrics_path(_member(row, out, seed), split)) for split in splits(study))]
         val = _metrics(row, out, seeds, "val")
         test = _metrics(row, out, seeds, "test") if study.tests else []
         versus = [] if row.name == study.baseline else [
@@ -103,23 +132,25 @@ def measured(study: Study, out: str) -> list[Measured]:
             for seed, right in _right(row, out).items() if seed in baseline]
         found.append(Measured(row, seeds, [_percent(one) for one in val], [_percent(one) for one in test],
                               [_percent(one["without_copies"]) for one in test], versus,
-                              sorted({_run(row, out, seed).trained_on for seed in seeds}),
+                              sorted({run.trained_on for seed in seeds
+                                      for run in training.runs(_member(row, out, seed))}),
                               sorted({one["engine"] for one in (*val, *test)}),
                               times[row.name] / 3600 if val and row.name in times else None))
     return found
 
 
-def _run(row: Row, out: str, seed: int) -> Run:
-    return Run(os.path.join(out, row.name, training.seed_name(seed)))
+def _member(row: Row, out: str, seed: int) -> Union[Run, Group]:
+    """What is trained of a row with a seed: a run, or of data with folds a group."""
+    return training.open_(os.path.join(out, row.name, training.seed_name(seed)))
 
 
 def _metrics(row: Row, out: str, seeds: Sequence[int], split: str) -> list[dict]:
-    return [files.read_json(evaluate.metrics_path(_run(row, out, seed), split)) for seed in seeds]
+    return [files.read_json(evaluate.metrics_path(_member(row, out, seed), split)) for seed in seeds]
 
 
 def _right(row: Row, out: str) -> dict[int, np.ndarray]:
     """Seed -> whether the prediction for each unit of the test split is right, where it is evaluated."""
-    paths = {seed: evaluate.decisions_path(_run(row, out, seed), "test") for seed in row.seeds}
+    paths = {seed: evaluate.decisions_path(_member(row, out, seed), "test") for seed in row.seeds}
     return {seed: np.array([one.right for one in predictions.read(path)]) for seed, path in paths.items()
             if os.path.exists(path)}
 

@@ -321,17 +321,33 @@ def require_same(run: Run, info: dict[str, Any]) -> bool:
     different = {key: value for key, value in wanted.items() if present.get(key) != value}
     if different and (run.snapshots() or run.has_inner_snapshots):
         key, value = next(iter(different.items()))
-        raise UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
-            run.folder, key, *_difference(present.get(key), value)))
+        raise _of_another(run, key, present.get(key), value)
     return not different
+
+
+def require_same_experiment(run: Run, experiment: Experiment) -> None:
+    """Raises UserError if a run was trained by another experiment or with other settings."""
+    present, wanted = (_decisive(fields) for fields in (
+        run.info["experiment"], json.loads(json.dumps(dataclasses.asdict(experiment)))))
+    if present != wanted:
+        raise _of_another(run, "experiment", present, wanted)
+
+
+def _of_another(run: Run, key: str, present: Any, wanted: Any) -> UserError:
+    return UserError("{}: belongs to another run, whose {} was {}, not {}; give another --out".format(
+        run.folder, key, *_difference(present, wanted)))
 
 
 def _deciding(info: dict[str, Any]) -> dict[str, Any]:
     """What of run.json decides on the training. What experiments did not have when it was written has its default."""
-    experiment = dataclasses.asdict(from_note(info["experiment"]))
     return {**dataclasses.asdict(device_of(info)),
             **{key: value for key, value in info.items() if key not in IRRELEVANT},
-            "experiment": {key: value for key, value in experiment.items() if key not in DESCRIPTIVE}}
+            "experiment": _decisive(info["experiment"])}
+
+
+def _decisive(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same of an experiment in run.json."""
+    return {key: value for key, value in dataclasses.asdict(from_note(fields)).items() if key not in DESCRIPTIVE}
 
 
 def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, Any]) -> None:
@@ -350,9 +366,8 @@ def require_fitting(experiment: Experiment, data: parts.Data, note: dict[str, An
                         "whose samples are pairs, as for " + experiment.data)
     purpose = schedules.of(experiment).validated_for
     if purpose and "val" not in note["records"]:
-        raise UserError("{}: has no validation split, which {} needs for {}; `./fer prepare ...` makes one by "
-                        "{}".format(data.root, experiment.name, purpose, "--validation fold" if note["asked"].get(
-                            "validation") else "--hold-out 0.1, of the training split"))
+        raise UserError("{}: has no validation split, which {} needs for {}; {}".format(
+            data.root, experiment.name, purpose, prepared_folder.makes_validation(note)))
     crop_set = crops.SETS[note["asked"]["crops"]]
     if (not crop_set.cut_in_training) not in nets.trains_on_cut(experiment):
         raise UserError("{}: made with crops {}, whose training images are {}cut to the size of the net's input; {} "

@@ -31,11 +31,13 @@ NO_TIME = (1980, 1, 1, 0, 0, 0)
 def get(name: str, folder: str, digest: str) -> list[str]:
     """Makes the run folder/name of a released one, and returns its path.
 
-    digest: the SHA-256 of its caffemodel. Raises UserError if the folder holds something else, and if the caffemodel
-    has another digest.
+    digest: the SHA-256 of its caffemodel. Raises UserError if the folder holds something else, such as a run of the
+    user's own, and if the caffemodel has another digest.
     """
     source, made = os.path.join(FOLDER, name), Run(os.path.join(folder, name))
     files.require_claimable(made.folder, runs.KIND)
+    if made.has_begun and files.read_json(made.path(NOTE)) != files.read_json(os.path.join(source, NOTE)):
+        raise UserError(f"{made.folder}: holds another run; give it another name, or remove it")
     is_new = not os.path.exists(made.folder)
     files.claim(made.folder, runs.KIND)
     try:

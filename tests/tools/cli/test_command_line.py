@@ -13,7 +13,7 @@ from common.experiment import ROOT
 from common.machine import Device
 from tests import small_data
 from tests.tools.conftest import SMALL
-from tools.cli import main
+from tools.cli import experiments, main
 from tools.training import caffe_process
 
 
@@ -288,6 +288,14 @@ def test_an_unknown_option_has_close_matches(capsys):
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "fer: there is no option '--wieghts'; did you mean --weights? See ./fer train --help\n")
+
+
+def test_too_little_memory_is_said_in_one_line(monkeypatch, capsys):
+    def run(options):
+        raise MemoryError("Unable to allocate 1.5 GiB")
+    monkeypatch.setattr(experiments, "run", run)
+    assert main.main(["experiments"]) == 1
+    assert capsys.readouterr().err == "fer: out of memory: Unable to allocate 1.5 GiB\n"
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly():

@@ -276,6 +276,8 @@ def test_a_folder_and_its_table(faces_run, photographs, tmp_path, monkeypatch, c
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "notes.txt").write_text("no image")
     (tmp_path / "mine.csv").write_text("image,face\n")
+    (tmp_path / "torn").mkdir()
+    shutil.copy(str(photographs / "two.png"), "torn/a\nb.png")
     for _ in range(2):
         assert main.main(["predict", faces_run.folder, "in", "--csv", "faces.csv"]) == 1
         caught = capsys.readouterr()
@@ -289,12 +291,17 @@ def test_a_folder_and_its_table(faces_run, photographs, tmp_path, monkeypatch, c
     for words, said in ((["none"], "none: holds no image (other files: 1); expected names that end in .jpg,"),
                         (["in", "--csv", "mine.csv"], "mine.csv: exists and was not made by caffe-fer"),
                         (["in", "--csv", "in/b.png"], "in/b.png: is named twice on the command line"),
-                        (["in", "--csv", "none"], "none: is a folder, expected a file")):
+                        (["in", "--csv", "none"], "none: is a folder, expected a file"),
+                        (["in", "--csv", "new", "--draw", "new"], "new: cannot be a file beside new/A.jpg, one of"),
+                        (["in", "--csv", "new/A.jpg/x", "--draw", "new"], "new/A.jpg/x: cannot be a file beside"),
+                        (["in", "--draw", "mine.csv"], f"mine.csv/A.jpg: {os.getcwd()}/mine.csv is not a folder; give "
+                                                       "another name"),
+                        (["torn"], "'torn/a\\nb.png': expected a name without a line break")):
         assert main.main(["predict", faces_run.folder, *words]) == 1
         caught = capsys.readouterr()
         assert len(caught.err.splitlines()) == 1 and said in caught.err and caught.out == ""
     assert (tmp_path / "mine.csv").read_text() == "image,face\n"
-    assert sorted(os.listdir(".")) == ["faces.csv", "in", "mine.csv", "none"]
+    assert sorted(os.listdir(".")) == ["faces.csv", "in", "mine.csv", "none", "torn"]
 
 
 @pytest.mark.parametrize("entries", [[], [{"a": 1}], [{"a": [1, "ü\n"], "b": {}}, {}]])

@@ -166,6 +166,7 @@ def test_wrong_usage(faces_run, film, tmp_path, capsys, monkeypatch):
             ([film, "--plot", "a.jpg"], "a.jpg: expected the name of a picture to write, which ends in .png"),
             ([film, "--plot", "a.png", "--csv", "a.png"], "a.png: is named twice on the command line"),
             ([film, "--draw", film], "talk.avi: is named twice on the command line"),
+            ([film, "--csv", "a", "--draw", "a/b.mp4"], "a/b.mp4: cannot be a file beside a, one of which lies in"),
             ([film, "--min-score", "1", "--min-size", "399", "--csv", "a.csv", "--draw", "a.mp4", "--plot", "a.png"],
              "talk.avi: no face found with --min-score 1.0 and --min-size 399")):
         assert main.main(["predict", faces_run, *words]) == 1

@@ -100,3 +100,13 @@ def test_the_users_video_stays(tmp_path):
         with pytest.raises(UserError, match=said), video.writing(path, 25) as write:
             write(frame(0))
     assert os.stat(mine) == before and os.listdir(str(tmp_path)) == ["mine.mp4"]
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    """OpenCV crashes at one."""
+    path = os.path.join(str(tmp_path), os.fsdecode(b"k\xe9.mp4"))
+    with open(path, "wb") as stream:
+        stream.write(b"no video")
+    for use in (video.Video, video.require_writable):
+        with pytest.raises(UserError, match="is no text in UTF-8; videos need such names"):
+            use(path)

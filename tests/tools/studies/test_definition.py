@@ -46,6 +46,8 @@ def test_experiments_of_ones_own_lie_beside_the_study(tmp_path):
 @pytest.mark.parametrize("old, new, said", [
     ("title: T", "titel: T", "study.yml: (missing title|unknown key 'titel')"),
     ("baseline: a", "baseline: x", "study.yml: baseline: .*'?x'?"),
+    (GOOD, GOOD.replace("baseline: a", "baseline: 0.2").replace("b + c:", "0.1:"),
+     "study.yml: baseline: there is no row '0.2'; .*0.1"),
     ("seeds: [1, 2]", "seeds: [2, 1]", "study.yml: seeds is .*expected whole numbers in rising order"),
     ("[solver.max_iter=8, losses.gabor.weight=0.5]", "solver.max_iter=8", "study.yml: set is .*list of KEY=VALUE"),
     ("solver.max_iter=8", "solver.max_itre=8", "study.yml: set: solver.max_itre=8: no row has"),
@@ -58,6 +60,15 @@ def test_experiments_of_ones_own_lie_beside_the_study(tmp_path):
     ("a: {experiment: xie2019a/fer2013-toy-softmax}", "a: xie2019a/fer2013-toy-softmax", "rows: a is 'xie.*expected"),
     (GOOD, "- a\n", "study.yml: expected lines such as `title: TEXT`"),
     (GOOD, "title: [", "study.yml.*is not YAML"),
+    # Of two rows of one name, PyYAML takes the last one without a word.
+    ("b + c:", "a:", "study.yml:8: is not YAML: the key 'a' is there twice"),
+    ("title: T", "title: T\nseeds: [5]", "study.yml:4: is not YAML: the key 'seeds' is there twice"),
+    ("title: T", "title: 2026-13-45", "study.yml: has a value that cannot be read .month must be .*write texts in quo"),
+    ("title: T", "1: T", "study.yml: unknown key 1, expected one of baseline, prepare, "),
+    ("seeds: [3]", "3: [3]", "rows: b \\+ c: unknown key 3, expected one of experiment"),
+    ("b + c:", "yes:", "rows: True: expected a text; write it in quotes"),
+    ("b + c:", "study.md:", "rows: study.md: is the name of a file of the study; give another name"),
+    ("b + c:", "times.json:", "rows: times.json: is the name of a file of the study"),
 ])
 def test_what_is_wrong_is_named(tmp_path, old, new, said):
     assert old in GOOD

@@ -1,12 +1,17 @@
 """`./fer study`, from the file to the table."""
 import csv
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
+from common import files
+from data_prep import prepared_folder
 from tests import small_data
 from tools.cli import main
+from tools.studies import definition
 from tools.studies.results import Versus, mean, paired_p
 
 STUDY = """
@@ -44,7 +49,8 @@ def made(tmp_path_factory):
 
 def right(folder, row, seed):
     """Unit -> whether its prediction is right, by the file of decisions alone."""
-    with open(str(folder / "out" / row / f"seed{seed:02d}" / "decisions-test.csv"), newline="") as stream:
+    run = folder / "out" / row / ("" if seed is None else f"seed{seed:02d}")
+    with open(str(run / "decisions-test.csv"), newline="") as stream:
         return {line["unit"]: line["label"] == line["predicted"] for line in csv.DictReader(stream)}
 
 
@@ -89,6 +95,76 @@ def test_the_paired_t_test_of_three_seeds(differences):
 @pytest.mark.parametrize("differences", [(), (1,), (1, 1, 1), (0, 0)])
 def test_no_paired_test_of_one_seed_or_without_deviation(differences):
     assert paired_p(differences) is None
+
+
+def test_no_row_can_have_the_name_of_a_file_of_the_study(made):
+    folder, _ = made
+    assert {name for name in os.listdir(str(folder / "out")) if os.path.isfile(str(folder / "out" / name))} == {
+        files.MARK, definition.TIMES, definition.MARKDOWN, definition.CSV, definition.PICTURE}
+
+
+@pytest.mark.parametrize("words", (["--show"], ["--rows", "softmax"], []))
+def test_results_of_earlier_settings_are_not_mixed_with_those_of_now(made, tmp_path, capsys, words):
+    """Not even where nothing of the changed row is to be trained."""
+    folder, given = made
+    changed = tmp_path / "study.yml"
+    changed.write_text(STUDY.replace("base_lr=0.05", "base_lr=0.06").replace("small study", "study"))
+    before = (folder / "out" / "study.csv").read_bytes(), sorted(os.listdir(str(folder / "out")))
+    assert main.main(["study", str(changed), *given[2:], *words]) == 1
+    caught = capsys.readouterr()
+    assert caught.out == "" and caught.err == (
+        f"fer: {folder / 'out' / 'one seed' / 'seed01'}: belongs to another run, whose experiment was "
+        "{'solver': {'base_lr': 0.05}}, not {'solver': {'base_lr': 0.06}}; give another --out\n")
+    assert before == ((folder / "out" / "study.csv").read_bytes(), sorted(os.listdir(str(folder / "out"))))
+
+
+def test_results_of_other_data_are_not_mixed(made, tmp_path, capsys):
+    folder, given = made
+    other = small_data.prepared(tmp_path, counts=(28, 14, 21))
+    capsys.readouterr()
+    for words in (["--show"], ["--rows", "center + GABOR"]):
+        assert main.main([*given[:2], "--data", other, *given[4:], *words]) == 1
+        assert capsys.readouterr().err == (
+            f"fer: {folder / 'out' / 'softmax' / 'seed01'}: was trained on other data than those of {other}; give "
+            "another --out\n")
+
+
+def test_data_without_a_split_that_is_evaluated_are_refused_before_the_training(made, tmp_path, capsys):
+    folder, given = made
+    data = str(tmp_path / "data")
+    shutil.copytree(given[3], data)
+    path, out = os.path.join(data, prepared_folder.NOTE), str(tmp_path / "out")
+    note = files.read_json(path)
+    for left_out, said in (("val", "has no validation split, which a study evaluates; `./fer prepare ...` makes one by "
+                                   "--hold-out 0.1, of the training split"),
+                           ("test", "has no test split, which a study without `test: false` evaluates")):
+        with open(path, "w") as stream:
+            json.dump({**note, "records": {split: count for split, count in note["records"].items()
+                                           if split != left_out}}, stream)
+        assert main.main([*given[:2], "--data", data, "--out", out]) == 1
+        assert capsys.readouterr().err == f"fer: {data}: {said}\n" and not os.path.exists(out)
+
+
+def test_data_with_folds(tmp_path, capsys):
+    """Each seed is a group of folds, whose units are counted together."""
+    folds = []
+    for number, counts in enumerate(((14, 7, 10), (14, 7, 8)), start=1):
+        (tmp_path / f"made{number}").mkdir()
+        folds.append(f"fold{number:02d}")
+        os.rename(small_data.prepared(tmp_path / f"made{number}", (), counts), str(tmp_path / folds[-1]))
+    note = files.read_json(str(tmp_path / "fold01" / prepared_folder.NOTE))
+    files.write_json(str(tmp_path / prepared_folder.NOTE), dict(note, folds=folds), alone=True)
+    study, out = tmp_path / "study.yml", tmp_path / "out"
+    study.write_text(STUDY.split("  center + GABOR")[0])
+    for words in (["--seeds", "2"], ["--show"]):
+        assert main.main(["study", str(study), "--data", str(tmp_path), "--out", str(out), "--threads", "1",
+                          *words]) == 0
+        assert "Trained on caffe" in capsys.readouterr().out.replace("trained on", "Trained on")
+    with open(str(out / "study.csv"), newline="") as stream:
+        [line] = csv.DictReader(stream)
+    own = [one for fold in folds for one in right(tmp_path, f"softmax/seed02/{fold}", None).values()]
+    assert line["seed"] == "2" and len(own) == 18
+    assert float(line["test"]) == pytest.approx(100 * sum(own) / 18, abs=1e-4)
 
 
 def test_nothing_is_done_twice(made, capsys):

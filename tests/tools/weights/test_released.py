@@ -1,5 +1,6 @@
 """Runs that come with the project: half the size, the same net to three digits, and no path of another machine."""
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,21 @@ def test_other_bytes_and_a_folder_of_the_users_are_refused(given, tmp_path):
     with pytest.raises(UserError, match="small: exists and is not a run"):
         released.get("small", str(tmp_path), given)
     assert os.listdir(str(tmp_path / "small")) == ["notes.txt"]
+
+
+def test_a_run_of_the_users_own_is_kept(given, trained, tmp_path):
+    shutil.copytree(trained.folder, str(tmp_path / "small"))
+    before = {path: path.read_bytes() for path in (tmp_path / "small").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="small: holds another run; give it another name, or remove it"):
+        released.get("small", str(tmp_path), given)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "small").rglob("*") if path.is_file()}
+
+
+def test_what_was_got_before_is_got_again(given, tmp_path):
+    for _ in range(2):
+        [folder] = released.get("small", str(tmp_path), given)
+        assert files.digest(Run(folder).caffemodel()) == given
+        os.unlink(Run(folder).caffemodel())
 
 
 def test_the_released_runs_of_the_project_are_whole(tmp_path):
