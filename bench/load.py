@@ -4,7 +4,6 @@ The images are small drawn faces with noise, so no two of them are the same. The
 drawn face each. The exponent is that of the processor time; above 1, something grows faster than the data.
 """
 import os
-import resource
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from bench import drawn, memory
+from bench import drawn, memory, timing
 from bench.scaling import exponent
 from common import files
 from common.expressions import SEVEN
@@ -47,7 +46,8 @@ class Took:
 
 def measure(options) -> Iterator[dict]:
     few = QUICK if options.quick else FEW
-    small, large = [_Case(options, few, times) for times in (1, 10)]
+    pictures = _pictures(options)
+    small, large = [_Case(options, few, times, pictures) for times in (1, 10)]
     for name, (unit, step) in STEPS.items():
         first, second = step(small), step(large)
         for case, took in ((small, first), (large, second)):
@@ -59,13 +59,13 @@ def measure(options) -> Iterator[dict]:
 class _Case:
     """A number of images, and what the commands make of them in a folder of its own."""
 
-    def __init__(self, options, few: dict[str, int], times: int):
+    def __init__(self, options, few: dict[str, int], times: int, pictures: Sequence[tuple[str, np.ndarray]]):
         self.numbers = {unit: times * count for unit, count in few.items()}
         self.folder = os.path.join(options.scratch, str(times))
         self.faces, self.data, self.run = (os.path.join(self.folder, name) for name in ("faces", "data", "run"))
-        self._pictures = _pictures(options)
+        self._pictures = pictures
         self._cores = str(options.cores)
-        _write_faces(self._pictures, self.faces, self.numbers["images"])
+        _write_faces(pictures, self.faces, self.numbers["images"])
 
     def prepare(self) -> Took:
         return _command(self.data, "prepare", "folder", self.faces, "--crops", "whole", "--features", "--processes",
@@ -139,17 +139,11 @@ STEPS = {
 
 def _command(left: Optional[str], *words: str, expected: Sequence[int] = (0,)) -> Took:
     """Runs a command of the project. left: the file or folder that it makes, if any; expected: exit statuses."""
-    began, used = time.perf_counter(), _processor()
+    began, used = time.perf_counter(), timing.of_children()
     most = memory.peak([sys.executable, "-m", "tools.cli", *words], expected)
-    seconds, processor = time.perf_counter() - began, _processor() - used
+    seconds, processor = time.perf_counter() - began, timing.of_children() - used
     disk = 0 if left is None else files.size(left) if os.path.isdir(left) else os.path.getsize(left)
     return Took(seconds, processor, most, disk)
-
-
-def _processor() -> float:
-    """Seconds of processor time of the children that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _pictures(options) -> list[tuple[str, np.ndarray]]:

@@ -32,7 +32,13 @@ def in_turn(works: dict[str, Callable[[], float]], repeats: int) -> dict[str, li
 
 def _processor() -> float:
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    return times.user + times.system + of_children()
+
+
+def of_children() -> float:
+    """Seconds of processor time of the child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def rows(took: dict[str, list[Took]], unit: str) -> list[dict]:
