@@ -197,6 +197,18 @@ def test_the_same_in_batches_as_one_by_one(faces_run, source, photographs, monke
                                      sizes == [14] if held > 1 else sizes.count(2) == 3 and max(sizes) == 2)
 
 
+def test_several_processes_read_the_images(faces_run, source, tmp_path):
+    image = read_image(os.path.join(source, "test", "happy", "happy0.png"))
+
+    def reading():
+        (tmp_path / str(os.getpid())).touch()
+        return image
+    predictor = predict.Predictor(faces_run, whole=True)
+    assert len(list(predictor.each([("face.png", reading)] * 6, processes=2))) == 6
+    readers = os.listdir(str(tmp_path))
+    assert len(readers) == 2 and str(os.getpid()) not in readers
+
+
 def test_each_face_has_the_mean_of_its_own_crops(faces_run, monkeypatch):
     """Three faces of two crops each in a batch: image k has the crops of .1 k and .1 k + .2. Each crop has its own
     reference."""
