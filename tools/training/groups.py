@@ -116,7 +116,8 @@ def train(experiment: Experiment, data: str, folder: str, weights: Optional[str]
     weights: what the runs begin with, see `caffemodel`; None for random weights. threads: of BLAS; None for the number
     that a run was begun with, else one a core if there is one run, and one if several run side by side. processes: how
     many trainings at a time. fresh_head: see `run.train`. now: which of the seeds are trained now; empty for all.
-    Raises UserError as `run.train`, if the folder holds another group, and if there are no such weights for a run.
+    A group of seeds that is there may get more seeds. Raises UserError as `run.train`, if the folder holds another
+    group, and if there are no such weights for a run.
     """
     return _train(experiment, data, folder, weights, seeds, threads, device, processes, fresh_head, False, now)
 
@@ -179,8 +180,7 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
         names = [] if this.folder == folder else os.path.relpath(this.folder, folder).split(os.sep)
         if weights and not (resumes and Run(this.folder).has_begun):
             begins_with[this.folder] = caffemodel(weights, names)
-    for group in groups:
-        begin(group)
+    earlier = [begin(group) for group in groups]
     otherwise = threads or (min(processes, all_cores().threads) if len(planned) == 1 else 1)
 
     def train_run(this: Planned) -> Run:
@@ -202,9 +202,12 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
                 pass
     finally:
         # If the data or the weights were refused before a member's folder was made, nothing stays.
-        for group in reversed(groups):
+        for group, note in zip(reversed(groups), reversed(earlier)):
             if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
+            elif note and not any(os.path.exists(group.path(name))
+                                  for name in set(group.members) - set(note["members"])):
+                files.write_json(group.path(NOTE), note)
     return open_(folder)
 
 
@@ -237,17 +240,32 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
         yield Planned(experiment, data, folder)
 
 
-def begin(group: Group) -> None:
-    """Notes the group in its folder. Raises UserError if that holds another one, or something else."""
+def begin(group: Group) -> Optional[dict[str, Any]]:
+    """Notes the group in its folder. A group of seeds may grow: what was measured of it as a whole is then removed. The
+    earlier note of a group that grows is returned. Raises UserError if the folder holds another group, one that began
+    with other weights, or something else."""
     path = group.path(NOTE)
     note: dict[str, Any] = {"kind": group.kind, "members": list(group.members)}
+    if group.weights:
+        note.update(weights=group.weights, fresh_head=group.fresh_head)
     files.claim(group.folder, KIND)
-    if os.path.exists(path):
-        present = files.read_json(path)
-        if any(present[key] != value for key, value in note.items()):
-            raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
-                group.folder, present["kind"], ", ".join(present["members"]), group.kind, ", ".join(group.members)))
-    else:
-        if group.weights:
-            note.update(weights=group.weights, fresh_head=group.fresh_head)
+    if not os.path.exists(path):
         files.write_json(path, note)
+        return None
+    present = files.read_json(path)
+    if present["kind"] == group.kind and present["members"] == note["members"]:
+        return None
+    if not (present["kind"] == group.kind == "seeds" and set(present["members"]) < set(group.members)):
+        raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
+            group.folder, present["kind"], ", ".join(present["members"]), group.kind, ", ".join(group.members)))
+    if present != {**note, "members": present["members"]}:
+        raise UserError("{}: more seeds must begin as the others did, with {}, not {}; give another --out".format(
+            group.folder, *map(_beginning, (present, note))))
+    run.remove(group.folder, run.MEASURED)
+    files.write_json(path, note)
+    return present
+
+
+def _beginning(note: dict[str, Any]) -> str:
+    weights = note.get("weights")
+    return f"--weights {weights}" + " --fresh-head" * note["fresh_head"] if weights else "random weights"

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import runpy
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import caffe
@@ -46,14 +47,15 @@ FORMAT = 2
 KEYS = ("format", "project", "experiment", "data", "manifest", "weights", "threads", "gpu", "iterations", "versions")
 # "<commit>" or "<commit>-dirty", which `./fer` passes on from the host: the environment has no git.
 COMMIT = "FER_COMMIT"
-# What a training, and all that is measured of it, leave in the folder, as glob patterns. They are removed when the
-# folder begins with another training. A file that the user has put there stays.
+# What is measured of a run or of a group leaves these in its folder, as glob patterns.
+MEASURED = ("metrics.json", "metrics-train.json", "metrics-val.json", "metrics-on-*.json",
+            "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv", "decisions-test.csv",
+            "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv", "respond_ratio.json",
+            "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html", "report@*.html")
+# What a training, and all that is measured of it, leave in the folder. They are removed when the folder begins with
+# another training. A file that the user has put there stays.
 MADE = (NOTE, "train_val.prototxt", DEPLOY, "solver.prototxt", LEARNED, "attention.prototxt", INITIAL, LOG, SCRATCH,
-        "snapshots", chain.FILE, *schedules.FILES, "metrics.json", "metrics-train.json", "metrics-val.json",
-        "metrics-on-*.json", "metrics-every-snapshot*.json", "decisions-train.csv", "decisions-val.csv",
-        "decisions-test.csv", "decisions-on-*.csv", "metrics*@*.json", "decisions-*@*.csv", "svm.json", "svm.csv",
-        "respond_ratio.json", "framing.json", "accuracy-per-pace-*.json", "t-sne-pace*.npz", "report.html",
-        "report@*.html")
+        "snapshots", chain.FILE, *schedules.FILES, *MEASURED)
 # Snapshots that a message names at each end of a long list.
 LISTED = 4
 # What of an experiment only people read.
@@ -415,9 +417,7 @@ def locked(run: Run) -> contextlib.AbstractContextManager[None]:
 
 def _begin(run: Run, info: dict[str, Any], texts: dict[str, str], fresh_head: bool) -> None:
     if run.has_begun and not require_same(run, info):
-        for pattern in MADE:
-            for path in glob.glob(os.path.join(glob.escape(run.folder), pattern)):
-                files.remove(path)
+        remove(run.folder, MADE)
     caffe_process.write_definitions(run, texts)
     # Where the weights came from, and what they did not fit, is known only to the call that gave them.
     kept = {key: run.info[key] for key in (ORIGIN, FRESH_HEAD, BEFORE) if key in run.info and key not in info
@@ -425,6 +425,13 @@ def _begin(run: Run, info: dict[str, Any], texts: dict[str, str], fresh_head: bo
     if fresh_head:
         kept.setdefault(FRESH_HEAD, [])
     files.write_json(run.path(NOTE), {**info, **kept, "deploy": files.digest(run.path(DEPLOY))})
+
+
+def remove(folder: str, patterns: Sequence[str]) -> None:
+    """Removes what MEASURED or MADE match in the folder of a run or a group."""
+    for pattern in patterns:
+        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            files.remove(path)
 
 
 def _difference(value: Any, other: Any) -> tuple[Any, Any]:

@@ -203,6 +203,21 @@ def test_one_seed_now_and_the_other_later(made, tmp_path, capsys):
     assert (out / "softmax" / "metrics.json").read_bytes() == (folder / "out" / "softmax" / "metrics.json").read_bytes()
 
 
+def test_a_row_gets_one_more_seed(made, tmp_path):
+    folder, words = made
+    study, out = tmp_path / "study.yml", tmp_path / "out"
+    shutil.copytree(str(folder / "out"), str(out))
+    study.write_text(STUDY.replace("seeds: [1]}", "seeds: [1, 2]}"))
+    kept = out / "one seed" / "seed01" / "metrics.json"
+    before = kept.stat().st_mtime_ns
+    assert main.main(["study", str(study), *words[2:4], "--out", str(out), "--threads", "1"]) == 0
+    assert kept.stat().st_mtime_ns == before  # the test split is evaluated once
+    with open(str(out / "study.csv"), newline="") as stream:
+        assert [line["seed"] for line in csv.DictReader(stream) if line["row"] == "one seed"] == ["1", "2"]
+    metrics = files.read_json(str(out / "one seed" / "metrics.json"))
+    assert [one["name"] for one in metrics["seeds"]] == ["seed01", "seed02"]
+
+
 def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys):
     _, words = made
     study = tmp_path / "choice.yml"

@@ -141,6 +141,45 @@ def test_given_again_it_does_nothing_and_other_members_are_refused(folded, cross
         train(folded, cross_validated.folder, seeds=[1])
 
 
+def test_a_group_of_seeds_grows(tmp_path, folded):
+    data = os.path.join(folded, "fold01")
+    group = train(data, tmp_path / "seeds", seeds=[2])
+    evaluate_all(group, "test")
+    for name in ("report.html", "report@2.html", "notes.txt", "metrics of mine.json"):
+        (tmp_path / "seeds" / name).write_text("")
+    before = os.stat(groups.runs(group)[0].caffemodel())
+    grown = train(data, tmp_path / "seeds", seeds=[1, 2])
+    assert grown.members == ["seed01", "seed02"]
+    assert os.stat(groups.runs(grown)[1].caffemodel()) == before
+    # What was measured is of one seed; the user's files stay.
+    assert sorted(os.listdir(grown.folder)) == sorted([
+        files.MARK, groups.NOTE, "metrics of mine.json", "notes.txt", "seed01", "seed02"])
+    assert len(evaluate_all(grown, "test", anew=False)["seeds"]) == 2
+    # Fewer seeds, or others, would lose some.
+    for seeds in ([1], [1, 3]):
+        with pytest.raises(UserError, match="holds seeds seed01, seed02, not seeds seed01"):
+            train(data, tmp_path / "seeds", seeds=seeds)
+    assert os.path.exists(evaluate.metrics_path(grown, "test"))
+
+
+def test_more_seeds_begin_as_the_others(tmp_path, folded, cross_validated):
+    data = os.path.join(folded, "fold01")
+    begins_with = groups.runs(cross_validated)[0].caffemodel()
+    group = train(data, tmp_path / "seeds", seeds=[1], weights=begins_with)
+    evaluate_all(group, "test")
+    kept = files.read_json(group.path(groups.NOTE)), read(evaluate.metrics_path(group, "test"))
+    with pytest.raises(UserError, match=f"as the others did, with --weights {begins_with}, not random weights; give"):
+        train(data, group.folder, seeds=[1, 2])
+    assert kept == (files.read_json(group.path(groups.NOTE)), read(evaluate.metrics_path(group, "test")))
+
+
+def test_seeds_that_cannot_begin_are_not_noted(tmp_path, folded):
+    group = train(os.path.join(folded, "fold01"), tmp_path / "seeds", seeds=[1])
+    with pytest.raises(UserError, match="belongs to another run, whose data was "):
+        train(os.path.join(folded, "fold02"), group.folder, seeds=[1, 2])
+    assert groups.open_(group.folder).members == ["seed01"]
+
+
 def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
     with pytest.raises(UserError, match="seeds 1 1: expected each once"):
         train(folded, tmp_path / "run", seeds=[1, 1])
