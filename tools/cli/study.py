@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     files.require_claimable(out, results.KIND)
     results.require_fitting(study, options.data, out)
     if not options.show:
+        results.require_weights(study, out, options.weights)
         files.claim(out, results.KIND)
         for row in study.rows:
             now = [seed for seed in row.seeds if not options.seeds or seed in options.seeds]

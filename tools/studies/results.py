@@ -1,7 +1,7 @@
 """Trains the rows of a study and measures them."""
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
@@ -71,16 +71,38 @@ def require_fitting(study: Study, data: str, out: str) -> None:
                             + prepared_folder.makes_validation(note))
         if study.tests and "test" not in note["records"]:
             raise UserError(f"{place}: has no test split, which a study without `test: false` evaluates")
+    for row, seed, run in _begun(study, out):
+        trained.require_same_experiment(
+            run, replace(row.experiment, solver=dict(row.experiment.solver, random_seed=seed)))
+        if run.info["manifest"] != notes.get(os.path.relpath(run.folder, _member(row, out, seed).folder), {}).get(
+                "manifest"):
+            raise UserError(f"{run.folder}: was trained on other data than those of {data}; give another --out")
+
+
+def require_weights(study: Study, out: str, weights: Optional[str]) -> None:
+    """Raises UserError if a training in `out` began with other weights than these, which the other rows would begin
+    with."""
+    digests: dict[str, str] = {}
+    for row, _, run in _begun(study, out):
+        if not row.takes_weights:
+            continue
+        path = weights and training.caffemodel(
+            weights, os.path.relpath(run.folder, os.path.join(out, row.name)).split(os.sep))
+        if path and path not in digests:
+            digests[path] = files.digest(path)
+        if run.info["weights"] != (digests[path] if path else None):
+            raise UserError("{}: began with {}, not with {}; give another --out".format(
+                run.folder, (run.info.get(trained.ORIGIN) or {}).get("path", "other weights")
+                if run.info["weights"] else "random weights", path or "random weights"))
+
+
+def _begun(study: Study, out: str) -> Iterator[tuple[Row, int, Run]]:
+    """The trainings in `out` that have a snapshot, with their row and seed."""
     for row in study.rows:
         for seed in row.seeds:
-            member = _member(row, out, seed)
-            seeded = replace(row.experiment, solver=dict(row.experiment.solver, random_seed=seed))
-            for run in training.runs(member):
-                if not (run.has_begun and (run.snapshots() or run.has_inner_snapshots)):
-                    continue
-                trained.require_same_experiment(run, seeded)
-                if run.info["manifest"] != notes.get(os.path.relpath(run.folder, member.folder), {}).get("manifest"):
-                    raise UserError(f"{run.folder}: was trained on other data than those of {data}; give another --out")
+            for run in training.runs(_member(row, out, seed)):
+                if run.has_begun and (run.snapshots() or run.has_inner_snapshots):
+                    yield row, seed, run
 
 
 def train(study: Study, row: Row, data: str, out: str, weights: Optional[str], threads: Optional[int], device: Device,

@@ -218,6 +218,27 @@ def test_a_row_gets_one_more_seed(made, tmp_path):
     assert [one["name"] for one in metrics["seeds"]] == ["seed01", "seed02"]
 
 
+def test_rows_that_began_with_other_weights_are_not_mixed(made, tmp_path, capsys):
+    """The row `random` takes none, whatever is given."""
+    folder, words = made
+    study, out = tmp_path / "study.yml", tmp_path / "out"
+    study.write_text(STUDY + "  random: {experiment: xie2019a/fer2013-toy-softmax, weights: none, seeds: [1]}\n")
+    weights = str(folder / "out" / "softmax" / "seed02")
+    begun = ["study", str(study), *words[2:4], "--out", str(out), "--threads", "1", "--seeds", "1"]
+    assert main.main([*begun, "--weights", weights, "--rows", "random", "one seed"]) == 0
+    capsys.readouterr()
+    for given, said in (([], "random weights"), (["--weights", str(folder / "out" / "one seed" / "seed01")],
+                                                 str(folder / "out" / "one seed" / "seed01/snapshots/"))):
+        assert main.main([*begun, *given, "--rows", "softmax"]) == 1
+        assert (f"{out}/one seed/seed01: began with {weights}/snapshots/iter_6.caffemodel, not with {said}"
+                in capsys.readouterr().err)
+    assert not os.path.exists(str(out / "softmax"))
+    assert main.main([*begun, "--show"]) == 0  # shows what is there
+    # The same weights by another name.
+    shutil.copyfile(weights + "/snapshots/iter_6.caffemodel", str(tmp_path / "same.caffemodel"))
+    assert main.main([*begun, "--weights", str(tmp_path / "same.caffemodel"), "--rows", "one seed"]) == 0
+
+
 def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys):
     _, words = made
     study = tmp_path / "choice.yml"
