@@ -54,6 +54,7 @@ def kind(folder: str) -> Optional[str]:
 
 def require_claimable(folder: str, what: str) -> None:
     """Raises UserError if `claim` would; makes nothing."""
+    require_text(folder)
     _require_folders_above(folder, "--out")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: exists and is not a folder; give another --out")
@@ -242,3 +243,12 @@ def digest(path: str) -> str:
         for block in iter(lambda: stream.read(1 << 20), b""):
             sha.update(block)
     return sha.hexdigest()
+
+
+def require_text(path: str) -> None:
+    """Raises UserError if a path is no text in UTF-8, at which OpenCV, LMDB and Caffe would crash."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: its name, or that of a folder above it, is no text in UTF-8, which OpenCV, LMDB and "
+                        "Caffe need") from None

@@ -53,6 +53,7 @@ def prepare(settings: Settings, out: str, processes: int) -> dict[str, Any]:
     `out` holds something else, on bad input, and if the disk is too small; then nothing is left behind.
     """
     out = os.path.abspath(out)
+    files.require_text(out)
     settings = completed(settings)
     require_apart(out, (settings.source, settings.subjects, settings.template))
     with progress.doing("computing the digests of the source"):

@@ -22,7 +22,9 @@ def rows(path: str, columns: Sequence[str], optional: Sequence[str] = ()) -> Ite
     try:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as stream:
             yield from _rows(stream, path, columns, optional)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a readable CSV: expected text in UTF-8") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV: {error}") from None
 
 

@@ -73,7 +73,9 @@ def _read_list(source: str, name: str, images: str, split: str, boxes: dict[str,
                 faces += [face] if face else []
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a readable CSV: expected text in UTF-8") from None
+    except (OSError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV: {error}") from None
     return faces
 

@@ -17,6 +17,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from common import files
 from common.errors import UserError
 from common.expressions import SIX
 from data_prep import deformation
@@ -138,6 +139,7 @@ def _frames(source: str, session: _Session) -> tuple[str, list[Face]]:
 def _length(path: str) -> int:
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file")
+    files.require_text(path)
     video = cv2.VideoCapture(path)
     length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
     video.release()

@@ -214,3 +214,10 @@ def test_bytes_of_a_file_and_what_cannot_be_read(tmp_path):
         files.read_bytes(str(tmp_path / "b"))
     with pytest.raises(UserError, match=": Is a directory$"):
         files.read_bytes(str(tmp_path))
+
+
+def test_no_folder_is_made_whose_name_is_no_text(tmp_path):
+    folder = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9"), "run")
+    with pytest.raises(UserError, match="run: its name, or that of a folder above it, is no text in UTF-8, which"):
+        files.claim(folder, "run")
+    assert os.listdir(str(tmp_path)) == []

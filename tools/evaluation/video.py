@@ -54,7 +54,7 @@ class Video:
             raise UserError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
         if not os.path.getsize(path):
             raise UserError(f"{path}: empty file")
-        _require_text(path)
+        files.require_text(path)
         self.path = path
         capture = _open(path)
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -99,15 +99,6 @@ def _open(path: str) -> cv2.VideoCapture:
     return cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
 
 
-def _require_text(path: str) -> None:
-    """Raises UserError if a path is no text in UTF-8, at which OpenCV would crash."""
-    try:
-        os.path.abspath(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{path}: its name, or that of a folder above it, is no text in UTF-8; videos need such names"
-                        ) from None
-
-
 def _silence() -> None:
     """Keeps FFmpeg's own messages off standard error."""
     with contextlib.suppress(OSError):  # another version of FFmpeg: its messages are shown
@@ -118,7 +109,7 @@ def require_writable(path: str) -> None:
     """Raises UserError if `writing` would."""
     if not path.lower().endswith(WRITTEN):
         raise UserError(f"{path}: expected the name of a video to write, which ends in {WRITTEN}")
-    _require_text(path)
+    files.require_text(path)
     files.require_replaceable(path, alone=True)
 
 

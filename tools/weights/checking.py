@@ -17,7 +17,8 @@ def check(path: str, net: Optional[str]) -> str:
     another shape, or if a weight is NaN or infinite.
     """
     if not os.path.isfile(path):
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: " + (
+            "is a folder, expected a file of weights" if os.path.isdir(path) else "no such file"))
     entry = catalogue.of_file(path)
     if net is None:
         if entry is None or entry.net is None:

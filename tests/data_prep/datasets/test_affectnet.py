@@ -96,7 +96,7 @@ def test_missing_and_unreadable_lists(tmp_path, lists):
     with pytest.raises(UserError, match="no images, expected rows in training.csv"):
         read(tmp_path)
     (tmp_path / "Manually_Annotated_file_lists/training.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="training.csv: not a readable CSV"):
+    with pytest.raises(UserError, match="training.csv: not a readable CSV: expected text in UTF-8"):
         read(tmp_path)
     (tmp_path / "Manually_Annotated_file_lists/training.csv").unlink()
     with pytest.raises(UserError, match="training.csv: no such file"):

@@ -127,6 +127,16 @@ def test_unreadable_file(tmp_path, session, text, path, content, said):
     assert str(error.value).startswith(f"{tmp_path}/Sessions/{said}")
 
 
+def test_a_video_below_a_folder_whose_name_is_no_text(tmp_path, session):
+    """OpenCV would crash."""
+    session(1, "S001-001", 1)
+    folder = os.path.join(os.fsencode(str(tmp_path)), b"caf\xe9")
+    os.mkdir(folder)
+    os.rename(str(tmp_path / "Sessions"), os.path.join(folder, b"Sessions"))
+    with pytest.raises(UserError, match="S001-001.avi: its name, or that of a folder above it, is no text in UTF-8"):
+        read(os.fsdecode(folder))
+
+
 @pytest.mark.parametrize("path", ["session.xml", "S001-001.avi"])
 def test_missing_file(tmp_path, session, path):
     session(1, "S001-001", 1)

@@ -108,5 +108,5 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
     with open(path, "wb") as stream:
         stream.write(b"no video")
     for use in (video.Video, video.require_writable):
-        with pytest.raises(UserError, match="is no text in UTF-8; videos need such names"):
+        with pytest.raises(UserError, match="is no text in UTF-8, which OpenCV"):
             use(path)

@@ -151,6 +151,7 @@ def test_check_of_a_state_dict(tmp_path, fer, monkeypatch):
 def test_check_of_a_file_that_is_missing_cut_or_of_another_net(tmp_path, fer):
     for net in ([], ["--net", "toy"]):
         assert fer("check", tmp_path / "no.caffemodel", *net)[2] == f"fer: {tmp_path}/no.caffemodel: no such file\n"
+        assert fer("check", tmp_path, *net)[2] == f"fer: {tmp_path}: is a folder, expected a file of weights\n"
     path = saved(tmp_path / "own.caffemodel", "toy")
     path.write_bytes(path.read_bytes()[:-5])
     assert "own.caffemodel: not a caffemodel, or one that was cut" in fer("check", path, "--net", "toy")[2]
