@@ -1,8 +1,11 @@
-"""The exception for errors that the user can correct, and which lines of a failed program say what was wrong."""
+"""The exception for errors that the user can correct, and what failed programs and libraries say."""
 import re
 
 # Fatal lines of glog, as Caffe writes them, and the errors of our own layers.
 LAST_WORDS = re.compile(r"F\d{4} |layer \S+ \(\w+\): ")
+
+# Said by PyTorch for the processor and for a card, and by CUDA's libraries.
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|Unable to allocate")
 
 
 class UserError(Exception):

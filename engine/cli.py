@@ -1,17 +1,14 @@
 """The engine's program: reads the command line, runs the command, and says in one line what went wrong."""
 import os
-import re
 import sys
 from typing import List, Sequence
 
-from common.errors import UserError
+from common.errors import NO_MEMORY, UserError
 
 from . import flags, launcher, tuning
 
 # Python packages by the names of their modules, where the two differ.
 PACKAGES = {"google": "protobuf"}
-# Said by PyTorch for the processor and for a card, and by CUDA's libraries.
-NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|Unable to allocate")
 
 
 def main(words: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from common import machine, signals, suggestions
-from common.errors import UserError
+from common.errors import NO_MEMORY, UserError
 from tools.cli.arguments import Commands, Parser
 
 COMMANDS = ("demo", "prepare", "template", "features", "experiments", "train", "watch", "evaluate", "predict",
@@ -73,10 +73,13 @@ def _without_traceback(options: argparse.Namespace, interrupts: Sequence[int]) -
             raise
         return _stopped(options, interrupts[-1])
     except Exception as error:
-        # lmdb's errors have one base class; the module is not loaded only to name it.
-        if type(error).__module__ != "lmdb":
+        # lmdb's errors have one base class; the module is not loaded only to name it. PyTorch's have no class.
+        if type(error).__module__ == "lmdb":
+            message = f"LMDB: {error}"
+        elif isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)):
+            message = f"out of memory: {str(error).splitlines()[0]}"
+        else:
             raise
-        message = f"LMDB: {error}"
     print("fer: " + message, file=sys.stderr)
     return 1
 

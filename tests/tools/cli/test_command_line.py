@@ -290,12 +290,25 @@ def test_an_unknown_option_has_close_matches(capsys):
         "fer: there is no option '--wieghts'; did you mean --weights? See ./fer train --help\n")
 
 
-def test_too_little_memory_is_said_in_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize("error, said", [
+    (MemoryError("Unable to allocate 1.5 GiB"), "Unable to allocate 1.5 GiB"),
+    # As PyTorch says it of a card, with more lines below.
+    (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB\nSee the documentation"),
+     "CUDA out of memory. Tried to allocate 2.00 GiB")])
+def test_too_little_memory_is_said_in_one_line(monkeypatch, capsys, error, said):
     def run(options):
-        raise MemoryError("Unable to allocate 1.5 GiB")
+        raise error
     monkeypatch.setattr(experiments, "run", run)
     assert main.main(["experiments"]) == 1
-    assert capsys.readouterr().err == "fer: out of memory: Unable to allocate 1.5 GiB\n"
+    assert capsys.readouterr().err == f"fer: out of memory: {said}\n"
+
+
+def test_a_mistake_in_a_program_keeps_its_traceback(monkeypatch):
+    def run(options):
+        raise RuntimeError("expected scalar type Float but found Double")
+    monkeypatch.setattr(experiments, "run", run)
+    with pytest.raises(RuntimeError, match="expected scalar type"):
+        main.main(["experiments"])
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly():
