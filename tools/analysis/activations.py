@@ -74,6 +74,17 @@ def grid(deploy: str, blob: str) -> Grid:
     return grids[blob]
 
 
+def maps_of(deploy: str, blob: str) -> str:
+    """A blob, if its maps have more than one cell; else the nearest one that it is computed from, along the first
+    inputs, whose maps have."""
+    above = {top: layer.bottom[0] for layer in _layers(deploy) for top in layer.top
+             if layer.bottom and top not in layer.bottom}
+    shapes = caffe.Net(deploy, caffe.TEST).blobs
+    while blob in above and np.prod(shapes[blob].shape[2:]) == 1:
+        blob = above[blob]
+    return blob
+
+
 def _layers(deploy: str) -> list:
     return list(build.read(deploy, caffe.proto.caffe_pb2.NetParameter()).layer)
 

@@ -81,7 +81,7 @@ def grid_of(deploy: str) -> tuple[Grid, str]:
     not a map."""
     blob = activations.blobs(deploy).z
     shape = caffe.Net(deploy, caffe.TEST).blobs[blob].shape
-    if len(shape) != 4:
+    if len(shape) != 4 or shape[3] == 1:
         raise UserError(f"{deploy}: FC1's input is not a map of the face")
     place = activations.grid(deploy, blob)
     # Adds half a pixel, because this grid starts at the border and not at the centre of the first pixel.

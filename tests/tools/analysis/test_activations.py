@@ -71,6 +71,26 @@ def test_cells_of_maps_with_zeros_around_them(tmp_path):
     assert activations.grid(path, "pool3_1") == Grid(7, 8)
 
 
+def test_maps_of_one_cell_give_way_to_larger_ones(tmp_path):
+    """Of faces of 112x112, the last block of dlib's net makes one value of each map of the block before. In the net
+    below, a pooling makes one of 2x2; then come a layer in place and a sum, of which the first input counts."""
+    dlib = backbones.alone("dlib_face")
+    assert activations.maps_of(written(tmp_path, dlib), "res6_1") == "res6_1"  # 150x150
+    dlib.layer[0].input_param.shape[0].dim[2:] = [112, 112]
+    assert activations.maps_of(written(tmp_path, dlib), "res6_1") == "res5_3"
+    net = caffe.NetSpec()
+    net.data = L.Input(shape=dict(dim=[1, 1, 6, 6]))
+    net.large = L.Convolution(net.data, kernel_size=5, num_output=3)
+    net.relu = L.ReLU(net.large, in_place=True)
+    net.pooled = L.Pooling(net.large, kernel_size=2)
+    net.scaled = L.Scale(net.pooled, in_place=True)
+    net.other = L.Convolution(net.data, kernel_size=6, num_output=3)
+    net.sum = L.Eltwise(net.pooled, net.other)
+    path = written(tmp_path, net.to_proto())
+    for blob, expected in (("sum", "large"), ("other", "data"), ("pooled", "large"), ("large", "large")):
+        assert activations.maps_of(path, blob) == expected
+
+
 def test_average_over_face_by_hand():
     """Two maps of 2 x 2 with the means 0, 1 / 2, 3; centres at the pixels 1 and 3 of 6."""
     maps = np.array([[[-1.0, 0], [2, 4]], [[1, 2], [2, 2]]], np.float32)

@@ -125,13 +125,16 @@ def test_grid_is_where_a_value_sees(tmp_path, name, grid, blob):
         assert np.abs(middle - found.positions()[[row, column]]).max() <= (0 if blob == "conv1" else 2)
 
 
-def test_net_without_a_map_is_refused(tmp_path):
+@pytest.mark.parametrize("size, kind", [(1, "Flatten"), (5, "ReLU")])
+def test_net_without_a_map_is_refused(tmp_path, size, kind):
+    """Of a kernel as large as the image there is one cell."""
     path = tmp_path / "deploy.prototxt"
-    path.write_text(caffe_nets.inputs(data=(1, 1, 5, 5)) + """
-        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-                convolution_param { num_output: 1 kernel_size: 1 } }
-        layer { name: "flat" type: "Flatten" bottom: "conv" top: "flat" }
-        layer { name: "fc1" type: "InnerProduct" bottom: "flat" top: "fc1" inner_product_param { num_output: 2 } }""")
+    path.write_text(caffe_nets.inputs(data=(1, 1, 5, 5)) + f"""
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param {{ num_output: 1 kernel_size: {size} }} }}
+        layer {{ name: "flat" type: "{kind}" bottom: "conv" top: "flat" }}
+        layer {{ name: "fc1" type: "InnerProduct" bottom: "flat" top: "fc1"
+                inner_product_param {{ num_output: 2 }} }}""")
     with pytest.raises(UserError, match="FC1's input is not a map of the face"):
         respond_ratio.grid_of(str(path))
 

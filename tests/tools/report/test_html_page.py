@@ -74,7 +74,8 @@ def test_what_a_run_departs_in_stands_under_the_published_figure(tmp_path, train
     info["experiment"]["name"] = "xie2019a/fer2013-gabor"
     files.write_json(one.path("run.json"), info)
     shown = html_page.render([one])
-    cell = re.search(r">72.08 \(Table II\)\s*<br><span class=\"unit\">not compared: (.*?)</span>", shown)[1]
+    assert re.search(r">72.08 \(Table II\)\s*<span class=\"unit\">\[1\]</span>", shown)
+    cell = re.search(r"<p class=\"note\">\[1\] not compared: (.*?)</p>", shown)[1]
     for text in ("weights: none (paper: face_model.caffemodel)", "net: toy (paper: face_resnet)",
                  "solver.max_iter: 12 (paper: 30000)", "data: fer2013-plain (paper: fer2013-xie2019a)",
                  "images: 12 (paper: 3589)"):

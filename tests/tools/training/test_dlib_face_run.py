@@ -7,7 +7,9 @@ from common import files
 from tests import dlib_reference as reference
 from tests import small_data
 from tools.cli import main
+from tools.report.papers import xie2019a_faces
 from tools.training import pretrained
+from tools.training.run import Run
 from tools.weights import dlib_face, dlib_file
 
 SETTINGS = ["--set", "net=dlib_face", "solver.max_iter=2", "solver.batch_size=4", "solver.snapshot=2",
@@ -48,6 +50,9 @@ def test_from_faces_of_48x48_to_predictions(tmp_path, data, weights, capsys):
     assert main.main(["evaluate", out]) == 0
     metrics = files.read_json(out + "/metrics.json")
     assert metrics["total"] == 7
+    # z has one cell, so the report shows the maps before.
+    maps = xie2019a_faces.face_maps(Run(out), [np.full((1, 112, 112), 100, np.uint8)])
+    assert maps.name == "res5_3" and min(maps.last.shape[2:]) > 1
     cv2.imwrite(str(tmp_path / "face.png"), np.full((48, 48), 100, np.uint8))
     capsys.readouterr()
     assert main.main(["predict", out, str(tmp_path / "face.png"), "--whole"]) == 0

@@ -96,7 +96,7 @@ def _feature_maps(compared: Comparison) -> PaperFigure:
                      Face(xie2019a_faces.mosaic(compared.gabor), "Gabor filters", full=True)])]
     for title, maps in compared.maps.items():
         layers = {"first convolution": xie2019a_faces.most_varied(maps.first),
-                  "FC1's input": xie2019a_faces.most_varied(maps.z)}
+                  maps.name: xie2019a_faces.most_varied(maps.last)}
         maps_of.update({f"{title}, {layer}": blob for layer, blob in layers.items()})
         rows.append(Row(title, [Face(xie2019a_faces.mosaic(blob), layer, full=True)
                                 for layer, blob in layers.items()]))
@@ -108,8 +108,8 @@ def _feature_maps(compared: Comparison) -> PaperFigure:
         "Feature maps beside Gabor responses ([xie2019a] Fig. 8)",
         f"Of the first face {_whose(compared)}. Gabor filters: the rows are wavelengths of 5.7, 8 and 11.3 pixels, "
         "the columns orientations of 0, 45, 67.5, 112.5 and 135 degrees. Nets: the paper does not say which layer it "
-        "shows; here are the first convolution and FC1's input, of each the 15 maps that vary most, the most varied "
-        "first. Each map goes from its least value (black) to its largest (white).", table, rows=rows)
+        f"shows; here are the first convolution and {_last_of(compared)}, of each the 15 maps that vary most, the "
+        "most varied first. Each map goes from its least value (black) to its largest (white).", table, rows=rows)
 
 
 def _faces(compared: Comparison) -> PaperFigure:
@@ -148,9 +148,17 @@ def _heat_maps(compared: Comparison) -> PaperFigure:
             table += [(title, prediction.unit, row, _text(values)) for row, values in enumerate(response)]
     return PaperFigure(
         "Where the nets respond ([xie2019a] Fig. 10)",
-        "The mean over FC1's input maps, linear between the centres of their receptive fields. The 20% of the pixels "
-        f"with the largest values are in colour, the largest in red. The faces are those {_whose(compared)}.", table,
-        rows=rows)
+        f"The mean over the maps of {_last_of(compared)}, linear between the centres of their receptive fields. The "
+        "20% of the pixels with the largest values are in colour, the largest in red. The faces are those "
+        f"{_whose(compared)}.", table, rows=rows)
+
+
+def _last_of(compared: Comparison) -> str:
+    """The layers whose maps are shown, besides the first convolution."""
+    from tools.report.papers import xie2019a_faces
+    others = sorted({maps.name for maps in compared.maps.values()} - {xie2019a_faces.Z})
+    return xie2019a_faces.Z + (f" or, where its maps have one cell, the last larger maps before it "
+                               f"({', '.join(others)})" if others else "")
 
 
 def _whose(compared: Comparison) -> str:

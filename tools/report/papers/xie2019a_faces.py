@@ -18,6 +18,8 @@ from tools.training.run import DEPLOY, Run
 
 # As many as Fig. 9 and 10 have.
 FACES = 5
+# The name of the last maps of a net, on which the feature losses are.
+Z = "FC1's input"
 # Runs whose maps are shown, so that the page stays small.
 RUNS = 4
 # Maps in a mosaic, side by side, and the side of each in pixels.
@@ -56,10 +58,12 @@ class FaceMaps:
 
     # Maps of the first convolution, float32 (faces, channels, height, width).
     first: np.ndarray
-    # FC1's input, likewise.
-    z: np.ndarray
-    # Where the cells of z lie in the image.
+    # FC1's input, likewise; where that has one cell, the nearest maps before it that have more.
+    last: np.ndarray
+    # Where the cells of `last` lie in the image.
     grid: activations.Grid
+    # What `last` is, in words.
+    name: str
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,10 @@ def gabor_responses(image: np.ndarray, data: str) -> np.ndarray:
 def face_maps(run: Run, images: Sequence[np.ndarray]) -> FaceMaps:
     deploy = run.path(DEPLOY)
     names = activations.blobs(deploy)
-    outputs = forward.outputs(deploy, run.caffemodel(), images, [names.first, names.z])
-    return FaceMaps(outputs[names.first], outputs[names.z], activations.grid(deploy, names.z))
+    last = activations.maps_of(deploy, names.z)
+    outputs = forward.outputs(deploy, run.caffemodel(), images, [names.first, last])
+    return FaceMaps(outputs[names.first], outputs[last], activations.grid(deploy, last),
+                    Z if last == names.z else last)
 
 
 def other_classes(prediction: Prediction, compared: Comparison) -> list[str]:
@@ -165,8 +171,8 @@ def heat_maps(compared: Comparison, maps: FaceMaps) -> list[tuple[np.ndarray, np
     """Of each face the picture, uint8 (height, width, 3) BGR, and the responses that it shows, float32
     (height, width)."""
     pairs = []
-    for image, z in zip(compared.images, maps.z):
-        response = activations.average_over_face(z, maps.grid, image.shape[1:])
+    for image, last in zip(compared.images, maps.last):
+        response = activations.average_over_face(last, maps.grid, image.shape[1:])
         pairs.append((figures.heat_map(faces.grey(image), response, activations.largest(response, SHARE)), response))
     return pairs
 

@@ -99,5 +99,5 @@ def test_face_maps_are_the_blobs_of_pycaffe(trained):
         net.blobs["data"].data[...] = (image.astype(np.float32) - 127.5) / 128
         net.forward()
         assert np.allclose(found.first[number], net.blobs["conv1"].data[0], atol=1e-5)
-        assert np.allclose(found.z[number], net.blobs["conv2"].data[0], atol=1e-5)
-    assert found.z.shape == (3, 512, 5, 5) and found.grid == activations.Grid(-0.5, 12)
+        assert np.allclose(found.last[number], net.blobs["conv2"].data[0], atol=1e-5)
+    assert found.last.shape == (3, 512, 5, 5) and found.grid == activations.Grid(-0.5, 12)
