@@ -248,10 +248,10 @@ def test_runs_that_differ_in_kappa_make_a_table(tmp_path, adapted, page):
     info["experiment"]["name"] = "xie2019a/fer2013-alaw"
     files.write_json(less.path("run.json"), info)
     shown = html_page.render([less, adapted])
-    assert '<td class="number">72.67 (Table VII, VIII, IX)' in shown
+    assert '<td class="number name">72.67 (Table VII, VIII, IX)' in shown
     table = shown.split("Table VIII)")[1].split("</table>")[0]
     assert re.findall(r"<td>([\de.-]+)</td><td>not evaluated</td>", table) == ["0.001", "1e-05"]
-    assert table.count("70.35, 72.67") == 1
+    assert table.count("70.35, 72.67 [1]") == 1 and "[1] not compared: weights: none (paper: " in table
     assert "Table VIII" not in page and "Table VIII" not in html_page.render([adapted, adapted])
 
 

@@ -276,7 +276,7 @@ def rivals(tmp_path, pairs, monkeypatch):
     small = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
     monkeypatch.setattr(xie2019a_faces, "gabor_responses", lambda image, data: small[0] + 0.5)
     monkeypatch.setattr(xie2019a_faces, "face_maps", lambda run, images: xie2019a_faces.FaceMaps(
-        np.repeat(small, len(images), 0), np.repeat(10 * small, len(images), 0), Grid(14, 28)))
+        np.repeat(small, len(images), 0), np.repeat(10 * small, len(images), 0), Grid(14, 28), xie2019a_faces.Z))
     return folders
 
 

@@ -54,16 +54,20 @@ def kappas(entries: Sequence[Entry]) -> Optional[PaperFigure]:
     if len({kappa for kappa, _ in by_kappa}) < 2:
         return None
     table: Table = [("kappa", "validation", "test", "published", "run")]
+    notes: list[str] = []
     for kappa, entry in by_kappa:
         printed = {figure.split: figure.value for figure in values.read("xie2019a")
                    if (figure.table, figure.experiment) == ("VIII", entry.experiment.name)}
         departing = tables.departing(entry) if printed else []
         published = "{val}, {test}".format(**printed) if printed else ""
         if departing:
-            published += "; not compared: " + "; ".join(map(str, departing))
+            why = "not compared: " + "; ".join(map(str, departing))
+            notes += [] if why in notes else [why]
+            published += f" [{notes.index(why) + 1}]"
         table.append((f"{kappa:g}", *(tables.accuracy(entry.metrics(split)) for split in ("val", "test")), published,
                       entry.title))
-    return PaperFigure("Kappa of Eq. (11) ([xie2019a] Table VIII)", "", table, is_table=True)
+    note = " ".join(f"[{number}] {why}." for number, why in enumerate(notes, start=1))
+    return PaperFigure("Kappa of Eq. (11) ([xie2019a] Table VIII)", note, table, is_table=True)
 
 
 def _compare(entries: Sequence[Entry]) -> Optional[Comparison]:
