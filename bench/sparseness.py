@@ -34,7 +34,7 @@ def main() -> None:
                         "xie2019b/<data set>-toy-<method> (default: all).")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="The seeds (default: 1 2 3).")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)),
-                        help="How many trainings run side by side (default: one a core).")
+                        help="How many trainings run side by side (default: one per core).")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="Change a setting of the methods that have it.")
     options = parser.parse_args()

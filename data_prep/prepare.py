@@ -288,11 +288,11 @@ def _held_out(faces: list[Face], settings: Settings, trained: set[str]) -> list[
     assert share
     divided = folds.hold_out(faces, share, settings.seed, bool(settings.detect))
     if divided == faces:
-        raise UserError("hold-out {}: too small to hold out any of {} train images; give a larger share".format(
+        raise UserError("--hold-out {}: too small to hold out any of {} train images; give a larger share".format(
             share, sum(face.split == "train" for face in faces)))
     without = trained - {face.class_name for face in divided if face.split == "train"}
     if without:
-        raise UserError("hold-out {}: no train image is left of {}; give a smaller share".format(
+        raise UserError("--hold-out {}: no train image is left of {}; give a smaller share".format(
             share, ", ".join(sorted(without))))
     return divided
 

@@ -94,39 +94,39 @@ def completed(settings: Settings) -> Settings:
                        geometry=settings.geometry or protocol.geometry)
     for option, given in (("folds", settings.fold_count), ("subject-pattern", settings.subject_pattern)):
         if given is not None and not protocol.own:
-            raise UserError(f"{option} {given}: only for images of your own (./fer prepare folder), not for "
+            raise UserError(f"--{option} {given}: only for images of your own (./fer prepare folder), not for "
                             f"{settings.dataset}")
     if settings.encoding == "png" and crops.SETS[crop_set].illumination:
-        raise UserError(f"crops {crop_set} are floats, which PNG cannot hold")
+        raise UserError(f"--encoding png: crops {crop_set} are floats, which PNG cannot hold")
     if features and crops.SETS[crop_set].cut_in_training:
         raise UserError(f"crops {crop_set} are cut in each training step, so they have no handcrafted features; give "
                         "--features without a name")
     if not 0 <= hold_out < 1:
-        raise UserError(f"hold-out {hold_out}: expected at least 0 and below 1")
+        raise UserError(f"--hold-out {hold_out}: expected at least 0 and below 1")
     if hold_out and protocol.folds:
-        raise UserError("hold-out: {} folds; --validation fold makes one of them the validation split".format(
+        raise UserError("--hold-out: {} folds; --validation fold makes one of them the validation split".format(
             "--folds makes" if settings.fold_count else f"protocol {name} has"))
     if settings.subject_pattern is not None:
         subjects.compiled(settings.subject_pattern)
         if settings.subjects:
-            raise UserError(f"subject-pattern {settings.subject_pattern}: the subjects come from "
+            raise UserError(f"--subject-pattern {settings.subject_pattern}: the subjects come from "
                             f"{settings.subjects}; give one of both")
     if protocol.folds:
         settings = replace(settings, validation=settings.validation or protocol.validation)
         least = 3 if settings.validation == "fold" else 2
         if protocol.folds < least:
-            raise UserError(f"folds {protocol.folds}: expected at least {least} with --validation "
+            raise UserError(f"--folds {protocol.folds}: expected at least {least} with --validation "
                             f"{settings.validation}, so that there are images for training")
     elif settings.validation:
-        raise UserError(f"validation {settings.validation}: protocol {name} of {settings.dataset} has no folds; "
+        raise UserError(f"--validation {settings.validation}: protocol {name} of {settings.dataset} has no folds; "
                         "--hold-out makes a validation split" + ", and --folds makes folds" * protocol.own)
     if settings.frames and settings.frames not in protocol.frames:
-        raise UserError("frames {}: protocol {} of {} has {}".format(
+        raise UserError("--frames {}: protocol {} of {} has {}".format(
             settings.frames, name, settings.dataset, " and ".join(protocol.frames) or "no choice of frames"))
     settings = replace(settings, frames=settings.frames or next(iter(protocol.frames), None))
     for fold in settings.folds or ():
         if not 1 <= fold <= protocol.folds:
-            raise UserError("fold {}: protocol {} of {} has {}".format(
+            raise UserError("--fold {}: protocol {} of {} has {}".format(
                 fold, name, settings.dataset, f"folds 1 to {protocol.folds}" if protocol.folds else
                 "no folds" + "; --folds makes them" * protocol.own))
     for path in filter(None, (settings.source, settings.subjects, settings.template)):

@@ -49,7 +49,7 @@ def match(faces: Sequence[Face], pattern: str) -> list[Face]:
     names = [match[1] if match else None for match in found]
     without = [face.source for face, name in zip(faces, names) if not name]
     if without:
-        raise UserError(f"subject-pattern {pattern}: finds no subject in the names of {len(without)} of {len(faces)} "
+        raise UserError(f"--subject-pattern {pattern}: finds no subject in the names of {len(without)} of {len(faces)} "
                         f"images, e.g. {without[0]}")
     return [face._replace(subject=name) for face, name in zip(faces, names) if name]
 
@@ -59,8 +59,8 @@ def compiled(pattern: str) -> "re.Pattern[str]":
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"subject-pattern {pattern}: not a regular expression: {error}") from None
+        raise UserError(f"--subject-pattern {pattern}: not a regular expression: {error}") from None
     if expression.groups != 1:
-        raise UserError(f"subject-pattern {pattern}: has {expression.groups} groups (...), expected one, around the "
+        raise UserError(f"--subject-pattern {pattern}: has {expression.groups} groups (...), expected one, around the "
                         "subject")
     return expression

@@ -14,8 +14,8 @@ FLAGS = {
     "weights": ("", "weights to begin with, or to test: caffemodel or .h5 files, separated by commas"),
     "snapshot": ("", "the solver's state (solverstate or .h5) to continue from; not together with -weights"),
     "model": ("", "the net's prototxt"),
-    "gpu": ("", "the number of the graphics card to compute on, or for `train` several, 0,1 or all (default: on the "
-                "processor)"),
+    "gpu": ("", "the number of the graphics card to compute on, or for `train` several, 0,1 or all (default: for "
+                "`train` what solver_mode says, otherwise the processor)"),
     "iterations": (50, "how many passes `test` and `time` make"),
     "phase": ("", "TRAIN or TEST, for `time`"),
     "level": (0, "the net's level"),

@@ -41,6 +41,10 @@ def parse(words):
                 wanted = gpu.architectures(value)
             else:
                 version = pytorch.version(value)
+        elif name in ("--arch", "--torch"):
+            raise Failure("setup: %s has no value, expected %s; see ./fer setup --help" % (
+                name, "compute capabilities such as 7.0,8.6" if name == "--arch" else
+                "a version such as 2.8.0, or debian"), 2)
         else:
             raise Failure("setup: unexpected %s; see ./fer setup --help" % name, 2)
     if wanted and "--gpu" not in words:

@@ -72,7 +72,7 @@ def protocol_name(name: str, key: Optional[str]) -> str:
     protocols = module(name).PROTOCOLS
     key = key or next(iter(protocols))
     if key not in protocols:
-        raise UserError(suggestions.unknown(f"protocol of {name}", key, protocols))
+        raise UserError(f"{name}: {suggestions.unknown('protocol', key, protocols)}")
     return key
 
 

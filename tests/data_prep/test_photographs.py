@@ -187,7 +187,8 @@ def test_command_line(tmp_path, capsys):
         return cli_prepare.settings(main.parse(["prepare", "folder", str(tmp_path), *words])).detect
     assert (asked(), asked("--detect"), asked("--detect", "--faces", "all")) == (None, "largest", "all")
     assert main.main(["prepare", "folder", str(tmp_path), "--faces", "all"]) == 1
-    assert capsys.readouterr().err == "fer: --faces: of photographs in which faces are detected; give --detect too\n"
+    assert capsys.readouterr().err == ("fer: --faces all: chooses among the faces of a photograph that --detect "
+                                       "finds; give --detect too\n")
 
 
 @pytest.mark.parametrize("sizes, squashed", [

@@ -374,7 +374,7 @@ def test_two_at_once(tmp_path, tiny):
 
 
 def test_unknown_protocol(tmp_path, tiny):
-    with pytest.raises(UserError, match="there is no protocol of tiny 'ckplus'; expected one of folds, pairs, ten, "
+    with pytest.raises(UserError, match="tiny: there is no protocol 'ckplus'; expected one of folds, pairs, ten, "
                                         "whole, cut"):
         run(tiny, tmp_path / "out", "ckplus")
 

@@ -169,7 +169,8 @@ class Asked(Folder):
                              ("--arch=86 --gpu", (86,)), ("--gpu --arch 7.0,7.0", (70,))):
             self.assertEqual(arguments.parse(line.split()), (wanted, None), line)
         for line, said in (("--gpu --arch 9.0", "--arch 9.0: expected compute capabilities"), ("--arch 70", "needs"),
-                           ("--gpu --arch", "unexpected --arch"), ("x", "unexpected x"), ("--gpu --arch ,", "--arch ,"),
+                           ("--gpu --arch", "--arch has no value, expected"), ("x", "unexpected x"),
+                           ("--gpu --arch ,", "--arch ,"),
                            ("--gpu=1", "unexpected --gpu"), ("--gpu --arch 8.6,seven", "8.6,seven: expected")):
             with self.assertRaisesRegex(host.Failure, re.escape(said)) as e:
                 arguments.parse(line.split())

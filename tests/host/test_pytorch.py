@@ -62,8 +62,9 @@ class Asked(unittest.TestCase):
         for line, wanted in (("--torch 2.8.0", (None, "2.8.0")), ("--torch=debian", (None, "debian")),
                              ("--gpu --torch 2.7 --arch 86", ((86,), "2.7"))):
             self.assertEqual(arguments.parse(line.split()), wanted)
-        for line, said in (("--torch", "unexpected --torch"), ("--torch new", "--torch new: expected a version such as "
-                           "2.8.0, or debian"), ("--torch 2.8.0;x", "expected a version"), ("--torch=", "expected")):
+        for line, said in (("--torch", "--torch has no value, expected a version such as 2.8.0, or debian"),
+                           ("--torch new", "--torch new: expected a version such as 2.8.0, or debian"),
+                           ("--torch 2.8.0;x", "expected a version"), ("--torch=", "expected")):
             with self.assertRaisesRegex(host.Failure, re.escape(said)) as e:
                 arguments.parse(line.split())
             self.assertEqual(e.exception.status, 2)

@@ -153,4 +153,4 @@ def cores() -> int:
 
 def add_processes(command: Parser) -> None:
     command.add_argument("--processes", type=at_least(1), default=cores(),
-                         help="How many processes work side by side (default: one a core).")
+                         help="How many processes work side by side (default: one per core).")

@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
                          help="The folder of the results (default: runs/bench in the project).")
     command.add_argument("--quick", action="store_true", help="Measure less, and less often, to see that all works.")
     command.add_argument("--cores", type=at_least(1), default=cores(),
-                         help="The largest number of processes or threads (default: one a core).")
+                         help="The largest number of processes or threads (default: one per core).")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -107,7 +107,8 @@ def settings(options: argparse.Namespace) -> "prepare.Settings":
     from data_prep import prepare
     from data_prep.settings import LARGEST
     if options.faces and not options.detect:
-        raise UserError("--faces: of photographs in which faces are detected; give --detect too")
+        raise UserError(f"--faces {options.faces}: chooses among the faces of a photograph that --detect finds; give "
+                        "--detect too")
     return prepare.Settings(
         dataset=options.dataset, source=_absolute(options.source), protocol=options.protocol, crops=options.crops,
         features=None if options.features is None else sorted(set(options.features)), geometry=options.geometry,

@@ -29,10 +29,10 @@ def add(commands: Commands) -> None:
     add_several(command, "--seeds", "The seeds to train now (default: all of the file).", metavar="SEED",
                 type=at_least(0))
     command.add_argument("--processes", type=at_least(1), default=cores(),
-                         help="How many trainings run side by side (default: one a core; with --gpu one a card).")
+                         help="How many trainings run side by side (default: one per core; with --gpu one per card).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
                          help="The number of BLAS threads of each training (default: 1 if several run side by side, "
-                         "else one a core).")
+                         "else one per core).")
     command.add_argument("--show", action="store_true", help="Only print what is measured so far.")
     add_device(command)
 

@@ -48,10 +48,10 @@ def add(commands: Commands) -> None:
                 metavar="SEED")
     command.add_argument("--processes", type=at_least(1), default=cores(),
                          help="How many trainings run side by side: folds, seeds, trials of adaptive weights "
-                         "(default: one a core; with --gpu one a card).")
+                         "(default: one per core; with --gpu one per card).")
     command.add_argument("--threads", type=at_least(1, MOST_THREADS),
                          help="The number of BLAS threads of each training (default: that of the run; for a new run "
-                         "one a core, or 1 if several run side by side).")
+                         "one per core, or 1 if several run side by side).")
     add_device(command, continues=True)
     add_several(command, "--set", "Change settings of the experiment, e.g. solver.max_iter=3000 "
                 "losses.gabor.weight=1e-3.", type=change, metavar="KEY=VALUE")

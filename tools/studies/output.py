@@ -70,7 +70,7 @@ def as_markdown(study: Study, rows: Sequence[Measured], options: Sequence[str]) 
         f"# {study.title}", "", table, "",
         "Accuracies: mean and standard deviation over the seeds. `p over seeds`: the paired t test of the test "
         "accuracies, two-sided. `p for each seed`: McNemar's exact test of the units of the test split that only one "
-        f"of the two predicts rightly. Both compare with `{study.baseline}`, seed by seed.",
+        f"of the two predicts correctly. Both compare with `{study.baseline}`, seed by seed.",
         *(f"{line[0].upper()}{line[1:]}." for line in engines(rows)), "",
         "The table is made by", "", "```", *commands, "```", "", "The experiments, with what is changed:", "",
         *(f"- {one.row.name}: {described(one.row)}" for one in rows), ""])

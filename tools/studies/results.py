@@ -28,7 +28,7 @@ class Versus:
     """A row beside the baseline, trained with the same seed, on the units of the test split."""
 
     seed: int
-    # Units that only the row, and only the baseline, predicts rightly.
+    # Units that only the row, and only the baseline, predicts correctly.
     gained: int
     lost: int
 

@@ -4,7 +4,7 @@
     NAME/deploy.prototxt   the deploy net
     NAME/run.json, data.json   as in the run's folder, without the paths of the machine that trained it
 
-`./fer weights get NAME` makes a run of them. For who trained one: ./fer python -m tools.weights.released RUN NAME
+`./fer weights get NAME` makes a run of them. To add a run: ./fer python -m tools.weights.released RUN NAME
 """
 import os
 import shutil

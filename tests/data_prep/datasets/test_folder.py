@@ -130,8 +130,8 @@ def test_a_class_without_training_images_is_refused(tmp_path, picture):
 
 
 @pytest.mark.parametrize("share, said", [
-    (0.001, "hold-out 0.001: too small to hold out any of 8 train images; give a larger share"),
-    (0.95, "hold-out 0.95: no train image is left of a, b; give a smaller share")])
+    (0.001, "--hold-out 0.001: too small to hold out any of 8 train images; give a larger share"),
+    (0.95, "--hold-out 0.95: no train image is left of a, b; give a smaller share")])
 def test_hold_out_of_nothing_or_everything_is_refused(tmp_path, picture, share, said):
     for number in range(4):
         picture(f"s/train/a/{number}.png", number)
@@ -208,26 +208,26 @@ def test_folds_by_the_subjects_of_tables(tmp_path, picture):
     ({"fold_count": 6, "subject_pattern": "^(S.)_"}, "{}: 5 subjects, fewer than 6 folds"),
     ({"fold_count": 5}, "{}: no/S0_a.png has no subject, which person-independent folds need (--subjects, or for data "
                         "of your own --subject-pattern)"),
-    ({"fold_count": 5, "subject_pattern": "^(S[0-3])_"}, "subject-pattern ^(S[0-3])_: finds no subject in the names "
+    ({"fold_count": 5, "subject_pattern": "^(S[0-3])_"}, "--subject-pattern ^(S[0-3])_: finds no subject in the names "
                                                          "of 4 of 20 images, e.g. no/S4_a.png"),
-    ({"fold_count": 5, "subject_pattern": "^(no)"}, "subject-pattern ^(no): finds no subject in the names of 20 of "
+    ({"fold_count": 5, "subject_pattern": "^(no)"}, "--subject-pattern ^(no): finds no subject in the names of 20 of "
                                                     "20 images, e.g. no/S0_a.png"),
-    ({"subject_pattern": "^S(4?)"}, "subject-pattern ^S(4?): finds no subject in the names of 16 of 20 images, e.g. "
+    ({"subject_pattern": "^S(4?)"}, "--subject-pattern ^S(4?): finds no subject in the names of 16 of 20 images, e.g. "
                                     "no/S0_a.png"),
-    ({"fold_count": 5, "subject_pattern": "^S._"}, "subject-pattern ^S._: has 0 groups (...), expected one, around "
+    ({"fold_count": 5, "subject_pattern": "^S._"}, "--subject-pattern ^S._: has 0 groups (...), expected one, around "
                                                    "the subject"),
-    ({"subject_pattern": ""}, "subject-pattern : has 0 groups (...), expected one, around the subject"),
-    ({"subject_pattern": "^(S"}, "subject-pattern ^(S: not a regular expression: missing ), unterminated subpattern "
+    ({"subject_pattern": ""}, "--subject-pattern : has 0 groups (...), expected one, around the subject"),
+    ({"subject_pattern": "^(S"}, "--subject-pattern ^(S: not a regular expression: missing ), unterminated subpattern "
                                  "at position 1"),
-    ({"subject_pattern": "^(S.)", "subjects": "{}"}, "subject-pattern ^(S.): the subjects come from {}; give one of "
+    ({"subject_pattern": "^(S.)", "subjects": "{}"}, "--subject-pattern ^(S.): the subjects come from {}; give one of "
                                                      "both"),
-    ({"fold_count": 2, "subject_pattern": "^(S.)"}, "folds 2: expected at least 3 with --validation fold, so that "
+    ({"fold_count": 2, "subject_pattern": "^(S.)"}, "--folds 2: expected at least 3 with --validation fold, so that "
                                                     "there are images for training"),
-    ({"fold_count": 5, "hold_out": 0.1}, "hold-out: --folds makes folds; --validation fold makes one of them the "
+    ({"fold_count": 5, "hold_out": 0.1}, "--hold-out: --folds makes folds; --validation fold makes one of them the "
                                          "validation split"),
-    ({"fold_count": 5, "folds": [6]}, "fold 6: protocol plain of folder has folds 1 to 5"),
-    ({"folds": [1]}, "fold 1: protocol plain of folder has no folds; --folds makes them"),
-    ({"validation": "fold"}, "validation fold: protocol plain of folder has no folds; --hold-out makes a validation "
+    ({"fold_count": 5, "folds": [6]}, "--fold 6: protocol plain of folder has folds 1 to 5"),
+    ({"folds": [1]}, "--fold 1: protocol plain of folder has no folds; --folds makes them"),
+    ({"validation": "fold"}, "--validation fold: protocol plain of folder has no folds; --hold-out makes a validation "
                              "split, and --folds makes folds")])
 def test_folds_that_are_refused(tmp_path, picture, settings, said):
     own(picture)
@@ -247,7 +247,7 @@ def test_folds_of_data_with_splits_are_refused(tmp_path, picture):
 
 
 def test_folds_of_another_data_set_are_its_own(tmp_path):
-    for settings, said in (({"fold_count": 5}, "folds 5"), ({"subject_pattern": "(.)"}, r"subject-pattern \(.\)")):
+    for settings, said in (({"fold_count": 5}, "--folds 5"), ({"subject_pattern": "(.)"}, r"--subject-pattern \(.\)")):
         with pytest.raises(UserError, match=said + ": only for images of your own .*, not for ckplus"):
             prepare.prepare(prepare.Settings("ckplus", str(tmp_path), **settings), str(tmp_path.parent / "o"), 1)
 

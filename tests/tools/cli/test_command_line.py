@@ -51,7 +51,7 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     (["template", "fer2013", "--out", "o"], "fer2013 needs its file or folder: ./fer template fer2013 SOURCE --out"),
     (["template", "fer2013", "nowhere.csv", "--out", "o"], "nowhere.csv: no such file or folder"),
     (["template", "fer2013", "nowhere.csv", "--protocol", "wu2023", "--out", "o"],
-     "there is no protocol of fer2013 'wu2023'; expected one of plain, xie2019a, liu2017"),
+     "fer2013: there is no protocol 'wu2023'; expected one of plain, xie2019a, liu2017"),
     (["train", "xie2019a/fer2013-toy-sofmax", "--data", "d", "--out", "o"],
      "there is no experiment 'xie2019a/fer2013-toy-sofmax'; did you mean xie2019a/fer2013-toy-softmax"),
     (["train", "xie2019a/fer2013-toy-softmax", "--data", "d", "--out", "o"], "d: no prepared data here"),
