@@ -58,7 +58,8 @@ class Planned:
 
 
 def open_(folder: str) -> Union[Run, Group]:
-    """The run or the group that a folder holds."""
+    """The run or the group that a folder holds. Raises UserError if the folder was renamed to what is no text."""
+    files.require_text(folder)
     folder = os.path.abspath(folder)
     note = os.path.join(folder, NOTE)
     return Group(folder, **files.read_json(note)) if os.path.exists(note) else Run(folder)
