@@ -33,7 +33,9 @@ def require_prepared(folder: str) -> None:
 
 
 def any_note(folder: str) -> dict[str, Any]:
-    """The note of a prepared folder, of one or several folds. Raises UserError if there is none."""
+    """The note of a prepared folder, of one or several folds. Raises UserError if there is none, and if the folder was
+    renamed to what is no text."""
+    files.require_text(folder)
     return files.read_json(os.path.join(folder, NOTE))
 
 

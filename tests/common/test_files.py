@@ -216,6 +216,15 @@ def test_bytes_of_a_file_and_what_cannot_be_read(tmp_path):
         files.read_bytes(str(tmp_path))
 
 
+def test_the_working_folder_is_above_a_relative_path(tmp_path, monkeypatch):
+    folder = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9"))
+    os.mkdir(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="^run: its name, or that of a folder above it, is no text in UTF-8, which"):
+        files.require_text("run")
+    files.require_text(str(tmp_path))
+
+
 def test_no_folder_is_made_whose_name_is_no_text(tmp_path):
     folder = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9"), "run")
     with pytest.raises(UserError, match="run: its name, or that of a folder above it, is no text in UTF-8, which"):

@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
     from tools.training import groups
     folders, chosen = zip(*map(snapshots.split, options.folders))
     out, named = options.out or os.path.join(folders[0], f"report{snapshots.text(chosen[0])}.html"), bool(options.out)
+    files.require_text(out)  # the page shows the command that writes it
     files.require_replaceable(out, alone=named)
     with progress.doing("reading the runs and drawing the page"):
         page = html_page.render([groups.open_(folder) for folder in folders], chosen, options.out)

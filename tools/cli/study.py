@@ -53,11 +53,14 @@ def run(options: argparse.Namespace) -> int:
     files.require_claimable(out, results.KIND)
     results.require_fitting(study, options.data, out)
     if not options.show:
+        chosen = [row for row in study.rows if not options.rows or row.name in options.rows]
+        for row in chosen:
+            results.require_seeds(row, out)
         results.require_weights(study, out, options.weights)
         files.claim(out, results.KIND)
-        for row in study.rows:
+        for row in chosen:
             now = [seed for seed in row.seeds if not options.seeds or seed in options.seeds]
-            if now and (not options.rows or row.name in options.rows):
+            if now:
                 results.train(study, row, options.data, out, options.weights, options.threads, device(options),
                               options.processes, now)
                 print(output.as_text(study, results.measured(study, out)) + "\n", flush=True)

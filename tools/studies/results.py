@@ -81,19 +81,17 @@ def require_fitting(study: Study, data: str, out: str) -> None:
 
 def require_weights(study: Study, out: str, weights: Optional[str]) -> None:
     """Raises UserError if a training in `out` began with other weights than these, which the other rows would begin
-    with."""
+    with. A row that takes none began with random ones."""
     digests: dict[str, str] = {}
     for row, _, run in _begun(study, out):
-        if not row.takes_weights:
-            continue
-        path = weights and training.caffemodel(
-            weights, os.path.relpath(run.folder, os.path.join(out, row.name)).split(os.sep))
-        if path and path not in digests:
-            digests[path] = files.digest(path)
-        if run.info["weights"] != (digests[path] if path else None):
-            raise UserError("{}: began with {}, not with {}; give another --out".format(
-                run.folder, (run.info.get(trained.ORIGIN) or {}).get("path", "other weights")
-                if run.info["weights"] else "random weights", path or "random weights"))
+        training.require_weights(run, training.caffemodel(
+            weights, os.path.relpath(run.folder, os.path.join(out, row.name)).split(os.sep)
+            ) if weights and row.takes_weights else None, digests)
+
+
+def require_seeds(row: Row, out: str) -> None:
+    """Raises UserError if a row has seeds in `out` that the study has not now."""
+    training.require_beginnable(Group(os.path.join(out, row.name), "seeds", list(map(training.seed_name, row.seeds))))
 
 
 def _begun(study: Study, out: str) -> Iterator[tuple[Row, int, Run]]:

@@ -5,7 +5,7 @@
     GROUP/metrics.json, GROUP/decisions-test.csv     see tools.evaluation.groups
 """
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
@@ -58,7 +58,8 @@ class Planned:
 
 
 def open_(folder: str) -> Union[Run, Group]:
-    """The run or the group that a folder holds."""
+    """The run or the group that a folder holds. Raises UserError if the folder was renamed to what is no text."""
+    files.require_text(folder)
     folder = os.path.abspath(folder)
     note = os.path.join(folder, NOTE)
     return Group(folder, **files.read_json(note)) if os.path.exists(note) else Run(folder)
@@ -101,6 +102,19 @@ def caffemodel(weights: str, names: Sequence[str] = ()) -> str:
         source = open_(source.path(same[0]))
     return pretraining.passed_on(source) if snapshot is None else source.caffemodel(
         snapshots.iteration(source, snapshot))
+
+
+def require_weights(begun: Run, path: Optional[str], digests: dict[str, str]) -> None:
+    """Raises UserError if a training that has a snapshot began with other weights than those in `path`; None for random
+    ones. digests: path -> digest, as far as they were computed."""
+    if not (begun.snapshots() or begun.has_inner_snapshots):
+        return
+    if path and path not in digests:
+        digests[path] = files.digest(path)
+    if begun.info["weights"] != (digests[path] if path else None):
+        raise UserError("{}: began with {}, not with {}; give another --out".format(
+            begun.folder, (begun.info.get(run.ORIGIN) or {}).get("path", "other weights")
+            if begun.info["weights"] else "random weights", path or "random weights"))
 
 
 def seed_name(seed: int) -> str:
@@ -175,11 +189,14 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
     if now:
         planned = [this for this in planned if any(
             os.path.relpath(this.folder, folder).split(os.sep)[0] == seed_name(seed) for seed in now)]
+    for group in groups:
+        require_beginnable(group)
     begins_with: dict[str, str] = {}
     for this in planned:
         names = [] if this.folder == folder else os.path.relpath(this.folder, folder).split(os.sep)
         if weights and not (resumes and Run(this.folder).has_begun):
             begins_with[this.folder] = caffemodel(weights, names)
+    _require_same(planned, begins_with, threads, device, resumes)
     earlier = [begin(group) for group in groups]
     otherwise = threads or (min(processes, all_cores().threads) if len(planned) == 1 else 1)
 
@@ -202,13 +219,31 @@ def _train(experiment: Experiment, data: str, folder: str, weights: Optional[str
                 pass
     finally:
         # If the data or the weights were refused before a member's folder was made, nothing stays.
-        for group, note in zip(reversed(groups), reversed(earlier)):
+        for group, present in zip(reversed(groups), reversed(earlier)):
             if set(os.listdir(group.folder)) == {NOTE, files.MARK}:
                 files.remove(group.folder)
-            elif note and not any(os.path.exists(group.path(name))
-                                  for name in set(group.members) - set(note["members"])):
-                files.write_json(group.path(NOTE), note)
+            elif present and not any(os.path.exists(group.path(name)) for name in set(group.members) - set(present)):
+                files.write_json(group.path(NOTE), {**files.read_json(group.path(NOTE)), "members": present})
     return open_(folder)
+
+
+def _require_same(planned: Sequence[Planned], begins_with: Mapping[str, str], threads: Optional[int], device: Device,
+                  resumes: bool) -> None:
+    """Raises UserError if runs that are there were trained with other settings, data or weights, or are at work. No
+    other run may begin before: it would stay beside them and pass for one of their group."""
+    digests: dict[str, str] = {}
+    for this in planned:
+        files.require_claimable(this.folder, run.KIND)
+        there = Run(this.folder)
+        if not there.has_begun:
+            continue
+        with run.locked(there):
+            pass
+        if not resumes:
+            require_weights(there, begins_with.get(this.folder), digests)
+            run.require_same(there, run.described(
+                this.experiment, this.data, prepared_folder.read_note(this.data), there.info["weights"],
+                Engine(threads or there.info["threads"], device)))
 
 
 def _require_memory(experiment: Experiment) -> None:
@@ -240,32 +275,32 @@ def _plan(experiment: Experiment, data: str, folder: str, seeds: Sequence[int]) 
         yield Planned(experiment, data, folder)
 
 
-def begin(group: Group) -> Optional[dict[str, Any]]:
-    """Notes the group in its folder. A group of seeds may grow: what was measured of it as a whole is then removed. The
-    earlier note of a group that grows is returned. Raises UserError if the folder holds another group, one that began
-    with other weights, or something else."""
-    path = group.path(NOTE)
-    note: dict[str, Any] = {"kind": group.kind, "members": list(group.members)}
-    if group.weights:
-        note.update(weights=group.weights, fresh_head=group.fresh_head)
-    files.claim(group.folder, KIND)
-    if not os.path.exists(path):
-        files.write_json(path, note)
+def require_beginnable(group: Group) -> Optional[dict[str, Any]]:
+    """The note of a group in its folder, None if there is none. Raises UserError if `begin` would; makes nothing."""
+    files.require_claimable(group.folder, KIND)
+    if not os.path.exists(group.path(NOTE)):
         return None
-    present = files.read_json(path)
-    if present["kind"] == group.kind and present["members"] == note["members"]:
-        return None
-    if not (present["kind"] == group.kind == "seeds" and set(present["members"]) < set(group.members)):
+    present = files.read_json(group.path(NOTE))
+    grows = present["kind"] == group.kind == "seeds" and set(present["members"]) <= set(group.members)
+    if not grows and (present["kind"], present["members"]) != (group.kind, list(group.members)):
         raise UserError("{}: holds {} {}, not {} {}; give another --out".format(
             group.folder, present["kind"], ", ".join(present["members"]), group.kind, ", ".join(group.members)))
-    if present != {**note, "members": present["members"]}:
-        raise UserError("{}: more seeds must begin as the others did, with {}, not {}; give another --out".format(
-            group.folder, *map(_beginning, (present, note))))
-    run.remove(group.folder, run.MEASURED)
-    files.write_json(path, note)
     return present
 
 
-def _beginning(note: dict[str, Any]) -> str:
-    weights = note.get("weights")
-    return f"--weights {weights}" + " --fresh-head" * note["fresh_head"] if weights else "random weights"
+def begin(group: Group) -> list[str]:
+    """Notes the group in its folder. A group of seeds may grow: what was measured of it as a whole is then removed, and
+    its earlier members are returned, otherwise none. Raises UserError if the folder holds another group, or something
+    else."""
+    present = require_beginnable(group) or {}
+    earlier: list[str] = present.get("members", [])
+    grows = bool(set(group.members) - set(earlier))
+    note: dict[str, Any] = {"kind": group.kind, "members": list(group.members) if grows else earlier}
+    if group.weights:
+        note.update(weights=group.weights, fresh_head=group.fresh_head or present.get("fresh_head", False))
+    files.claim(group.folder, KIND)
+    if grows:
+        run.remove(group.folder, run.MEASURED)
+    if present != note:
+        files.write_json(group.path(NOTE), note)
+    return earlier if grows else []

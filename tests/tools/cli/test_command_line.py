@@ -12,6 +12,7 @@ from common import files
 from common.experiment import ROOT
 from common.machine import Device
 from tests import small_data
+from tests.tools import hand_made
 from tests.tools.conftest import SMALL
 from tools.cli import experiments, main
 from tools.training import caffe_process
@@ -316,3 +317,24 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly():
                                stderr=subprocess.PIPE, cwd=ROOT, bufsize=0)
     process.stdout.close()
     assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 141)
+
+
+def test_what_was_renamed_to_a_name_that_is_no_text(tmp_path, capfd):
+    """Caffe reads its paths from prototxts, and a report shows them: both are text in UTF-8."""
+    bad = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9"))
+    run, data = hand_made.run(tmp_path / "run", "xie2019a/fer2013-softmax"), str(tmp_path / "data")
+    files.write_json(data + "/prepare.json", {"folds": []})
+    for folder in (run, data):
+        os.makedirs(bad, exist_ok=True)
+        os.rename(folder, os.path.join(bad, os.path.basename(folder)))
+    there = sorted(os.listdir(str(tmp_path)))
+    name, out = "xie2019a/fer2013-toy-softmax", str(tmp_path / "out")
+    for words in (["train", name, "--data", bad + "/data", "--out", out], ["evaluate", bad + "/run"],
+                  ["train", name, "--data", bad + "/data", "--out", out, "--seeds", "1", "2"],
+                  ["report", bad + "/run", "--out", out + ".html"], ["train", bad + "/run"],
+                  ["report", str(tmp_path / "gone"), "--out", bad + "/report.html"]):
+        assert main.main(words) == 1
+        error = capfd.readouterr().err
+        assert error.startswith(f"fer: {tmp_path}/caf") and error.endswith(
+            ": its name, or that of a folder above it, is no text in UTF-8, which OpenCV, LMDB and Caffe need\n")
+        assert error.count("\n") == 1 and sorted(os.listdir(str(tmp_path))) == there

@@ -234,9 +234,30 @@ def test_rows_that_began_with_other_weights_are_not_mixed(made, tmp_path, capsys
                 in capsys.readouterr().err)
     assert not os.path.exists(str(out / "softmax"))
     assert main.main([*begun, "--show"]) == 0  # shows what is there
-    # The same weights by another name.
+    # The same weights by another name, also for one more seed.
     shutil.copyfile(weights + "/snapshots/iter_6.caffemodel", str(tmp_path / "same.caffemodel"))
-    assert main.main([*begun, "--weights", str(tmp_path / "same.caffemodel"), "--rows", "one seed"]) == 0
+    same = ["--weights", str(tmp_path / "same.caffemodel"), "--rows", "one seed"]
+    rows = study.read_text()
+    study.write_text(rows.replace("base_lr=0.05], seeds: [1]", "base_lr=0.05], seeds: [1, 2]"))
+    assert main.main([*begun[:-1], "2", *same]) == 0
+    assert files.read_json(str(out / "one seed/group.json"))["members"] == ["seed01", "seed02"]
+    # A row that is said to take none now, after it began with some.
+    study.write_text(study.read_text().replace("base_lr=0.05], ", "base_lr=0.05], weights: none, "))
+    capsys.readouterr()
+    assert main.main([*begun, "--rows", "random"]) == 1
+    assert (f"one seed/seed01: began with {weights}/snapshots/iter_6.caffemodel, not with random weights"
+            in capsys.readouterr().err)
+
+
+def test_a_row_that_has_fewer_seeds_now_is_refused_before_any_training(made, tmp_path, capsys):
+    folder, words = made
+    study, out = tmp_path / "study.yml", str(folder / "out")
+    study.write_text(STUDY.replace("toy-center-gabor}", "toy-center-gabor, seeds: [2]}") +
+                     "  new: {experiment: xie2019a/fer2013-toy-softmax, set: [solver.base_lr=0.02]}\n")
+    assert main.main(["study", str(study), *words[2:4], "--out", out, "--rows", "new", "center + GABOR"]) == 1
+    assert capsys.readouterr().err == (f"fer: {out}/center + GABOR: holds seeds seed01, seed02, not seeds seed02; give "
+                                       "another --out\n")
+    assert not os.path.exists(os.path.join(out, "new"))
 
 
 def test_a_choice_of_settings_does_not_see_the_test_split(made, tmp_path, capsys):

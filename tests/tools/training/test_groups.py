@@ -1,5 +1,7 @@
 """Folds and seeds: one run each, side by side, and their sums."""
+import hashlib
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -168,16 +170,95 @@ def test_more_seeds_begin_as_the_others(tmp_path, folded, cross_validated):
     group = train(data, tmp_path / "seeds", seeds=[1], weights=begins_with)
     evaluate_all(group, "test")
     kept = files.read_json(group.path(groups.NOTE)), read(evaluate.metrics_path(group, "test"))
-    with pytest.raises(UserError, match=f"as the others did, with --weights {begins_with}, not random weights; give"):
-        train(data, group.folder, seeds=[1, 2])
-    assert kept == (files.read_json(group.path(groups.NOTE)), read(evaluate.metrics_path(group, "test")))
+    other = groups.runs(cross_validated)[1].caffemodel()
+    for given, said in ((None, "random weights"), (other, other)):
+        with pytest.raises(UserError, match=f"seed01: began with {begins_with}, not with {said}; give another --out"):
+            train(data, group.folder, seeds=[1, 2], weights=given)
+        assert kept == (files.read_json(group.path(groups.NOTE)), read(evaluate.metrics_path(group, "test")))
+        assert not os.path.exists(group.path("seed02"))
+    # The same weights by another name, where the note is of a version that did not write which ones.
+    shutil.copyfile(begins_with, str(tmp_path / "same.caffemodel"))
+    files.write_json(group.path(groups.NOTE), {"kind": "seeds", "members": ["seed01"]})
+    grown = train(data, group.folder, seeds=[1, 2], weights=str(tmp_path / "same.caffemodel"))
+    assert (grown.members, grown.weights) == (["seed01", "seed02"], str(tmp_path / "same.caffemodel"))
+    digests = [one.info["weights"] for one in groups.runs(grown)]
+    assert digests == [hashlib.sha256(read(begins_with)).hexdigest()] * 2
 
 
-def test_seeds_that_cannot_begin_are_not_noted(tmp_path, folded):
-    group = train(os.path.join(folded, "fold01"), tmp_path / "seeds", seeds=[1])
-    with pytest.raises(UserError, match="belongs to another run, whose data was "):
-        train(os.path.join(folded, "fold02"), group.folder, seeds=[1, 2])
-    assert groups.open_(group.folder).members == ["seed01"]
+def everything(folder):
+    """Path -> time of the last change, of all that is in a folder. A lock is opened without a change."""
+    return {os.path.join(place, name): os.stat(os.path.join(place, name)).st_mtime_ns
+            for place, inner, names in os.walk(str(folder)) for name in (*inner, *names) if name != run.LOCK}
+
+
+def test_no_seed_begins_beside_others_of_another_kind(tmp_path, folded):
+    """Three side by side: the new ones would begin before the first one is refused."""
+    data = os.path.join(folded, "fold01")
+    group = train(data, tmp_path / "seeds", seeds=[1])
+    evaluate_all(group, "test")
+    before = everything(tmp_path)
+
+    def grow(data, changes=()):
+        groups.train(experiment.load(NAME, [*CHANGES, *changes]), data, group.folder, None, [1, 2, 3], None, DEFAULT, 3)
+    for refused, said in (
+            (lambda: grow(os.path.join(folded, "fold02")), "seed01: belongs to another run, whose data was "),
+            (lambda: grow(data, ["solver.base_lr=0.5"]), "seed01: belongs to another run, whose experiment was "),
+            (lambda: grow(folded), "seed01: exists and is not a group of runs; give another --out")):
+        with pytest.raises(UserError, match=said):
+            refused()
+        assert everything(tmp_path) == before
+    with run.locked(groups.runs(group)[0]):
+        with pytest.raises(UserError, match="seed01: another training is running in this folder"):
+            grow(data)
+    assert everything(tmp_path) == before
+
+
+def test_no_seed_begins_where_others_are_of_folds(tmp_path, folded):
+    group = train(folded, tmp_path / "seeds", seeds=[1])
+    before = everything(tmp_path)
+    with pytest.raises(UserError, match="seed01: exists and is not a run; give another --out"):
+        train(os.path.join(folded, "fold01"), group.folder, seeds=[1, 2, 3], processes=3)
+    assert everything(tmp_path) == before
+
+
+def test_seeds_that_cannot_begin_are_not_noted(tmp_path, folded, cross_validated):
+    """Their data are damaged; those of the first one, too, which has all its snapshots."""
+    data = str(tmp_path / "data")
+    shutil.copytree(os.path.join(folded, "fold01"), data)
+    weights = groups.runs(cross_validated)[0].caffemodel()
+    group = train(data, tmp_path / "seeds", seeds=[1], weights=weights)
+    os.unlink(os.path.join(data, "train", "images", "data.mdb"))
+    with pytest.raises(UserError, match="train/images"):
+        train(data, group.folder, seeds=[1, 2], weights=weights)
+    # The note still says what one more would begin with.
+    assert groups.open_(group.folder) == groups.Group(group.folder, "seeds", ["seed01"], weights)
+    assert not os.path.exists(group.path("seed02"))
+
+
+def test_seeds_in_another_order_are_the_same_group(tmp_path):
+    folder = str(tmp_path / "seeds")
+    assert groups.begin(groups.Group(folder, "seeds", ["seed01", "seed02"])) == []
+    (tmp_path / "seeds" / "metrics.json").write_text("{}")
+    before = everything(folder)
+    assert groups.begin(groups.Group(folder, "seeds", ["seed02", "seed01"])) == [] and everything(folder) == before
+    assert groups.begin(groups.Group(folder, "seeds", ["seed03", "seed02", "seed01"])) == ["seed01", "seed02"]
+    assert groups.open_(folder).members == ["seed03", "seed02", "seed01"]
+    assert not os.path.exists(os.path.join(folder, "metrics.json"))
+    # Folds are those of the data.
+    folder = str(tmp_path / "folds")
+    groups.begin(groups.Group(folder, "folds", ["fold01"]))
+    with pytest.raises(UserError, match="holds folds fold01, not folds fold01, fold02"):
+        groups.begin(groups.Group(folder, "folds", ["fold01", "fold02"]))
+
+
+def test_the_note_has_the_weights_that_were_given_last(tmp_path):
+    """Others can be given as long as there is no snapshot: members that have not begun take the same."""
+    folder = str(tmp_path / "group")
+    for weights, fresh_head, noted in (("/a", True, ("/a", True)), ("/a", False, ("/a", True)),
+                                       ("/b", False, ("/b", True)), (None, False, (None, False))):
+        groups.begin(groups.Group(folder, "folds", ["fold01", "fold02"], weights, fresh_head))
+        group = groups.open_(folder)
+        assert (group.weights, group.fresh_head) == noted
 
 
 def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
