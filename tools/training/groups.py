@@ -21,7 +21,7 @@ from tools.training import pretraining, run, snapshots, switching
 from tools.training.caffe_process import Engine, all_cores
 from tools.training.run import Run
 
-NOTE = "group.json"
+NOTE = run.GROUP
 KIND = "group of runs"
 # The name of a member begins with it, before the number of its seed.
 SEED = "seed"

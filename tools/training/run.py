@@ -40,6 +40,8 @@ DATA = "data.json"
 LEARNED = "learned.prototxt"
 LOCK = ".lock"
 NOTE = "run.json"
+# In the folder above that of a run which belongs to a group, see tools.training.groups.
+GROUP = "group.json"
 KIND = "run"
 # Of run.json; to be raised when its keys change their meaning, or the name of a net stands for another net.
 FORMAT = 2
@@ -78,8 +80,10 @@ class Run(Segment):
 
     def require_begun(self) -> None:
         if not self.has_begun:
-            raise UserError(f"{self.folder}: no run here; `./fer train EXPERIMENT --data DIR --out {self.folder}` "
-                            "makes one")
+            group = os.path.dirname(self.folder)
+            raise UserError(f"{self.folder}: " + (
+                f"was not trained yet; `./fer train {group}` goes on" if os.path.exists(os.path.join(group, GROUP)) else
+                f"no run here; `./fer train EXPERIMENT --data DIR --out {self.folder}` makes one"))
 
     @property
     def info(self) -> dict[str, Any]:

@@ -164,6 +164,15 @@ def test_a_group_of_seeds_grows(tmp_path, folded):
     assert os.path.exists(evaluate.metrics_path(grown, "test"))
 
 
+def test_a_member_that_was_not_trained_is_trained_by_the_group(tmp_path, capsys):
+    groups.begin(groups.Group(str(tmp_path / "group"), "seeds", ["seed01"]))
+    assert main.main(["evaluate", str(tmp_path / "group")]) == 1
+    assert capsys.readouterr().err == (f"fer: {tmp_path}/group/seed01: was not trained yet; `./fer train "
+                                       f"{tmp_path}/group` goes on\n")
+    assert main.main(["evaluate", str(tmp_path / "run")]) == 1
+    assert "run: no run here; `./fer train EXPERIMENT" in capsys.readouterr().err
+
+
 def test_more_seeds_begin_as_the_others(tmp_path, folded, cross_validated):
     data = os.path.join(folded, "fold01")
     begins_with = groups.runs(cross_validated)[0].caffemodel()
