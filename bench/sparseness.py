@@ -60,7 +60,7 @@ def line(title: str, runs: list[dict[str, float]]) -> str:
     cells = [title.ljust(36)]
     for name, form in FORMATS.items():
         values = [columns[name] for columns in runs]
-        cells.append(f"{form} +- {form}".format(
+        cells.append(f"{form} ± {form}".format(
             np.mean(values), np.std(values, ddof=len(values) > 1)).rjust(18))
     return "".join(cells)
 
