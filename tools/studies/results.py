@@ -99,7 +99,7 @@ def _begun(study: Study, out: str) -> Iterator[tuple[Row, int, Run]]:
     for row in study.rows:
         for seed in row.seeds:
             for run in training.runs(_member(row, out, seed)):
-                if run.has_begun and (run.snapshots() or run.has_inner_snapshots):
+                if run.has_begun and run.has_any_snapshot:
                     yield row, seed, run
 
 

@@ -107,7 +107,7 @@ def caffemodel(weights: str, names: Sequence[str] = ()) -> str:
 def require_weights(begun: Run, path: Optional[str], digests: dict[str, str]) -> None:
     """Raises UserError if a training that has a snapshot began with other weights than those in `path`; None for random
     ones. digests: path -> digest, as far as they were computed."""
-    if not (begun.snapshots() or begun.has_inner_snapshots):
+    if not begun.has_any_snapshot:
         return
     if path and path not in digests:
         digests[path] = files.digest(path)

@@ -119,6 +119,11 @@ class Run(Segment):
         return bool({os.path.dirname(path) for path in trained} - {self.path("snapshots")})
 
     @property
+    def has_any_snapshot(self) -> bool:
+        """Whether it has a snapshot, also of a part of its schedule: without, little is lost by beginning anew."""
+        return bool(self.snapshots()) or self.has_inner_snapshots
+
+    @property
     def device(self) -> Device:
         """On what it is trained."""
         return device_of(self.info)
@@ -322,10 +327,10 @@ def project() -> Optional[dict[str, Any]]:
 
 def require_same(run: Run, info: dict[str, Any]) -> bool:
     """Whether a run is what `info`, see `described`, says; the project's commit may differ. Raises UserError if it is
-    another one that has snapshots, also of a part of its schedule: without, little is lost by beginning anew."""
+    another one that has snapshots."""
     present, wanted = (_deciding(noted) for noted in (run.info, json.loads(json.dumps(info))))
     different = {key: value for key, value in wanted.items() if present.get(key) != value}
-    if different and (run.snapshots() or run.has_inner_snapshots):
+    if different and run.has_any_snapshot:
         key, value = next(iter(different.items()))
         raise _of_another(run, key, present.get(key), value)
     return not different
