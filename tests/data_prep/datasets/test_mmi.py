@@ -366,7 +366,7 @@ def test_frames_are_part_of_what_is_asked_for(tmp_path, session, picture, seen):
     ("synthetic", None, "middle", "protocol plain of synthetic has no choice of frames"),
     ("mmi", "liu2017", "last", "protocol liu2017 of mmi has middle and deformation")])
 def test_frames_where_there_is_no_such_choice(tmp_path, dataset, protocol, frames, said):
-    with pytest.raises(UserError, match=f"^frames {frames}: {said}$"):
+    with pytest.raises(UserError, match=f"^--frames {frames}: {said}$"):
         prepare.prepare(prepare.Settings(dataset, str(tmp_path), protocol, frames=frames), str(tmp_path / "out"), 1)
 
 
