@@ -270,6 +270,19 @@ def test_the_note_has_the_weights_that_were_given_last(tmp_path):
         assert (group.weights, group.fresh_head) == noted
 
 
+def test_a_run_without_a_snapshot_may_begin_with_other_weights(tmp_path):
+    """Little is lost. With a snapshot, also of a round alone, it belongs to what it began with."""
+    begun = run.Run(hand_made.run(tmp_path / "run", NAME, iterations=(2,)))
+    os.unlink(begun.caffemodel())
+    given = str(tmp_path / "given.caffemodel")
+    files.write_text(given, "weights")
+    groups.require_weights(begun, given, {})
+    (tmp_path / "run" / "rounds" / "01").mkdir(parents=True)
+    (tmp_path / "run" / "rounds" / "01" / "iter_2.caffemodel").write_text("")
+    with pytest.raises(UserError, match=f"run: began with random weights, not with {given}; give another --out"):
+        groups.require_weights(begun, given, {})
+
+
 def test_what_cannot_begin_leaves_nothing(tmp_path, folded, capfd):
     with pytest.raises(UserError, match="seeds 1 1: expected each once"):
         train(folded, tmp_path / "run", seeds=[1, 1])
