@@ -252,8 +252,8 @@ def test_rows_that_began_with_other_weights_are_not_mixed(made, tmp_path, capsys
 def test_a_row_that_has_fewer_seeds_now_is_refused_before_any_training(made, tmp_path, capsys):
     folder, words = made
     study, out = tmp_path / "study.yml", str(folder / "out")
-    study.write_text(STUDY.replace("toy-center-gabor}", "toy-center-gabor, seeds: [2]}") +
-                     "  new: {experiment: xie2019a/fer2013-toy-softmax, set: [solver.base_lr=0.02]}\n")
+    study.write_text(STUDY.replace("toy-center-gabor}", "toy-center-gabor, seeds: [2]}").replace(
+        "  center +", "  new: {experiment: xie2019a/fer2013-toy-softmax, set: [solver.base_lr=0.02]}\n  center +"))
     assert main.main(["study", str(study), *words[2:4], "--out", out, "--rows", "new", "center + GABOR"]) == 1
     assert capsys.readouterr().err == (f"fer: {out}/center + GABOR: holds seeds seed01, seed02, not seeds seed02; give "
                                        "another --out\n")
