@@ -118,6 +118,19 @@ def test_results_of_earlier_settings_are_not_mixed_with_those_of_now(made, tmp_p
     assert before == ((folder / "out" / "study.csv").read_bytes(), sorted(os.listdir(str(folder / "out"))))
 
 
+def test_a_training_without_a_snapshot_does_not_bind_the_study(made, tmp_path):
+    """It begins anew."""
+    folder, words = made
+    study, out = tmp_path / "study.yml", tmp_path / "out"
+    study.write_text(STUDY.replace("base_lr=0.05", "base_lr=0.04"))
+    shutil.copytree(str(folder / "out"), str(out))
+    again = ["study", str(study), *words[2:4], "--out", str(out), "--show"]
+    assert main.main(again) == 1
+    for name in ("snapshots", "metrics.json", "metrics-val.json", "decisions-test.csv"):
+        files.remove(str(out / "one seed" / "seed01" / name))
+    assert main.main(again) == 0
+
+
 def test_results_of_other_data_are_not_mixed(made, tmp_path, capsys):
     folder, given = made
     other = small_data.prepared(tmp_path, counts=(28, 14, 21))
